@@ -1,0 +1,1 @@
+"""gpuserve: from a model file to a monitored, autoscaled, canaried GPU endpoint on Kubernetes."""

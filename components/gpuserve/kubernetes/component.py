@@ -1,0 +1,29 @@
+"""The thin resource around a pure function, the same for every component."""
+
+from collections.abc import Mapping
+
+import pulumi
+
+from gpuserve.kubernetes.metadata import Manifest
+from gpuserve.kubernetes.registration import KubernetesObject, register
+from gpuserve.kubernetes.spec import Spec, plain
+
+
+class Component(pulumi.ComponentResource):
+    """A component resource whose inputs are its spec and whose children are its manifests.
+
+    The spec is registered as the component's inputs, so policies and ``pulumi preview`` see what the user declared.
+    """
+
+    def __init__(self, kind: str, name: str, spec: Spec, opts: pulumi.ResourceOptions | None) -> None:
+        """Register the component as ``gpuserve:index:<kind>``."""
+        super().__init__(f"gpuserve:index:{kind}", name, plain(spec), opts)
+        self._component_name = name
+        self._after = opts.depends_on if opts else None
+
+    def register_children(self, manifests: Mapping[str, Manifest]) -> dict[str, KubernetesObject]:
+        """Register ``manifests`` as children named ``<name>-<role>``.
+
+        What the component itself depends on, its children wait for: the engine does not inherit ``depends_on``.
+        """
+        return register(self._component_name, manifests, self, depends_on=self._after)

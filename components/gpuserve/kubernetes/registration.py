@@ -1,0 +1,49 @@
+"""From manifests to Pulumi resources: the only place where plain data meets the engine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+
+from gpuserve.kubernetes.metadata import Manifest
+
+PROVIDER_VERSION = "4.25.0"
+"""Version of the Kubernetes provider whose schema and await logic gpuserve is tested with."""
+
+
+class KubernetesObject(pulumi.CustomResource):
+    """A Kubernetes object registered exactly as its manifest says.
+
+    It has the type token of the Kubernetes provider (``kubernetes:apps/v1:Deployment``), so engine, policies and
+    ``pulumi refresh`` see what they would see from ``pulumi_kubernetes``. Its generated classes are not used because they
+    rename every key to snake case and back, and importing them costs more than a whole render (docs/adr/0003).
+    """
+
+    metadata: pulumi.Output[dict[str, Any]]
+    spec: pulumi.Output[Any]
+    status: pulumi.Output[Any]
+
+    def __init__(self, name: str, manifest: Manifest, opts: pulumi.ResourceOptions | None = None) -> None:
+        version = "core/v1" if manifest["apiVersion"] == "v1" else manifest["apiVersion"]
+        props: dict[str, Any] = {"status": None, "spec": None, **manifest}
+        defaults = pulumi.ResourceOptions(version=PROVIDER_VERSION)
+        super().__init__(f"kubernetes:{version}:{manifest['kind']}", name, props, pulumi.ResourceOptions.merge(defaults, opts))
+
+
+def register(
+    name: str,
+    manifests: Mapping[str, Manifest],
+    parent: pulumi.Resource,
+    *,
+    depends_on: Any = None,
+) -> dict[str, KubernetesObject]:
+    """Register each manifest as a child of ``parent`` named ``<name>-<role>``.
+
+    Args:
+        name: The component's name.
+        manifests: Role to manifest, in the order in which they are registered.
+        parent: The component.
+        depends_on: Resources that must be ready before any of these, as ``pulumi.ResourceOptions`` takes them.
+    """
+    opts = pulumi.ResourceOptions(parent=parent, depends_on=depends_on)
+    return {role: KubernetesObject(f"{name}-{role}", manifest, opts) for role, manifest in manifests.items()}

@@ -1,0 +1,114 @@
+"""The base of every spec: frozen, strict, and with errors that say what to do."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Self, get_args
+
+import pulumi
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+
+
+class Spec(BaseModel):
+    """A validated, immutable declaration; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @classmethod
+    def parse(cls, data: "Mapping[str, Any] | Self", *, file: str | None = None, path: str = "") -> Self:
+        """Validate ``data`` into a spec.
+
+        Args:
+            data: What the user wrote, or a spec, which is returned as it is.
+            file: Where it was read from, for error messages.
+            path: Dotted path of ``data`` inside that file.
+
+        Raises:
+            SpecError: With every problem found, each with field, value, reason and fix.
+        """
+        if isinstance(data, cls):
+            return data
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            raise SpecError(_problem(cls, detail, file, path) for detail in details) from error
+
+
+def _problem(cls: type[BaseModel], detail: ErrorDetails, file: str | None, path: str) -> Problem:
+    field = _dotted(path, detail["loc"])
+    value = detail.get("input")
+    match detail["type"]:
+        case "extra_forbidden":
+            known = _fields_at(cls, detail["loc"][:-1])
+            return Problem(field, value, "unknown field", suggestion(str(detail["loc"][-1]), known), file)
+        case "missing":
+            return Problem(field, None, "is required but missing", f"add `{detail['loc'][-1]}:`", file)
+        case "value_error":
+            reason, _, fix = str(detail["ctx"]["error"]).partition("; ")
+            shown = None if isinstance(value, Mapping | BaseModel) else value
+            return Problem(field, shown, reason, fix or "correct the value", file)
+        case "literal_error" | "enum":
+            expected = str(detail.get("ctx", {}).get("expected", ""))
+            return Problem(field, value, "is not one of the possible values", f"use {expected}", file)
+        case _:
+            message = detail["msg"]
+            return Problem(field, value, message[:1].lower() + message[1:], "correct the value", file)
+
+
+def _dotted(path: str, loc: tuple[int | str, ...]) -> str:
+    text = path
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "(top level)"
+
+
+def _fields_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Return the field names that are allowed at ``loc`` below ``cls``."""
+    current: type[BaseModel] | None = cls
+    for part in loc:
+        if current is None or isinstance(part, int) or part not in current.model_fields:
+            continue
+        current = next(_models_in(current.model_fields[part].annotation), None)
+    return list(current.model_fields) if current else []
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def known_at_plan_time(value: object) -> object:
+    """Refuse a Pulumi Output where the value decides which objects exist.
+
+    Use as a ``BeforeValidator`` on structural fields (counts, modes, names).
+
+    Raises:
+        ValueError: When ``value`` is an Output.
+    """
+    if isinstance(value, pulumi.Output):
+        msg = (
+            "is a Pulumi Output, but it decides which objects exist and must be known at plan time; "
+            "pass a plain value, for example from the stack's configuration"
+        )
+        raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueError only
+    return value
+
+
+def plain(value: object) -> Any:
+    """Return ``value`` as plain data: specs as mappings, quantities as written; Outputs pass through untouched."""
+    if isinstance(value, BaseModel):
+        return {name: plain(getattr(value, name)) for name in type(value).model_fields}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {part.name: plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float | pulumi.Output):
+        return value
+    return str(value)

@@ -1,0 +1,191 @@
+"""Values with units: they accept what people write and print it back the same way."""
+
+import re
+from collections.abc import Callable
+from functools import total_ordering
+from typing import Annotated, Any, ClassVar, Self
+
+import pulumi
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator
+from pydantic_core import CoreSchema, core_schema
+
+from gpuserve.kubernetes.spec import known_at_plan_time
+
+
+@total_ordering
+class Quantity:
+    """A number with a unit that remembers how it was written."""
+
+    units: ClassVar[dict[str, float]]
+    example: ClassVar[str]
+    json_pattern: ClassVar[str]
+
+    def __init__(self, text: str | float) -> None:
+        self.text = str(text).strip()
+        self.amount = self._read(self.text)
+
+    @classmethod
+    def _read(cls, text: str) -> float:
+        names = "|".join(sorted((re.escape(unit) for unit in cls.units), key=len, reverse=True))
+        if not re.fullmatch(rf"(\d+(\.\d+)?({names}))+", text):
+            known = ", ".join(unit or "(none)" for unit in cls.units)
+            msg = f"is not a {cls.__name__.lower()} (units: {known}); write for example {cls.example}"
+            raise ValueError(msg)
+        parts = re.findall(rf"(\d+(?:\.\d+)?)({names})", text)
+        return sum(float(number) * cls.units[unit] for number, unit in parts)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self.amount == other.amount
+
+    def __lt__(self, other: Self) -> bool:
+        return self.amount < other.amount
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.amount))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate from text, number or an instance; serialise as the text that was written."""
+
+        def validate(value: object) -> Self:
+            known_at_plan_time(value)
+            if isinstance(value, cls):
+                return value
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                msg = f"is not a {cls.__name__.lower()}; write for example {cls.example}"
+                raise ValueError(msg)
+            return cls(value)
+
+        return core_schema.no_info_plain_validator_function(
+            validate,
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: object) -> dict[str, Any]:
+        """Describe the written form, so that editors can check it."""
+        return {"type": "string", "pattern": cls.json_pattern, "examples": [cls.example]}
+
+
+class Duration(Quantity):
+    """A length of time, such as ``10ms``, ``300s``, ``1h30m``; ``amount`` is in seconds."""
+
+    units: ClassVar = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    example: ClassVar = "300s"
+    json_pattern: ClassVar = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
+
+    @property
+    def seconds(self) -> float:
+        """The duration in seconds."""
+        return self.amount
+
+    @property
+    def whole_seconds(self) -> int:
+        """The duration in seconds, rounded up, at least 1: what Kubernetes integer fields take."""
+        return max(1, -int(-self.amount // 1))
+
+
+class Bytes(Quantity):
+    """A size as Kubernetes writes it, such as ``512Mi`` or ``16Gi``; ``amount`` is in bytes.
+
+    Units are those of Kubernetes resource quantities; ``Gb`` and ``GB`` are no such unit.
+    """
+
+    units: ClassVar = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+    example: ClassVar = "16Gi"
+    json_pattern: ClassVar = r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
+
+
+class Cpu(Quantity):
+    """Processor time as Kubernetes writes it, such as ``100m`` or ``2``; ``amount`` is in cores."""
+
+    units: ClassVar = {"": 1, "m": 0.001}
+    example: ClassVar = "500m"
+    json_pattern: ClassVar = r"^\d+(\.\d+)?m?$"
+
+
+class Percent(Quantity):
+    """A share from 0 to 100, written ``20`` or ``99.9%``; ``amount`` is in percent."""
+
+    units: ClassVar = {"": 1, "%": 1}
+    example: ClassVar = "99.9%"
+    json_pattern: ClassVar = r"^\d+(\.\d+)?%?$"
+
+    def __init__(self, text: str | float) -> None:
+        super().__init__(text)
+        if self.amount > 100:  # noqa: PLR2004 - the definition of percent
+            msg = "is over 100 percent; write a share from 0 to 100, for example 20"
+            raise ValueError(msg)
+
+    @property
+    def fraction(self) -> float:
+        """The share as a number from 0 to 1."""
+        return self.amount / 100
+
+
+def _pattern(expression: str, limit: int, reason: str, fix: str) -> Callable[[str], str]:
+    compiled = re.compile(expression)
+
+    def check(value: str) -> str:
+        if len(value) > limit or not compiled.fullmatch(value):
+            msg = f"{reason}; {fix}"
+            raise ValueError(msg)
+        return value
+
+    return check
+
+
+DnsLabel = Annotated[
+    str,
+    BeforeValidator(known_at_plan_time),
+    AfterValidator(
+        _pattern(
+            r"[a-z]([-a-z0-9]*[a-z0-9])?",
+            40,
+            "is not a DNS label of at most 40 characters (RFC 1035; the rest of the 63 is for suffixes)",
+            "use lower-case letters, digits and '-', starting with a letter, for example 'filetype'",
+        )
+    ),
+]
+"""A name that becomes part of Kubernetes object names."""
+
+HostName = Annotated[
+    str,
+    BeforeValidator(known_at_plan_time),
+    AfterValidator(
+        _pattern(
+            r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+            253,
+            "is not a host name",
+            "write a DNS name such as 'filetype.example.com' or '*.example.com'",
+        )
+    ),
+]
+"""A host as the Gateway API takes it: a DNS name, the first label may be ``*``."""
+
+UrlPath = Annotated[
+    str,
+    BeforeValidator(known_at_plan_time),
+    AfterValidator(_pattern(r"/[-A-Za-z0-9._~/]*", 1024, "is not a URL path prefix", "start it with '/', for example '/v2'")),
+]
+"""A URL path prefix."""
+
+GpuCount = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100_000, strict=True)]
+"""A whole number of GPUs: Kubernetes refuses fractions of an extended resource."""
+
+
+def _string_or_output(value: object) -> object:
+    if isinstance(value, pulumi.Output) or (isinstance(value, str) and value):
+        return value
+    msg = "is neither text nor a Pulumi Output; pass a string"
+    raise ValueError(msg)
+
+
+StringInput = Annotated[Any, PlainValidator(_string_or_output, json_schema_input_type=str)]
+"""A leaf that may be known later: a string, or an Output of one that passes through untouched."""

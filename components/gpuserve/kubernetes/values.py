@@ -1,0 +1,71 @@
+"""The small frozen values that components hand each other, one way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a server may run: what a pool hands to a serving stack.
+
+    Attributes:
+        pool: The pool's name.
+        namespace: Namespace that holds the pool's quota.
+        node_selector: Labels a node must have.
+        tolerations: Taints of the pool's nodes that a pod must tolerate.
+        resource: Extended resource to request, such as ``nvidia.com/gpu``.
+        architecture: Compute architecture of the GPUs (``sm_80``); ``None`` when simulated.
+        simulated: True when there is no real GPU behind the resource, so the CPU runtime serves.
+    """
+
+    pool: str
+    namespace: str
+    node_selector: Mapping[str, str] = field(default_factory=dict[str, str])
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    resource: str = "nvidia.com/gpu"
+    architecture: str | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A Kubernetes Service that answers inference requests."""
+
+    namespace: str
+    service: str
+    http_port: int
+    grpc_port: int | None
+    protocol: str
+
+
+@dataclass(frozen=True)
+class ScaleTarget:
+    """A workload whose replicas an autoscaler may set."""
+
+    namespace: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class MetricsSource:
+    """Pods whose metrics describe one model version.
+
+    Attributes:
+        namespace: Namespace of the pods.
+        service: The gpuserve service they belong to.
+        version: The model version they serve.
+        runtime: Which runtime's metric names they export.
+        selector: Labels of the pods.
+        port: Name of the container port that serves metrics.
+        path: HTTP path of the metrics.
+    """
+
+    namespace: str
+    service: str
+    version: str
+    runtime: str
+    selector: Mapping[str, str]
+    port: str
+    path: str = "/metrics"
