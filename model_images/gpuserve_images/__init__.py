@@ -1,0 +1,1 @@
+"""From a model file to a verified, reproducible OCI image: the stages behind `ModelImage`."""

@@ -1,0 +1,58 @@
+"""Errors of image building: each says where, which value, why, and what to do instead."""
+
+from gpuserve.kubernetes.errors import GpuserveError
+
+
+class ImageError(GpuserveError):
+    """Something about an image that a person can put right.
+
+    Attributes:
+        where: File, field or address that the error is about.
+        value: The value found there, or None where there is none to show.
+        reason: Why it is wrong.
+        fix: What to do instead.
+    """
+
+    def __init__(self, where: str, reason: str, fix: str, *, value: str | None = None) -> None:
+        """Join the four parts into one message."""
+        self.where = where
+        self.value = value
+        self.reason = reason
+        self.fix = fix
+        found = "" if value is None else f" ({value})"
+        super().__init__(f"{where}{found}: {reason}. Fix: {fix}")
+
+
+class RegistryError(ImageError):
+    """A registry refused a request, or could not be reached.
+
+    Attributes:
+        registry: Host and port of the registry.
+        repository: Repository asked about, or None before one was known.
+        status: HTTP status of the answer, or None when there was no answer.
+    """
+
+    def __init__(self, registry: str, repository: str | None, reason: str, fix: str, *, status: int | None = None) -> None:
+        """Name the registry, the repository and the HTTP status in front of reason and fix."""
+        self.registry = registry
+        self.repository = repository
+        self.status = status
+        where = f"registry {registry}" + (f", repository {repository}" if repository else "")
+        super().__init__(where, reason, fix, value=None if status is None else f"HTTP {status}")
+
+
+class BaseImageError(ImageError):
+    """A base image could not be built; `log` holds the last lines the build wrote.
+
+    Attributes:
+        log: Last lines of the failed command's output, oldest first.
+    """
+
+    def __init__(self, where: str, reason: str, fix: str, *, log: list[str] | None = None) -> None:
+        """Append the log below the message."""
+        self.log = log or []
+        super().__init__(where, reason, fix)
+
+    def __str__(self) -> str:
+        """Return the message, then the log indented below it."""
+        return "\n".join([super().__str__(), *(f"    {line}" for line in self.log)])

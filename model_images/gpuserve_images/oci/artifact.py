@@ -1,0 +1,56 @@
+"""OCI artifacts: plain files in a registry, as `oras push` stores them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gpuserve_images.errors import ImageError
+from gpuserve_images.oci.baking import BakeResult, finish
+from gpuserve_images.oci.blobs import Blob, Meter, Progress, Transfer
+from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.config import EMPTY, MANIFEST, encode, image_manifest
+from gpuserve_images.oci.layers import File
+from gpuserve_images.oci.reference import Reference
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+_TITLE = "org.opencontainers.image.title"
+
+
+def push_artifact(
+    target: str,
+    files: Mapping[str, File],
+    *,
+    artifact_type: str,
+    annotations: Mapping[str, str] = _NONE,
+    progress: Progress | None = None,
+) -> BakeResult:
+    """Store files as an OCI artifact, one blob per file, each with its name as title and its own media type.
+
+    Args:
+        target: Where to, e.g. `localhost:5000/models/filetype:1-files`.
+        files: Relative name -> file; the order in the artifact is by name.
+        artifact_type: Media type that says what the artifact is, e.g. `application/vnd.gpuserve.model.v1`.
+        annotations: Annotations of the manifest.
+        progress: Called with bytes done and bytes in all; each byte counts when it is read and when it is sent.
+
+    Returns:
+        The reference by digest, and the bytes sent and reused.
+
+    Raises:
+        RegistryError: The registry refused or is down.
+        ImageError: There is no file, one is missing, or the reference is malformed.
+    """
+    if not files:
+        raise ImageError("artifact", "it has no files", "Give at least one file", value=target)
+    place = Reference.parse(target)
+    client = RegistryClient(place.host)
+    meter = Meter(2 * sum(file.size() for file in files.values()), progress)
+    blobs = {name: Blob.of(files[name].media_type, files[name].chunks, meter) for name in sorted(files)}
+    layers = [{**blob.descriptor, "annotations": {_TITLE: name}} for name, blob in blobs.items()]
+    # The distribution specification's empty descriptor: an artifact has no image configuration.
+    empty = Blob.of(EMPTY, lambda: [b"{}"])
+    document = {**image_manifest(empty.descriptor, layers, annotations), "artifactType": artifact_type}
+    manifest = Manifest(MANIFEST, encode(document))
+    if place.tag and client.head_manifest(place) == manifest.digest:
+        meter.finish()
+        return BakeResult(place.pinned(manifest.digest), manifest.digest, 0, sum(blob.size for blob in blobs.values()))
+    return finish(Transfer(client, place, meter), [*blobs.values(), empty], manifest)
