@@ -1,0 +1,11 @@
+// Custom resource definitions as their projects publish them, in the zips of their Go modules. Nothing here is compiled:
+// go.sum pins the zips' content.
+module gpuserve.local/embedded/crds
+
+go 1.26.0
+
+require (
+	github.com/kedacore/keda/v2 v2.21.0
+	github.com/prometheus-operator/prometheus-operator v0.85.0
+	sigs.k8s.io/gateway-api v1.4.0
+)
