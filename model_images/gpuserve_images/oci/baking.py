@@ -43,7 +43,7 @@ class BakeResult:
     reused_bytes: int
 
 
-def bake(
+def bake(  # noqa: PLR0913 - keywords of one public call, each with its own default
     target: str,
     layers: Sequence[Layer | TarLayer],
     *,

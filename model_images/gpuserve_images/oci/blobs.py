@@ -93,9 +93,11 @@ class Transfer:
         """Bring a base layer into the repository: it is there, or is mounted, or streams through without touching the disk."""
         digest, size = str(layer["digest"]), int(layer["size"])
         same_registry = source.registry == self.place.registry
-        if (same_registry and source.repository == self.place.repository) or self.client.has_blob(self.place, digest):
-            self.reused_bytes += size
-        elif same_registry and self.client.mount_blob(self.place, digest, source.repository):
+        if (
+            (same_registry and source.repository == self.place.repository)
+            or self.client.has_blob(self.place, digest)
+            or (same_registry and self.client.mount_blob(self.place, digest, source.repository))
+        ):
             self.reused_bytes += size
         else:
             body = Body(size, lambda: source_client.blob_chunks(source, digest))

@@ -7,9 +7,10 @@ plain Basic authentication, quick retries, and errors that a user can act on.
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlencode
 
 import requests
@@ -30,7 +31,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 # Seconds to connect, and between two bytes: a registry that checks the digest of a large blob answers late.
 _TIMEOUT = (5.0, 300.0)
-_ACCEPT = ", ".join([MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX])
+_ACCEPT = f"{MANIFEST}, {INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ class Body:
         return self._chunks()
 
 
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    body: bytes | Body | None = None
+    stream: bool = False
+
+
 class RegistryClient(Registry):
     """Requests to one registry."""
 
@@ -78,7 +88,7 @@ class RegistryClient(Registry):
     def head_manifest(self, place: Reference) -> str | None:
         """Return the digest of a manifest, or None when the registry lacks it."""
         url = self._url(place, f"manifests/{place.selector}")
-        answer = self._ask(place, "HEAD", url, headers={"Accept": _ACCEPT}, accept=(200, 404))
+        answer = self._ask(place, _Request("HEAD", url, {"Accept": _ACCEPT}), accept=(200, 404))
         if answer.status_code != requests.codes.ok:
             return None
         digest = answer.headers.get("Docker-Content-Digest")
@@ -94,7 +104,7 @@ class RegistryClient(Registry):
             RegistryError: The registry refused, is down, or sent other bytes than the digest asked for.
         """
         url = self._url(place, f"manifests/{place.selector}")
-        answer = self._ask(place, "GET", url, headers={"Accept": _ACCEPT}, accept=(200, 404))
+        answer = self._ask(place, _Request("GET", url, {"Accept": _ACCEPT}), accept=(200, 404))
         if answer.status_code != requests.codes.ok:
             return None
         found = Manifest(answer.headers.get("Content-Type", MANIFEST).split(";")[0], answer.content)
@@ -111,17 +121,17 @@ class RegistryClient(Registry):
         """Store a manifest under the tag or digest of `place`."""
         headers = {"Content-Type": manifest.media_type}
         url = self._url(place, f"manifests/{place.tag or manifest.digest}")
-        self._ask(place, "PUT", url, headers=headers, body=manifest.content, accept=(200, 201, 202))
+        self._ask(place, _Request("PUT", url, headers, manifest.content), accept=(200, 201, 202))
 
     def has_blob(self, place: Reference, digest: str) -> bool:
         """Tell whether the repository holds a blob."""
-        answer = self._ask(place, "HEAD", self._url(place, f"blobs/{digest}"), accept=(200, 404))
+        answer = self._ask(place, _Request("HEAD", self._url(place, f"blobs/{digest}")), accept=(200, 404))
         return answer.status_code == requests.codes.ok
 
     def blob_chunks(self, place: Reference, digest: str) -> Iterator[bytes]:
         """Yield a blob's bytes as they arrive."""
         url = self._url(place, f"blobs/{digest}")
-        with self._ask(place, "GET", url, stream=True, accept=(200,)) as answer:
+        with self._ask(place, _Request("GET", url, stream=True), accept=(200,)) as answer:
             yield from answer.iter_content(CHUNK_BYTES)
 
     def mount_blob(self, place: Reference, digest: str, source: str) -> bool:
@@ -129,7 +139,7 @@ class RegistryClient(Registry):
         query = urlencode({"mount": digest, "from": source})
         url = self._url(place, f"blobs/uploads/?{query}")
         # A registry that will not mount opens an upload instead (202); some refuse the other repository's scope (401, 403, 404).
-        answer = self._ask(place, "POST", url, accept=(201, 202, 401, 403, 404, 405))
+        answer = self._ask(place, _Request("POST", url), accept=(201, 202, 401, 403, 404, 405))
         return answer.status_code == requests.codes.created
 
     def upload_stream(self, place: Reference, digest: str, body: Body) -> None:
@@ -139,11 +149,11 @@ class RegistryClient(Registry):
             RegistryError: The registry refused, or the connection broke every time.
         """
         for attempt in range(_ATTEMPTS):
-            answer = self._ask(place, "POST", self._url(place, "blobs/uploads/"), accept=(202,))
+            answer = self._ask(place, _Request("POST", self._url(place, "blobs/uploads/")), accept=(202,))
             url = append_url_params(self._get_location(answer, self._container(place)), {"digest": digest})
             headers = {"Content-Type": "application/octet-stream"}
             try:
-                answer = self._authorised("PUT", url, headers, body, stream=False)
+                answer = self._authorised(_Request("PUT", url, headers, body))
             except requests.RequestException as error:
                 if attempt + 1 == _ATTEMPTS:
                     raise unreachable(place, error) from error
@@ -154,35 +164,13 @@ class RegistryClient(Registry):
                     raise refusal(place, answer)
             time.sleep(_wait(attempt, None))
 
-    def do_request(
-        self,
-        url: str,
-        method: str = "GET",
-        data: object = None,
-        headers: dict[str, str] | None = None,
-        json: object = None,
-        stream: bool = False,  # noqa: FBT001, FBT002 - oras's own signature
-    ) -> requests.Response:
-        """Send a request of oras's own methods through this client's authentication (oras itself would retry for two minutes)."""
-        return self._authorised(method, url, headers or {}, data, stream=stream, json=json)
-
-    def _ask(
-        self,
-        place: Reference,
-        method: str,
-        url: str,
-        *,
-        accept: tuple[int, ...],
-        headers: dict[str, str] | None = None,
-        body: bytes | None = None,
-        stream: bool = False,
-    ) -> requests.Response:
+    def _ask(self, place: Reference, request: _Request, *, accept: tuple[int, ...]) -> requests.Response:
         """Send a request that may safely be repeated, until the registry gives a final answer."""
         attempt = 0
         while True:
             last = attempt + 1 == _ATTEMPTS
             try:
-                answer = self._authorised(method, url, dict(headers or {}), body, stream=stream)
+                answer = self._authorised(request)
             except requests.RequestException as error:
                 if last or isinstance(error, requests.exceptions.SSLError):
                     raise unreachable(place, error) from error
@@ -195,36 +183,30 @@ class RegistryClient(Registry):
                 time.sleep(_wait(attempt, answer.headers.get("Retry-After")))
             attempt += 1
 
-    def _authorised(
-        self, method: str, url: str, headers: dict[str, str], body: object, *, stream: bool, json: object = None
-    ) -> requests.Response:
+    def _authorised(self, request: _Request) -> requests.Response:
         """Send a request; on a refusal get credentials for the scope that the registry names, and send it once more."""
         self._load_credentials()
-
-        def send(with_headers: dict[str, str]) -> requests.Response:
-            return self.session.request(
-                method,
-                url,
-                data=body,
-                json=json,
-                headers=with_headers,
-                stream=stream,
-                timeout=_TIMEOUT,
-                verify=self._tls_verify,
-            )
-
-        answer = send(headers | self.auth.get_auth_header())
+        answer = self._send(request, self.auth.get_auth_header())
         if answer.status_code not in {401, 403}:
             return answer
         challenge = answer.headers.get("Www-Authenticate", "")
-        basic: str | None = getattr(self.auth, "_basic_auth", None)
         if challenge.lower().startswith("basic"):
-            return send(headers | {"Authorization": f"Basic {basic}"}) if basic else answer
-        if not challenge:
-            return answer
-        # refresh drops the token of another scope, which oras would send again.
-        renewed, changed = self.auth.authenticate_request(answer, headers, refresh=True)
-        return send(renewed) if changed else answer
+            basic: str | None = getattr(self.auth, "_basic_auth", None)
+            return self._send(request, {"Authorization": f"Basic {basic}"}) if basic else answer
+        # refresh drops the token of another scope, which oras would send again. oras declares a wrong return type.
+        renewed, changed = cast("tuple[dict[str, str], bool]", self.auth.authenticate_request(answer, {}, refresh=True))
+        return self._send(request, renewed) if changed else answer
+
+    def _send(self, request: _Request, credentials: dict[str, str]) -> requests.Response:
+        return self.session.request(
+            request.method,
+            request.url,
+            data=request.body,
+            headers={**request.headers, **credentials},
+            stream=request.stream,
+            timeout=_TIMEOUT,
+            verify=self._tls_verify,
+        )
 
     def _load_credentials(self) -> None:
         if self._credentials_loaded:
