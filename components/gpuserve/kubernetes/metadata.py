@@ -8,6 +8,8 @@ Manifest = dict[str, Any]
 
 MANAGER = "gpuserve"
 
+_FORCE = "pulumi.com/patchForce"
+
 
 def labels(*, name: str, instance: str, component: str, version: str | None = None) -> dict[str, str]:
     """Return the recommended labels of https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/.
@@ -49,3 +51,31 @@ def manifest(  # noqa: PLR0913 - the five parts every Kubernetes object has
     if annotations:
         metadata["annotations"] = dict(annotations)
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
+
+
+def patch(api_version: str, kind: str, name: str, *, labels: Mapping[str, str] | None = None, **body: Any) -> Manifest:
+    """Return a few fields of an object that somebody else made, such as a label and a taint of a Node.
+
+    It is a valid partial object of its own kind, so it renders, validates and goes through ``kubectl apply --server-side`` as
+    it is. Pulumi registers it as a patch resource (``NodePatch``): deleting it gives the fields back and leaves the object.
+    Its annotations force the fields over another owner's values, which a first apply needs, and tell Argo CD and Flux to
+    apply it server-side and never to delete the object with it.
+
+    Args:
+        api_version: Of the object to patch.
+        kind: Of the object to patch, for example ``Node``.
+        name: Of the object to patch; it must exist.
+        labels: Labels to set; all others stay.
+        **body: Top-level fields (``spec``, ...) with nothing in them but what is to be set.
+    """
+    annotations = {
+        _FORCE: "true",
+        "argocd.argoproj.io/sync-options": "ServerSideApply=true,Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
+    }
+    return manifest(api_version, kind, name, labels=labels, annotations=annotations, **body)
+
+
+def is_patch(candidate: Mapping[str, Any]) -> bool:
+    """Tell whether ``candidate`` was made by `patch`."""
+    return _FORCE in candidate["metadata"].get("annotations", {})

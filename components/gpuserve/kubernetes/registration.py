@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from gpuserve.kubernetes.metadata import Manifest
+from gpuserve.kubernetes.metadata import Manifest, is_patch
 
 PROVIDER_VERSION = "4.25.0"
 """Version of the Kubernetes provider whose schema and await logic gpuserve is tested with."""
@@ -25,9 +25,11 @@ class KubernetesObject(pulumi.CustomResource):
 
     def __init__(self, name: str, manifest: Manifest, opts: pulumi.ResourceOptions | None = None) -> None:
         version = "core/v1" if manifest["apiVersion"] == "v1" else manifest["apiVersion"]
+        # The provider tells a patch by this token, while the object inside keeps its own kind.
+        kind = f"{manifest['kind']}Patch" if is_patch(manifest) else manifest["kind"]
         props: dict[str, Any] = {"status": None, "spec": None, **manifest}
         defaults = pulumi.ResourceOptions(version=PROVIDER_VERSION)
-        super().__init__(f"kubernetes:{version}:{manifest['kind']}", name, props, pulumi.ResourceOptions.merge(defaults, opts))
+        super().__init__(f"kubernetes:{version}:{kind}", name, props, pulumi.ResourceOptions.merge(defaults, opts))
 
 
 def register(
@@ -39,6 +41,8 @@ def register(
 ) -> dict[str, KubernetesObject]:
     """Register each manifest as a child of ``parent`` named ``<name>-<role>``.
 
+    An object in a namespace that is itself among ``manifests`` waits for it: the engine knows no such order by itself.
+
     Args:
         name: The component's name.
         manifests: Role to manifest, in the order in which they are registered.
@@ -46,4 +50,12 @@ def register(
         depends_on: Resources that must be ready before any of these, as ``pulumi.ResourceOptions`` takes them.
     """
     opts = pulumi.ResourceOptions(parent=parent, depends_on=depends_on)
-    return {role: KubernetesObject(f"{name}-{role}", manifest, opts) for role, manifest in manifests.items()}
+    registered: dict[str, KubernetesObject] = {}
+    within: dict[str, pulumi.ResourceOptions] = {}
+    for role, manifest in manifests.items():
+        metadata = manifest["metadata"]
+        registered[role] = KubernetesObject(f"{name}-{role}", manifest, within.get(metadata.get("namespace", ""), opts))
+        if manifest["kind"] == "Namespace":
+            waiting = pulumi.ResourceOptions(depends_on=registered[role])
+            within[metadata["name"]] = pulumi.ResourceOptions.merge(opts, waiting)
+    return registered

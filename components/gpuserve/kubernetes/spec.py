@@ -47,7 +47,7 @@ def _problem(cls: type[BaseModel], detail: ErrorDetails, file: str | None, path:
         case "missing":
             return Problem(field, None, "is required but missing", f"add `{detail['loc'][-1]}:`", file)
         case "value_error":
-            reason, _, fix = str(detail["ctx"]["error"]).partition("; ")
+            reason, _, fix = str(detail.get("ctx", {}).get("error", detail["msg"])).partition("; ")
             shown = None if isinstance(value, Mapping | BaseModel) else value
             return Problem(field, shown, reason, fix or "correct the value", file)
         case "literal_error" | "enum":
@@ -95,7 +95,7 @@ def known_at_plan_time(value: object) -> object:
             "is a Pulumi Output, but it decides which objects exist and must be known at plan time; "
             "pass a plain value, for example from the stack's configuration"
         )
-        raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueError only
+        raise ValueError(msg)
     return value
 
 

@@ -1,0 +1,27 @@
+"""How a large program ends in linear time (docs/adr/0004)."""
+
+import asyncio
+
+import pulumi
+from pulumi.runtime.settings import SETTINGS
+
+
+def await_outputs_together() -> None:
+    """Await all outstanding outputs of this program together, at its end.
+
+    The SDK (up to 3.272 at least) awaits them one at a time at the end of a program and starts over after each, so its time
+    grows with the square of the resources. This registers an asynchronous entry point (`pulumi.run`, the SDK's own door)
+    that waits for all of them at once; the SDK's loop then finds nothing left to do. An SDK that no longer tracks its
+    outputs in that set, or that has mended its loop, is left alone: the wait is then skipped or costs nothing.
+
+    Call it once, in the main program.
+    """
+    if isinstance(getattr(SETTINGS, "outputs", None), set) and hasattr(pulumi, "run"):
+        pulumi.run(_settle)
+
+
+async def _settle() -> None:
+    while pending := list(SETTINGS.outputs):
+        done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        if any(task.cancelled() or task.exception() is not None for task in done):
+            return  # the SDK reports failures better than we could

@@ -1,0 +1,1 @@
+"""`Platform`: everything of one environment, composed from one validated config object."""

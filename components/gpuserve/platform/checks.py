@@ -1,0 +1,94 @@
+"""What must hold between the parts of a stack file; each rule yields every problem it finds."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from gpuserve.kubernetes.errors import Problem, suggestion
+from gpuserve.platform.spec import PlatformSpec, ServiceSpec
+from gpuserve_images.spec import ModelSpec
+
+Models = Mapping[str, ModelSpec]
+
+
+def problems(platform: PlatformSpec, models: Models) -> Iterator[Problem]:
+    """Yield what is wrong between pools, services and models; fields are relative to the platform object."""
+    for index, service in enumerate(platform.services):
+        for rule in _SERVICE_RULES:
+            yield from rule(f"services[{index}]", service, platform, models)
+    yield from _unique_names(platform)
+    yield from _unique_routes(platform)
+    yield from _quota_holds_the_minimum(platform)
+
+
+def _pool_exists(at: str, service: ServiceSpec, platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
+    if service.pool not in platform.pools_by_name:
+        yield Problem(f"{at}.pool", service.pool, "no such pool", suggestion(service.pool, platform.pools_by_name))
+
+
+def _model_exists(at: str, service: ServiceSpec, _platform: PlatformSpec, models: Models) -> Iterator[Problem]:
+    if service.model_name not in models:
+        field = f"{at}.model" if service.model else f"{at}.name"
+        reason = "no such model: there is no file of that name in the models folder"
+        yield Problem(field, service.model_name, reason, suggestion(service.model_name, models))
+
+
+def _builds_exist(at: str, service: ServiceSpec, _platform: PlatformSpec, models: Models) -> Iterator[Problem]:
+    model = models.get(service.model_name)
+    if model is None:
+        return
+    named = [(f"{at}.versions[{i}].build", version.build) for i, version in enumerate(service.versions)]
+    named += [(f"{at}.prebuild[{i}]", build) for i, build in enumerate(service.prebuild)]
+    for field, build in named:
+        if build not in model.builds:
+            yield Problem(field, build, f"model {service.model_name!r} has no such build", suggestion(build, model.builds))
+
+
+def _mirror_exists(at: str, service: ServiceSpec, _platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
+    mirror = service.traffic.mirror
+    versions = [version.build for version in service.versions]
+    if mirror is not None and mirror.to not in versions:
+        yield Problem(f"{at}.traffic.mirror.to", mirror.to, "is not a version of this service", suggestion(mirror.to, versions))
+
+
+def _one_scaling_signal(at: str, service: ServiceSpec, _platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
+    scale = service.scale
+    signals = [name for name in ("queue_time", "qps") if getattr(scale, name) is not None]
+    if scale.max > scale.min and len(signals) != 1:
+        given = " and ".join(signals) or "neither queue_time nor qps"
+        reason = f"scales from {scale.min} to {scale.max} but names {given}"
+        yield Problem(f"{at}.scale", None, reason, "give exactly one signal, for example `queue_time: 10ms`")
+
+
+_ServiceRule = Callable[[str, ServiceSpec, PlatformSpec, Models], Iterator[Problem]]
+_SERVICE_RULES: tuple[_ServiceRule, ...] = (_pool_exists, _model_exists, _builds_exist, _mirror_exists, _one_scaling_signal)
+
+
+def _unique_names(platform: PlatformSpec) -> Iterator[Problem]:
+    for kind, items in (("pools", platform.pools), ("services", platform.services)):
+        first: dict[str, int] = {}
+        for index, item in enumerate(items):
+            if item.name in first:
+                reason = f"is the name of {kind}[{first[item.name]}] too"
+                yield Problem(f"{kind}[{index}].name", item.name, reason, "give each its own name")
+            first.setdefault(item.name, index)
+
+
+def _unique_routes(platform: PlatformSpec) -> Iterator[Problem]:
+    first: dict[tuple[str, str], int] = {}
+    for index, service in enumerate(platform.services):
+        route = (service.traffic.host, service.traffic.path)
+        if route in first:
+            other = platform.services[first[route]].name
+            reason = f"with path {route[1]!r} is already taken by service {other!r} (services[{first[route]}])"
+            yield Problem(f"services[{index}].traffic.host", route[0], reason, "use another host or another path")
+        first.setdefault(route, index)
+
+
+def _quota_holds_the_minimum(platform: PlatformSpec) -> Iterator[Problem]:
+    for index, pool in enumerate(platform.pools):
+        services = [service for service in platform.services if service.pool == pool.name]
+        least = sum(len(s.versions) * s.scale.min * s.resources.gpus for s in services)
+        limit = pool.quota.gpus if pool.quota else pool.gpus
+        if least > limit:
+            reason = f"allows {limit} GPUs, but the services on it need {least} at their fewest replicas"
+            field = f"pools[{index}].quota.gpus" if pool.quota else f"pools[{index}].gpus"
+            yield Problem(field, limit, reason, f"raise it to at least {least}, or lower scale.min or resources.gpus")

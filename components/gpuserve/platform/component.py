@@ -1,0 +1,84 @@
+"""The top of the tree: one resource that holds a whole environment."""
+
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from gpuserve.autoscaling.component import GpuAutoscaler
+from gpuserve.kubernetes.component import Component
+from gpuserve.monitoring.component import MonitoringStack
+from gpuserve.node_pool.component import GpuNodePool
+from gpuserve.platform.compose import ImageRequest, Plan, compose, image_requests
+from gpuserve.platform.load import Environment, load_environment
+from gpuserve.platform.outputs import service_output
+from gpuserve.serving.component import ServingStack
+from gpuserve.traffic.component import TrafficPolicy
+from gpuserve_images.resource import ModelImage
+
+
+class Platform(Component):
+    """Everything of one environment.
+
+    Args of the constructor:
+        name: Name of the resource; the stack's name is a good choice.
+        args: The platform object, as in a stack file.
+        folder: Folder of the stack files; model files are looked up in ``models`` below it.
+        opts: Options; pass the Kubernetes provider here.
+
+    Attributes:
+        services: Output: service name -> ``{url, host, model, protocol, versions, example}``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: dict[str, Any],
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        folder: Path = Path("stacks"),
+    ) -> None:
+        file = folder / f"Pulumi.{pulumi.get_stack()}.yaml"
+        environment = load_environment(args, file=file, path="config.gpuserve:platform")
+        super().__init__("Platform", name, environment.platform, opts)
+        images = self._images(environment)
+        plan = compose(environment, lambda request: images[request].reference)
+        routes = self._register(plan)
+        self.services = pulumi.Output.all(
+            **{
+                service.name: service_output(service, routes[service.name], plan.traffic[service.name])
+                for service in environment.platform.services
+            },
+        )
+        self.register_outputs({"services": self.services})
+
+    def _images(self, environment: Environment) -> dict[ImageRequest, ModelImage]:
+        return {
+            request: ModelImage(
+                request.name,
+                environment.models[request.model],
+                build=request.build,
+                folder=environment.folder,
+                registry=environment.platform.registry,
+                target=request.target,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+            for request in image_requests(environment.platform)
+        }
+
+    def _register(self, plan: Plan) -> dict[str, TrafficPolicy]:
+        """Register every component; what lives in a pool's namespace waits for the pool."""
+        pools = {n: GpuNodePool(n, spec, pulumi.ResourceOptions(parent=self)) for n, spec in plan.pools.items()}
+        by_namespace = {pool.placement.namespace: pool for pool in pools.values()}
+        servers: dict[str, ServingStack] = {}
+
+        def after(namespace: str) -> pulumi.ResourceOptions:
+            return pulumi.ResourceOptions(parent=self, depends_on=[by_namespace[namespace]])
+
+        for stack, serving in plan.serving.items():
+            servers[stack] = ServingStack(stack, serving, after(serving.placement.namespace))
+        for scaler, autoscaling in plan.autoscaling.items():
+            GpuAutoscaler(scaler, autoscaling, pulumi.ResourceOptions(parent=self, depends_on=[servers[scaler]]))
+        for stack, monitoring in plan.monitoring.items():
+            MonitoringStack(stack, monitoring, pulumi.ResourceOptions(parent=self))
+        return {policy: TrafficPolicy(policy, traffic, after(traffic.namespace)) for policy, traffic in plan.traffic.items()}

@@ -1,0 +1,127 @@
+"""From stack and model files to a validated platform, with every problem of a file at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import ValidationError
+
+from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.platform.checks import problems
+from gpuserve.platform.spec import PlatformSpec
+from gpuserve_images.spec import ModelSpec, load_model
+
+CONFIG_KEY = "gpuserve:platform"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A validated platform together with its models.
+
+    Attributes:
+        platform: What the stack file says.
+        models: The models its services name, by name.
+        folder: Folder of the model files; paths in them are relative to it.
+    """
+
+    platform: PlatformSpec
+    models: Mapping[str, ModelSpec]
+    folder: Path
+
+
+def load_stack(stack: str, stacks: Path = Path("stacks")) -> Environment:
+    """Read ``<stacks>/Pulumi.<stack>.yaml`` and the models it names.
+
+    Raises:
+        SpecError: With every problem of the files.
+    """
+    file = stacks / f"Pulumi.{stack}.yaml"
+    document = _read_yaml(file, known=[path.name.split(".")[1] for path in stacks.glob("Pulumi.*.yaml")])
+    config = document.get("config")
+    if not isinstance(config, Mapping) or CONFIG_KEY not in config:
+        fix = f"add `config:` with a `{CONFIG_KEY}:` object (see docs)"
+        raise SpecError([Problem(f"config.{CONFIG_KEY}", None, "is required but missing", fix, str(file))])
+    return load_environment(cast("Mapping[str, Any]", config)[CONFIG_KEY], file=file, path=f"config.{CONFIG_KEY}")
+
+
+def load_environment(data: object, *, file: Path, path: str) -> Environment:
+    """Validate the platform object ``data`` that stands at ``path`` of ``file``, and load its models.
+
+    Raises:
+        SpecError: With every problem found in the stack file and in the model files.
+    """
+    if not isinstance(data, Mapping):
+        fix = "write an object with `registry:`, `pools:` and `services:`"
+        raise SpecError([Problem(path, data, "is not an object", fix, str(file))])
+    platform, found = _parse(cast("Mapping[str, Any]", data), str(file), path)
+    if platform is None:
+        raise SpecError(found)
+    folder = file.parent / platform.models
+    models, broken, model_problems = _load_models(folder)
+    wanted = {service.model_name for service in platform.services}
+    found += [problem for name, items in model_problems.items() if name in wanted for problem in items]
+    known_names = _names(data)
+    for problem in problems(platform, models):
+        if problem.value in broken or (problem.reason == "no such pool" and problem.value in known_names):
+            continue
+        found.append(replace(problem, field=f"{path}.{problem.field}", file=str(file)))
+    if found:
+        raise SpecError(found)
+    return Environment(platform, {name: models[name] for name in sorted(wanted)}, folder)
+
+
+def _parse(data: Mapping[str, Any], file: str, path: str) -> tuple[PlatformSpec | None, list[Problem]]:
+    """Parse, and where items of a list are wrong, parse again without them, so that the rest is checked in the same run."""
+    try:
+        return PlatformSpec.parse(data, file=file, path=path), []
+    except SpecError as error:
+        found = list(error.problems)
+        cause = cast("ValidationError", error.__cause__)
+        bad = {(loc[0], loc[1]) for loc in (d["loc"] for d in cause.errors()) if len(loc) > 1 and isinstance(loc[1], int)}
+    pruned = {
+        key: [item for i, item in enumerate(value) if (key, i) not in bad] if isinstance(value, list) else value
+        for key, value in data.items()
+    }
+    try:
+        return PlatformSpec.parse(pruned), found
+    except SpecError:
+        return None, found
+
+
+def _names(data: Mapping[str, Any]) -> set[object]:
+    pools: object = data.get("pools")
+    if not isinstance(pools, list):
+        return set()
+    return {cast("Mapping[str, Any]", pool).get("name") for pool in pools if isinstance(pool, Mapping)}
+
+
+def _load_models(folder: Path) -> tuple[dict[str, ModelSpec], set[str], dict[str, list[Problem]]]:
+    models: dict[str, ModelSpec] = {}
+    wrong: dict[str, list[Problem]] = {}
+    for file in sorted(folder.glob("*.yaml")):
+        try:
+            models[file.stem] = load_model(file)
+        except SpecError as error:
+            wrong[file.stem] = list(error.problems)
+    return models, set(wrong), wrong
+
+
+def _read_yaml(file: Path, known: list[str]) -> Mapping[str, Any]:
+    try:
+        text = file.read_text()
+    except OSError as error:
+        stacks = ", ".join(sorted(known)) or "none"
+        fix = f"use one of the stacks that exist here: {stacks}"
+        raise SpecError([Problem("(file)", None, error.strerror or "cannot be read", fix, str(file))]) from error
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise SpecError([Problem("(file)", None, f"is not YAML: {reason}", "correct the syntax", str(file))]) from error
+    if not isinstance(document, Mapping):
+        raise SpecError([Problem("(file)", document, "is not a YAML mapping", "start it with `config:`", str(file))])
+    return cast("Mapping[str, Any]", document)
+
+

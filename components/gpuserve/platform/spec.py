@@ -1,0 +1,188 @@
+"""What a stack file may say: which pools there are and which services run on them, and how big."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from gpuserve.kubernetes.spec import Spec, known_at_plan_time
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, Percent, UrlPath
+from gpuserve.node_pool.spec import NodePoolSpec
+from gpuserve.traffic.spec import GatewaySpec, TlsSpec
+
+Weight = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100, strict=True)]
+
+
+class VersionSpec(Spec):
+    """One version of a model behind a service.
+
+    Attributes:
+        build: Name of a build in the model's file.
+        weight: Share of the requests, in percent; the weights of a service add up to 100.
+    """
+
+    build: DnsLabel
+    weight: Weight
+
+
+class MirrorSpec(Spec):
+    """Copies of requests for a version whose answers nobody waits for.
+
+    Attributes:
+        to: The version that receives the copies.
+        percent: Share of the requests that is copied; default all.
+    """
+
+    to: DnsLabel
+    percent: Percent = Percent(100)
+
+
+class ServiceTrafficSpec(Spec):
+    """How requests reach a service.
+
+    Attributes:
+        host: Host name that clients send.
+        path: URL prefix; default everything.
+        mirror: Shadow traffic; default none.
+        timeout: Longest time for a whole request; default 300 s, enough for a cold model and short of common proxies' limits.
+        tls: Where the certificate comes from; default none.
+        gateway: The Gateway to make or to attach to.
+    """
+
+    host: HostName
+    path: UrlPath = "/"
+    mirror: MirrorSpec | None = None
+    timeout: Duration = Duration("300s")
+    tls: TlsSpec = TlsSpec()
+    gateway: GatewaySpec = GatewaySpec()
+
+
+class ScaleSpec(Spec):
+    """Between how many replicas each version scales, and on what.
+
+    Attributes:
+        min: Fewest replicas of each version.
+        max: Most replicas of each version; equal to ``min`` means no autoscaler.
+        queue_time: Scale when requests wait longer than this for a free instance, on average.
+        qps: Scale when a replica answers more requests per second than this; give one of the two.
+        scale_down_window: How long it must be quiet before replicas are removed; Kubernetes' own default is 300 s.
+    """
+
+    min: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, strict=True)] = 1
+    max: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, strict=True)] = 1
+    queue_time: Duration | None = None
+    qps: Annotated[float, Field(gt=0)] | None = None
+    scale_down_window: Duration = Duration("300s")
+
+    @field_validator("max")
+    @classmethod
+    def _max_not_below_min(cls, value: int, info: "object") -> int:
+        least = getattr(info, "data", {}).get("min", 1)
+        if value < least:
+            msg = f"is below min ({least}); set max to at least {least} or lower min"
+            raise ValueError(msg)
+        return value
+
+
+class ResourcesSpec(Spec):
+    """What each replica gets beside its GPU.
+
+    Attributes:
+        gpus: Whole GPUs per replica; default 1.
+        cpu: Requested processor time; ``None`` leaves the runtime's default.
+        memory: Memory limit and request; ``None`` leaves the runtime's default.
+    """
+
+    gpus: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=16, strict=True)] = 1
+    cpu: Cpu | None = None
+    memory: Bytes | None = None
+
+
+class ServiceSpec(Spec):
+    """One model, served at one host by one or more versions.
+
+    Attributes:
+        name: Name of the service and of its objects in the cluster.
+        model: Name of the model's file in the models folder; default the service's name.
+        pool: Name of the pool it runs on.
+        runtime: The server; default Triton.
+        versions: Builds to serve and their weights.
+        prebuild: Further builds to make and push, not served (an engine for another GPU, say).
+        traffic: Host, mirror, timeout, TLS.
+        scale: Replicas.
+        resources: Size of a replica.
+    """
+
+    name: DnsLabel
+    model: DnsLabel | None = None
+    pool: DnsLabel
+    runtime: Literal["triton"] = "triton"
+    versions: Annotated[tuple[VersionSpec, ...], Field(min_length=1)]
+    prebuild: tuple[DnsLabel, ...] = ()
+    traffic: ServiceTrafficSpec
+    scale: ScaleSpec = ScaleSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model's file, and of the model in the server."""
+        return self.model or self.name
+
+    @field_validator("versions")
+    @classmethod
+    def _whole(cls, versions: tuple[VersionSpec, ...]) -> tuple[VersionSpec, ...]:
+        total = sum(version.weight for version in versions)
+        if total != 100:  # noqa: PLR2004 - percent
+            weights = " + ".join(str(version.weight) for version in versions)
+            msg = f"has weights {weights} = {total}, not 100; change the weights so that they add up to 100"
+            raise ValueError(msg)
+        builds = [version.build for version in versions]
+        repeated = sorted({build for build in builds if builds.count(build) > 1})
+        if repeated:
+            msg = f"names build {repeated[0]!r} twice; give each build one entry and add its weights"
+            raise ValueError(msg)
+        return versions
+
+
+class MonitoringSection(Spec):
+    """What is watched, and how it is handed to Prometheus and Grafana.
+
+    Attributes:
+        alerts: Burn-rate alerts on each service's SLO.
+        dashboards: A Grafana dashboard as a ConfigMap that Grafana's sidecar loads.
+        discovery: ``annotations`` for a plain Prometheus that discovers pods, ``operator`` for prometheus-operator.
+        namespace: Where Prometheus runs.
+        window: Rate window of the recorded series, at least four scrape intervals.
+    """
+
+    alerts: bool = True
+    dashboards: bool = True
+    discovery: Literal["annotations", "operator"] = "annotations"
+    namespace: DnsLabel = "monitoring"
+    window: Duration = Duration("1m")
+
+
+class PlatformSpec(Spec):
+    """Everything of one environment: the object under ``gpuserve:platform`` in a stack file.
+
+    Attributes:
+        registry: Where images are pushed and pulled, as ``host[:port]/path``.
+        models: Folder of the model files, relative to the stack files; default ``models``.
+        pools: Groups of GPU nodes.
+        services: What is served on them.
+        monitoring: What is watched.
+        gateway_namespace: Namespace of the gateway's pods, which may reach the servers.
+        environment: ``prod`` turns on the rules that only production needs.
+    """
+
+    registry: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*$")]
+    models: str = "models"
+    pools: Annotated[tuple[NodePoolSpec, ...], Field(min_length=1)]
+    services: Annotated[tuple[ServiceSpec, ...], Field(min_length=1)]
+    monitoring: MonitoringSection = MonitoringSection()
+    gateway_namespace: DnsLabel = "gateway-system"
+    environment: Literal["local", "dev", "staging", "prod"] = "dev"
+
+    @property
+    def pools_by_name(self) -> dict[str, NodePoolSpec]:
+        """The pools by their names."""
+        return {pool.name: pool for pool in self.pools}
