@@ -1,0 +1,38 @@
+# Two commands do everything: `make up` runs the main job, `make test` passes the tests. Both install what they need.
+PYTHON ?= python3
+STACK ?= local
+FILE ?= README.md
+PY := .venv/bin/python
+
+.PHONY: up down test test-fast lint lock bench help
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+up: .venv/.installed ## Everything: tools, cluster, images, pulumi up, and a real prediction at the end
+	@$(PY) -m gpuserve_embedded up --stack $(STACK) --file $(FILE)
+
+down: .venv/.installed ## Leave nothing behind (with your own cluster: pulumi destroy)
+	@$(PY) -m gpuserve_embedded down --stack $(STACK)
+
+test: .venv/.installed ## Every test, with a real cluster (root)
+	@$(PY) -m pytest
+
+test-fast: .venv/.installed ## The tests that need neither root nor a cluster
+	@$(PY) -m pytest -m "not e2e"
+
+lint: .venv/.installed ## Format, lint and types
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright
+
+bench: .venv/.installed ## Every benchmark; writes benchmarks/results.json and the table in the README
+	@$(PY) -m benchmarks
+
+lock: ## Pin every dependency with hashes from pyproject.toml
+	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --generate-hashes \
+	  --no-emit-index-url --no-header -o requirements.lock
+
+# The stamp is written last, so an installation that was cut off is made again.
+.venv/.installed: requirements.lock pyproject.toml
+	@echo "Python environment: installing from requirements.lock ..."
+	@sh embedded/venv.sh $(PYTHON)
+	@touch $@
