@@ -1,0 +1,94 @@
+"""Units accept what people write, refuse what Kubernetes would not understand, and print back the same way."""
+
+import pulumi
+import pytest
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.spec import Spec, plain
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, HostName, Percent, StringInput
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+class Everything(Spec):
+    size: Bytes = Bytes("1Gi")
+    time: Duration = Duration("300s")
+    cpu: Cpu = Cpu("100m")
+    share: Percent = Percent("99.9%")
+    name: DnsLabel = "name"
+    host: HostName = "example.com"
+    gpus: GpuCount = 1
+    image: StringInput = "image"
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "amount"),
+    [
+        (Bytes, "16Gi", 16 * 2**30),
+        (Bytes, "500M", 500e6),
+        (Bytes, "1024", 1024),
+        (Duration, "10ms", 0.01),
+        (Duration, "1h30m", 5400),
+        (Duration, "300s", 300),
+        (Cpu, "500m", 0.5),
+        (Cpu, "2", 2),
+        (Percent, "99.9%", 99.9),
+        (Percent, "20", 20),
+    ],
+)
+def test_reads_amounts_and_prints_them_as_written(unit, text, amount):
+    value = unit(text)
+    assert value.amount == pytest.approx(amount)
+    assert str(value) == text
+    assert unit(str(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("size", "16Gb", "16Gi"),
+        ("size", "lots", "16Gi"),
+        ("time", "5 minutes", "300s"),
+        ("time", 10, "300s"),
+        ("cpu", "two", "500m"),
+        ("share", 120, "0 to 100"),
+        ("name", "My_Model", "lower-case"),
+        ("name", "x" * 41, "40 characters"),
+        ("host", "under_score.example.com", "DNS name"),
+        ("gpus", 0.5, "integer"),
+        ("gpus", -1, "greater than or equal to 0"),
+        ("image", "", "string"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_fix(field, value, says):
+    with pytest.raises(SpecError) as caught:
+        Everything.parse({field: value}, file="f.yaml")
+    (problem,) = caught.value.problems
+    assert problem.field == field
+    assert problem.value == value
+    assert says in f"{problem.reason} {problem.fix}"
+    assert "f.yaml" in str(problem)
+
+
+def test_all_problems_come_at_once():
+    with pytest.raises(SpecError) as caught:
+        Everything.parse({"size": "16Gb", "share": 120, "hots": "x"})
+    assert {problem.field for problem in caught.value.problems} == {"size", "share", "hots"}
+
+
+def test_an_unknown_field_names_the_near_miss():
+    with pytest.raises(SpecError, match="did you mean 'host'"):
+        Everything.parse({"hots": "x"})
+
+
+def test_outputs_pass_through_leaves_and_are_refused_in_structure():
+    output = pulumi.Output.from_input("registry/image@sha256:0")
+    assert Everything.parse({"image": output}).image is output
+    with pytest.raises(SpecError, match="known at plan time"):
+        Everything.parse({"gpus": output})
+
+
+@given(st.integers(min_value=0, max_value=10**6), st.sampled_from(sorted(Bytes.units)))
+def test_any_size_round_trips(number, unit):
+    spec = Everything.parse({"size": f"{number}{unit}"})
+    assert plain(spec)["size"] == f"{number}{unit}"
+    assert Everything.parse(plain(spec)) == spec
