@@ -1,0 +1,137 @@
+"""Removing everything of the cluster, in whatever state it was left, and saying what is still there."""
+
+import ctypes
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from gpuserve_embedded.cluster import cgroups, containerd, network, processes
+from gpuserve_embedded.cluster.errors import ClusterError
+from gpuserve_embedded.cluster.layout import (
+    CNI_NETWORK,
+    CNI_RESULTS,
+    CONTAINER_LOG_LINKS,
+    DEVICE_PLUGINS,
+    RUN,
+    STATE,
+)
+
+_DETACH: Final = 2
+"""``MNT_DETACH`` of umount(2): gone from the tree at once, released when the last user is."""
+
+_OUR_DEVICE_SOCKETS: Final = "gpuserve-*.sock"
+_KUBELET_DEVICE_FILES: Final = ("kubelet.sock", "kubelet_internal_checkpoint", "DEPRECATION")
+
+_SHARED_FOLDERS: Final = (
+    DEVICE_PLUGINS,
+    DEVICE_PLUGINS.parent,
+    CONTAINER_LOG_LINKS,
+    CNI_RESULTS,
+    CNI_RESULTS.parent,
+    Path("/run/containerd/s"),
+    Path("/run/containerd"),
+)
+"""Folders that other programs may use too: removed where the cluster leaves them empty."""
+
+
+def remove_everything() -> None:
+    """Stop and remove all that is there, gently where order matters and surely everywhere.
+
+    The order: the kubelet first, that it restarts nothing; every other process; what they held (mounts, sockets, links,
+    rules); the settings as they were; the state last, because it holds what the earlier steps need to know.
+
+    Raises:
+        ClusterError: something would not go; it names it.
+    """
+    processes.stop("kubelet")
+    processes.stop("registry")  # its data is kept, so it may finish what it writes
+    stubborn = cgroups.kill_all()
+    if stubborn:
+        raise _stuck("processes that would not end", stubborn)
+    _unmount_all()
+    for socket in containerd.shim_sockets():
+        socket.unlink(missing_ok=True)
+    network.remove()
+    network.restore_settings()
+    cgroups.remove()
+    for path in _shared_leftovers():
+        path.unlink(missing_ok=True)
+    for folder in _SHARED_FOLDERS:
+        with suppress(OSError):  # absent, or somebody else's files are in it
+            folder.rmdir()
+    for folder in (RUN, STATE):
+        _remove_tree(folder)
+
+
+def leftovers() -> list[str]:
+    """Return, in words, everything of the cluster that exists on this machine; empty after a complete stop."""
+    checks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
+        ("process", lambda: [f"{pid} {command}" for pid, command in cgroups.processes().items()]),
+        ("mount", lambda: [str(path) for path in mounts()]),
+        ("network interface", network.links),
+        ("nftables table", lambda: [f"{family} {table}" for family, table in network.tables()]),
+        ("control group", lambda: [str(path) for path in cgroups.groups()]),
+        ("file", lambda: [str(path) for path in (*_shared_leftovers(), *containerd.shim_sockets())]),
+        ("folder", lambda: [str(folder) for folder in (RUN, STATE) if folder.exists()]),
+    )
+    return [f"{kind}: {found}" for kind, find in checks for found in find()]
+
+
+def mounts() -> list[Path]:
+    """Return the mount points below the cluster's folders, the deepest last."""
+    found: list[Path] = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        path = Path(line.split(" ")[1].encode().decode("unicode_escape"))  # spaces are written as \040
+        if any(path.is_relative_to(folder) for folder in (RUN, STATE)):
+            found.append(path)
+    return found
+
+
+def _unmount_all() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    for path in reversed(mounts()):
+        if libc.umount2(os.fsencode(path), 0) != 0:
+            libc.umount2(os.fsencode(path), _DETACH)
+    remaining = mounts()
+    if remaining:
+        raise _stuck("mounts that would not go", [str(path) for path in remaining])
+
+
+def _shared_leftovers() -> list[Path]:
+    """Return the cluster's files in folders whose place is fixed in other programs' source."""
+    found: list[Path] = []
+    if CONTAINER_LOG_LINKS.is_dir():
+        found += [link for link in CONTAINER_LOG_LINKS.iterdir() if link.is_symlink() and _is_ours(link.readlink())]
+    if CNI_RESULTS.is_dir():
+        found += CNI_RESULTS.glob(f"{CNI_NETWORK}-*")
+    if DEVICE_PLUGINS.is_dir():
+        ours = list(DEVICE_PLUGINS.glob(_OUR_DEVICE_SOCKETS))
+        others = {path for path in DEVICE_PLUGINS.glob("*.sock")} - set(ours) - {DEVICE_PLUGINS / "kubelet.sock"}
+        found += ours
+        if not others:  # no other plugin was ever registered here, so the kubelet's files are our kubelet's
+            found += [path for name in _KUBELET_DEVICE_FILES if (path := DEVICE_PLUGINS / name).exists()]
+    return found
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_relative_to(STATE)
+
+
+def _remove_tree(folder: Path) -> None:
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise _stuck("files that would not go", [f"{error.filename}: {error.strerror}"]) from error
+
+
+def _stuck(reason: str, what: list[str]) -> ClusterError:
+    return ClusterError(
+        "stop the cluster",
+        "; ".join(what),
+        reason,
+        "run the same command again; a process that waits for a dead disk ends only with the machine",
+    )

@@ -1,0 +1,55 @@
+"""Custom resource definitions of the kinds that the platform may make: Gateway API and the Prometheus operator's."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, cast
+
+import yaml
+
+from gpuserve_embedded.cluster.api import Manifest
+from gpuserve_embedded.cluster.layout import cache_folder
+
+INSTALLED: Final = ("gateway-api", "prometheus-operator")
+"""In this order: the gateway waits for its kinds, nothing waits for the other."""
+
+
+def definitions(name: str, folder: Callable[[str], Path]) -> list[Manifest]:
+    """Return the definitions of one project.
+
+    Reading two megabytes of YAML takes seconds, of JSON a few milliseconds, so the JSON is kept in the cache.
+
+    Args:
+        name: one of ``INSTALLED``.
+        folder: returns the folder of that project's YAML files.
+    """
+    source = folder(name)
+    parts = [str(source), *(f"{path.name} {path.stat().st_size}" for path in sorted(source.glob("*.yaml")))]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    kept = cache_folder() / "crds" / f"{name}-{key}.json"
+    if kept.exists():
+        return cast("list[Manifest]", json.loads(kept.read_text()))
+    found = list(_read(source))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    written = kept.with_suffix(".new")
+    written.write_text(json.dumps(found))
+    written.rename(kept)
+    return found
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # chosen at run time
+    """A safe loader that reads ``=`` as the text it is: YAML 1.1 gives it a meaning that nobody uses."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+
+
+def _read(folder: Path) -> list[Manifest]:
+    found: list[Manifest] = []
+    for path in sorted(folder.glob("*.yaml")):
+        documents = yaml.load_all(path.read_text(), Loader=_Loader)  # noqa: S506 - a safe loader
+        for document in cast("list[dict[str, Any] | None]", list(documents)):
+            if document and document.get("kind") == "CustomResourceDefinition":
+                found.append({key: value for key, value in document.items() if key != "status"})
+    return found

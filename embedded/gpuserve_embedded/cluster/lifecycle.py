@@ -1,0 +1,209 @@
+"""Starting and stopping the cluster."""
+
+import fcntl
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Final
+
+from gpuserve_embedded import tools
+from gpuserve_embedded.cluster import (
+    addons,
+    cgroups,
+    cleanup,
+    containerd,
+    control_plane,
+    network,
+    node,
+    packages,
+    pki,
+    ports,
+    processes,
+    registry,
+)
+from gpuserve_embedded.cluster.api import Api, wait_until
+from gpuserve_embedded.cluster.crds import INSTALLED, definitions
+from gpuserve_embedded.cluster.errors import ClusterError
+from gpuserve_embedded.cluster.images import PAUSE, SYSTEM_IMAGES, ensure_images
+from gpuserve_embedded.cluster.layout import LOGS, cache_folder, registry_data
+
+Progress = Callable[[str], None]
+"""Is told, in a few words, what begins now."""
+
+_PROGRAMS: Final = ("kube", *dict.fromkeys(image.program for image in SYSTEM_IMAGES if image.program != "kube"))
+_READY_TIMEOUT_SECONDS: Final = 180.0
+
+
+def start(progress: Progress = lambda _: None) -> None:
+    """Start the cluster, or do nothing where it runs and is ready.
+
+    What an earlier run left half-done or dead is removed first. Nothing is changed before the checks have passed.
+
+    Args:
+        progress: told about each step as it begins.
+
+    Raises:
+        ClusterError: a step failed; it says which, why, and what to do. What was started stays for a look at it, and the
+            next start or stop removes it.
+        ToolError: a program can neither be found nor built.
+        RegistryError: the local registry refused an image.
+    """
+    _require_root("start the cluster")
+    with _alone():
+        if _daemons_serve():
+            api = Api()
+            if addons.wanting(api) is not None:
+                progress("completing the cluster that runs")
+                _finish(_programs(progress), api, progress)
+            return
+        ports.check_free(ours=cgroups.processes())
+        packages.install(progress)
+        programs = _programs(progress)
+        if cleanup.leftovers():
+            progress("removing what an earlier cluster left")
+            cleanup.remove_everything()
+        _start_anew(programs, progress)
+
+
+def stop(*, purge: bool = False) -> None:
+    """Remove the cluster: processes, containers, mounts, interfaces, rules, settings, state. Caches are kept.
+
+    Args:
+        purge: remove the registry's data too.
+
+    Raises:
+        ClusterError: something would not go; it names it.
+    """
+    _require_root("stop the cluster")
+    with _alone():
+        cleanup.remove_everything()
+        if purge and registry_data().exists():
+            rmtree(registry_data())
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """The files of the tools, found once."""
+
+    files: dict[str, Path]
+
+    def __call__(self, name: str) -> Path:
+        return self.files[name]
+
+
+def _start_anew(programs: _Programs, progress: Progress) -> None:
+    progress("preparing the network, certificates and control groups")
+    network.remember_settings()
+    cgroups.create()
+    network.create()
+    pki.create()
+    registry.configure()
+    node.configure()
+    kube = programs("kube")
+    progress("starting the control plane, the registry and the container runtime")
+    with ThreadPoolExecutor() as pool:
+        control = pool.submit(_start_control_plane, kube)
+        images = pool.submit(_start_runtime, programs, progress)
+        control.result()
+        _serve(node.kubelet(kube), after=images)
+        _serve(node.kube_proxy(kube))
+        _install(images.result(), progress)
+
+
+def _start_control_plane(kube: Path) -> None:
+    _serve(control_plane.etcd())
+    _serve(control_plane.api_server(kube))
+    for daemon in (control_plane.controller_manager(kube), control_plane.scheduler(kube)):
+        processes.start(daemon)
+
+
+def _start_runtime(programs: _Programs, progress: Progress) -> dict[str, str]:
+    _serve(registry.daemon())
+    images = ensure_images(programs, progress)
+    containerd.configure(images[PAUSE.repository])
+    _serve(containerd.daemon())
+    return images
+
+
+def _finish(programs: _Programs, api: Api, progress: Progress) -> None:
+    _install(ensure_images(programs, progress), progress)
+
+
+def _install(images: dict[str, str], progress: Progress) -> None:
+    api = Api()
+    progress("installing the system's pods")
+    gateway, *others = (definitions(name, tools.crds) for name in INSTALLED)
+    api.apply(gateway)
+    api.apply(addons.manifests(images))
+    for found in others:
+        Api().apply(found)
+    progress("waiting for the system's pods")
+    wait_until(
+        "wait for the cluster",
+        lambda: addons.wanting(api),
+        timeout_seconds=_READY_TIMEOUT_SECONDS,
+        fix=f"see the logs in {LOGS}; running the same command again goes on from here",
+    )
+
+
+def _serve(daemon: processes.Daemon, *, after: "Future[dict[str, str]] | None" = None) -> None:
+    if after is not None:
+        after.result()
+    processes.start(daemon)
+    processes.wait_healthy(daemon)
+
+
+def _daemons_serve() -> bool:
+    """Return whether every daemon runs and serves, by a look at each."""
+    recorded = processes.recorded()
+    if not recorded or None in recorded.values():
+        return False
+    kube = Path("kube")
+    daemons = (
+        registry.daemon(),
+        control_plane.etcd(),
+        control_plane.api_server(kube),
+        control_plane.controller_manager(kube),
+        control_plane.scheduler(kube),
+        containerd.daemon(),
+        node.kubelet(kube),
+        node.kube_proxy(kube),
+    )
+    return all(
+        daemon.name in recorded and (daemon.is_healthy is None or daemon.is_healthy()) for daemon in daemons
+    )
+
+
+def _programs(progress: Progress) -> _Programs:
+    return _Programs({name: tools.ensure(name, progress) for name in _PROGRAMS})
+
+
+def _require_root(step: str) -> None:
+    if not ports.is_root():
+        raise ClusterError(
+            step,
+            "this user",
+            "containers, bridges and mounts need root",
+            "run it as root, or give the kubeconfig of a cluster that exists",
+        )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep two starts or stops apart; the lock goes with the process that holds it, however it ends."""
+    lock = cache_folder() / "cluster.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ClusterError(
+                "start or stop the cluster",
+                lock,
+                "another start or stop is at work",
+                "wait for it to end, then run the same command again",
+            ) from error
+        yield

@@ -1,0 +1,128 @@
+"""Programs that come from the distribution: Debian 12 and Ubuntu 22.04 or later."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from gpuserve_embedded.cluster.errors import ClusterError
+from gpuserve_embedded.cluster.layout import CNI_PLUGINS
+
+PACKAGES: Final[dict[str, str | Path]] = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "containernetworking-plugins": CNI_PLUGINS / "bridge",
+    "etcd-server": "etcd",
+    "docker-registry": "docker-registry",
+    "nftables": "nft",
+    "iproute2": "ip",
+    "mount": "umount",
+    "mmdebstrap": "mmdebstrap",
+    "buildah": "buildah",
+}
+"""Package to the program (or file) that it is needed for; the last two build base images."""
+
+_SERVICES: Final = ("containerd", "etcd", "docker-registry")
+_POLICY: Final = Path("/usr/sbin/policy-rc.d")
+_REFUSE: Final = "#!/bin/sh\n# Keeps installed services from starting; removed when the installation ends.\nexit 101\n"
+_LOG_LINES: Final = 15
+
+
+def missing() -> list[str]:
+    """Return the packages whose program is not on this machine."""
+    return [package for package, program in PACKAGES.items() if shutil.which(program) is None]
+
+
+def install(progress: Callable[[str], None]) -> None:
+    """Install what is missing, and start none of its services.
+
+    Raises:
+        ClusterError: there is no ``apt-get``, or it failed.
+    """
+    wanted = missing()
+    if not wanted:
+        return
+    progress(f"installing {', '.join(wanted)}")
+    if shutil.which("apt-get") is None:
+        raise ClusterError(
+            "install packages",
+            ", ".join(wanted),
+            "this is no Debian or Ubuntu: there is no apt-get",
+            "install programs of these names yourself, or give a kubeconfig of a cluster that exists",
+        )
+    with _no_service_starts():
+        if _apt("install", *wanted).returncode != 0:  # perhaps only because the package lists are old or absent
+            _checked("update package lists", _apt("update"))
+            _checked("install packages", _apt("install", *wanted))
+    still = missing()
+    if still:
+        raise ClusterError(
+            "install packages",
+            ", ".join(still),
+            "installed, but the program is not on PATH",
+            "add /usr/bin and /usr/sbin to PATH",
+        )
+
+
+@contextmanager
+def _no_service_starts() -> Iterator[None]:
+    """Keep maintainer scripts from starting services, by the means Debian has for it (invoke-rc.d(8), policy-rc.d)."""
+    running_before = {service for service in _SERVICES if _is_active(service)}
+    ours = not _POLICY.exists() or _POLICY.read_text() == _REFUSE
+    if ours:
+        _POLICY.write_text(_REFUSE)
+        _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            _POLICY.unlink(missing_ok=True)
+        for service in _SERVICES:
+            if service not in running_before and _is_active(service):
+                _systemctl("stop", service)
+            if service not in running_before and _is_enabled_by_us(service):
+                _systemctl("disable", service)
+
+
+def _is_enabled_by_us(service: str) -> bool:
+    # A service that was not running and is enabled now would start at the next boot and take the cluster's ports.
+    return _systemctl("is-enabled", service)
+
+
+def _is_active(service: str) -> bool:
+    return _systemctl("is-active", service)
+
+
+def _systemctl(verb: str, service: str) -> bool:
+    program = shutil.which("systemctl")
+    if program is None:
+        return False
+    done = subprocess.run([program, "--quiet", verb, service], capture_output=True, check=False)  # noqa: S603 - fixed
+    return done.returncode == 0
+
+
+def _apt(verb: str, *packages: str) -> subprocess.CompletedProcess[str]:
+    options = ["--yes", "--quiet", "--no-install-recommends"] if verb == "install" else ["--quiet"]
+    return subprocess.run(  # noqa: S603 - package names are fixed
+        ["/usr/bin/apt-get", *options, verb, *packages],
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def _checked(step: str, done: subprocess.CompletedProcess[str]) -> None:
+    if done.returncode != 0:
+        raise ClusterError(
+            step,
+            " ".join(done.args),
+            f"exit status {done.returncode}",
+            "mend what apt-get says, then run the same command again",
+            log=done.stdout.splitlines()[-_LOG_LINES:],
+        )
