@@ -1,0 +1,93 @@
+"""What may be said about a pool of GPU nodes."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from gpuserve.kubernetes.spec import Spec, known_at_plan_time
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, GpuCount, HostName
+from gpuserve.node_pool.accelerators import accelerator
+
+
+def _whole(value: object) -> object:
+    """Answer a wish for part of a GPU before the number type can only say "not an integer"."""
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(
+            "is a fraction, and Kubernetes counts nvidia.com/gpu in whole devices only; "
+            "write a whole number: a GPU is shared by MIG, time-slicing or MPS, which the device plugin then offers as devices"
+        )
+    return int(value) if isinstance(value, float) else value
+
+
+def _known_accelerator(name: str) -> str:
+    accelerator(name)
+    return name
+
+
+AcceleratorName = Annotated[str, BeforeValidator(known_at_plan_time), AfterValidator(_known_accelerator)]
+"""A name from `gpuserve.node_pool.accelerators.ACCELERATORS`."""
+
+WholeGpus = Annotated[GpuCount, BeforeValidator(_whole)]
+"""A number of GPUs; a fraction is refused with what to do instead."""
+
+
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
+"""A value that Kubernetes takes for a label."""
+
+
+class QuotaSpec(Spec):
+    """The most that all pods of the pool's namespace may request together.
+
+    Attributes:
+        gpus: GPUs. Each replica takes its GPUs from here, and a rollout needs those of one replica more for a while.
+        cpu: Processor cores. Default: not limited.
+        memory: Memory. Default: not limited.
+    """
+
+    gpus: WholeGpus
+    cpu: Cpu | None = None
+    memory: Bytes | None = None
+
+
+class NodePoolSpec(Spec):
+    """A set of GPU nodes, and the namespace whose pods may use them.
+
+    A node pool declares who uses nodes that exist; it creates no machines.
+
+    Attributes:
+        name: Name of the pool; services choose it by this name.
+        accelerator: GPU product, such as ``A100-SXM4-80GB`` or ``L4``; ``simulated`` for devices without a GPU behind them.
+        gpus: How many GPUs the pool's nodes have together.
+        quota: What the pods of the pool's namespace may request together.
+        namespace: Namespace of its pods. Default ``gpuserve-<name>``.
+        nodes: Names of nodes to reserve: each gets the label ``gpuserve.io/pool`` and the taint ``nvidia.com/gpu=present:NoSchedule``
+            in place of the taints that it had (a node's taints are one value to the API server). Default none: the pool uses
+            any node with the accelerator's product label as it is.
+        labels: More labels for the namespace, such as a cost centre. Default none.
+    """
+
+    name: DnsLabel
+    accelerator: AcceleratorName
+    gpus: Annotated[WholeGpus, Field(ge=1)]
+    quota: QuotaSpec
+    namespace: DnsLabel = ""
+    nodes: tuple[HostName, ...] = ()
+    labels: dict[str, LabelValue] = Field(default_factory=dict[str, str])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_namespace(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("name"), str) and "namespace" not in data:
+            return {**data, "namespace": f"gpuserve-{data['name']}"}
+        return data
+
+    @model_validator(mode="after")
+    def _quota_fits(self) -> Self:
+        if self.quota.gpus > self.gpus:
+            raise ValueError(
+                f"quota.gpus is {self.quota.gpus}, but gpus is {self.gpus}: the quota promises devices that the pool has not; "
+                f"set quota.gpus to {self.gpus} or less, or correct gpus"
+            )
+        if len(set(self.nodes)) != len(self.nodes):
+            raise ValueError("nodes names a node twice; name each once")
+        return self

@@ -1,0 +1,49 @@
+"""NVIDIA Triton Inference Server.
+
+Ports, health endpoints and options: https://github.com/triton-inference-server/server (``docs/customization_guide/deploy.md``,
+``docs/protocol``, ``tritonserver --help``), the same from 2.51 to the current release.
+"""
+
+from gpuserve.serving.runtimes.base import RuntimePod, RuntimeRequest
+
+MODEL_REPOSITORY = "/models"
+"""Where a baked image holds its model repository."""
+
+_USER = 1000
+"""User ``triton-server`` of NVIDIA's images, and of the CPU base image."""
+
+
+class Triton:
+    """Triton over a model repository in the image.
+
+    Warm-up is declared in the repository: with ``model_warmup`` in ``config.pbtxt`` a model becomes ready only after its warm-up
+    requests were answered, and with strict readiness the server becomes ready only when all models are. So the startup and
+    readiness probes hold requests back until then, without a script.
+    """
+
+    name = "triton"
+
+    def pod(self, request: RuntimeRequest) -> RuntimePod:
+        """Return how Triton runs; the arguments go to the image's own entrypoint, as NVIDIA's images want."""
+        args = (
+            "tritonserver",
+            f"--model-repository={MODEL_REPOSITORY}",
+            "--strict-readiness=true",
+            "--exit-on-error=true",
+            f"--exit-timeout-secs={request.exit_timeout}",
+            # Quantiles of the request time; Triton's own counters give no more than its mean.
+            "--metrics-config=summary_latencies=true",
+            f"--allow-gpu-metrics={'false' if request.simulated else 'true'}",
+        )
+        return RuntimePod(
+            protocol="v2",
+            http_port=8000,
+            grpc_port=8001,
+            metrics_port=8002,
+            metrics_path="/metrics",
+            loaded_path=f"/v2/models/{request.model}/ready",
+            ready_path="/v2/health/ready",
+            live_path="/v2/health/live",
+            user=_USER,
+            args=args,
+        )

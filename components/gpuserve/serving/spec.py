@@ -1,0 +1,108 @@
+"""What may be said about one served version of a model."""
+
+from ipaddress import ip_network
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from gpuserve.kubernetes.spec import Spec, known_at_plan_time
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, StringInput
+from gpuserve.kubernetes.values import Placement
+from gpuserve.serving.runtimes import runtime
+
+
+def _known_runtime(name: str) -> str:
+    runtime(name)
+    return name
+
+
+def _network(value: str) -> str:
+    try:
+        ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"is no network ({error}); write for example '10.0.0.0/16'") from error
+    return value
+
+
+RuntimeName = Annotated[str, BeforeValidator(known_at_plan_time), AfterValidator(_known_runtime)]
+"""A name from `gpuserve.serving.runtimes.RUNTIMES`."""
+
+ModelName = Annotated[str, BeforeValidator(known_at_plan_time), Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*$", max_length=128)]
+"""A model's name in the server: it becomes part of URLs."""
+
+Network = Annotated[str, BeforeValidator(known_at_plan_time), AfterValidator(_network)]
+"""An IP network in CIDR notation."""
+
+
+class ServerResources(Spec):
+    """What one replica gets beside its GPUs.
+
+    Attributes:
+        cpu: Requested processor time. There is no limit: a throttled server answers late, an idle core helps nobody. Default
+            100m, because a GPU does the work and requests that no node can hold leave the pod pending.
+        memory: Memory, requested and limited alike, so that the node never promises it twice. ``shm`` and ``scratch`` use
+            counts into it where they lie in memory. Default 2Gi.
+        shm: Most of that memory that ``/dev/shm`` may take; Triton's Python backend passes tensors there. Default 512Mi, where
+            containers without it get 64Mi.
+        scratch: Most disk that ``/tmp``, the only other writable folder, may take. Default 1Gi.
+    """
+
+    cpu: Cpu = Cpu("100m")
+    memory: Bytes = Bytes("2Gi")
+    shm: Bytes = Bytes("512Mi")
+    scratch: Bytes = Bytes("1Gi")
+
+    @model_validator(mode="after")
+    def _shm_fits(self) -> Self:
+        if self.shm > self.memory:
+            raise ValueError(
+                f"shm is {self.shm}, but memory is {self.memory}, and /dev/shm is part of that memory; "
+                "raise memory above shm, or lower shm"
+            )
+        return self
+
+
+class ServingSpec(Spec):
+    """One version of a model, served by one runtime.
+
+    Attributes:
+        service: The service that this is a version of.
+        version: Which version; a word of yours, such as the name of the model's build.
+        model: The model's name in the server.
+        image: Image with the model inside, by digest; may be a Pulumi Output.
+        placement: Where it runs: the ``placement`` of a `GpuNodePool`.
+        runtime: Which server. Default ``triton``.
+        replicas: Pods; where an autoscaler owns that number, only how many the time for a rollout is reckoned with. Default 1.
+        autoscaled: True when an autoscaler sets the replicas: the Deployment then names none, so that an update of the stack
+            does not undo the autoscaler. Kubernetes begins with 1; switching this on sets a running one back to 1 for once.
+        gpus: Whole GPUs per replica, requested and limited alike. Default 1.
+        resources: Processor time and memory of a replica.
+        startup_timeout: Longest time for one replica to become ready: image, model, warm-up. The container is restarted when
+            its server takes longer, and an update of the stack gives up after it. Default 300s.
+        drain: How long a pod that must go still serves, so that every gateway has taken it off its list before it stops.
+            Default 10s.
+        exit_timeout: How long requests in flight may take after that. Default 30s.
+        min_ready: How long a new pod must stay ready before an old one goes. Default 5s.
+        clients: Namespaces whose pods may send requests: the gateway's. Default ``gateway-system``.
+        client_networks: Networks that may send requests, for a gateway on its node's network, which no namespace selector
+            matches. Default none.
+        monitoring: Namespace whose pods may read the metrics. Default ``monitoring``.
+    """
+
+    service: DnsLabel
+    version: DnsLabel
+    model: ModelName
+    image: StringInput
+    placement: Placement
+    runtime: RuntimeName = "triton"
+    replicas: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=10_000, strict=True)] = 1
+    autoscaled: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
+    gpus: Annotated[GpuCount, Field(ge=1)] = 1
+    resources: ServerResources = ServerResources()
+    startup_timeout: Duration = Duration("300s")
+    drain: Duration = Duration("10s")
+    exit_timeout: Duration = Duration("30s")
+    min_ready: Duration = Duration("5s")
+    clients: tuple[DnsLabel, ...] = ("gateway-system",)
+    client_networks: tuple[Network, ...] = ()
+    monitoring: DnsLabel = "monitoring"
