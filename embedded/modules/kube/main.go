@@ -13,7 +13,6 @@ import (
 	"strings"
 	_ "time/tzdata" // CronJobs name time zones, and a bare machine may have no zone files
 
-	"github.com/spf13/cobra"
 	_ "k8s.io/client-go/plugin/pkg/client/auth"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
@@ -36,8 +35,6 @@ var programs = map[string]func() int{
 	"kubelet":                 func() int { return cli.Run(kubelet.NewKubeletCommand(context.Background())) },
 	"kube-proxy":              func() int { return cli.Run(proxy.NewProxyCommand()) },
 	"kubectl":                 runKubectl,
-	"simulated-gpus":          func() int { return runCommand(newSimulatedGPUsCommand()) },
-	"pause":                   runPause,
 }
 
 func main() {
@@ -66,14 +63,6 @@ func names() []string {
 func runKubectl() int {
 	if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 		util.CheckErr(err) // prints the error as kubectl does and exits
-	}
-	return 0
-}
-
-func runCommand(command *cobra.Command) int {
-	if err := command.Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "Error:", err)
-		return 1
 	}
 	return 0
 }

@@ -1,8 +1,11 @@
+// Command simulated-gpus is a device plugin, in the protocol of NVIDIA's own, for GPUs that do not exist: what schedules
+// pods, counts and hands out GPUs is real; what computes is not there.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log"
 	"net"
@@ -10,10 +13,9 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	deviceplugin "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
@@ -29,40 +31,28 @@ const (
 	lookEvery = time.Second
 )
 
-// simulatedGPUs is a device plugin, in the protocol of NVIDIA's own, for devices that do not exist: what schedules pods,
-// counts and hands out GPUs is real; what computes is not there.
+// simulatedGPUs answers the kubelet's calls.
 type simulatedGPUs struct {
 	deviceplugin.UnimplementedDevicePluginServer
 	devices []*deviceplugin.Device
 	stopped <-chan struct{}
 }
 
-func newSimulatedGPUsCommand() *cobra.Command {
-	var count int
-	var folder string
-	command := &cobra.Command{
-		Use:           "simulated-gpus",
-		Short:         "Offer simulated GPUs to the kubelet as " + gpuResource,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(*cobra.Command, []string) error {
-			if count < 1 {
-				return fmt.Errorf("--count is %d, but a node offers at least 1 device", count)
-			}
-			ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
-			defer stop()
-			return servePlugin(ctx, folder, count)
-		},
+func main() {
+	count := flag.Int("count", 8, "how many GPUs to offer")
+	folder := flag.String("device-plugin-dir", "/var/lib/kubelet/device-plugins", "the kubelet's folder of device plugin sockets")
+	flag.Parse()
+	if *count < 1 || flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "simulated-gpus: --count must be 1 or more (is %d) and no other arguments given (%q)\n", *count, flag.Args())
+		os.Exit(2)
 	}
-	command.Flags().IntVar(&count, "count", 8, "how many GPUs to offer")
-	command.Flags().StringVar(&folder, "device-plugin-dir", "/var/lib/kubelet/device-plugins",
-		"the kubelet's folder of device plugin sockets")
-	return command
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	servePlugin(ctx, *folder, *count)
 }
 
 // servePlugin keeps the devices registered until ctx ends, whatever the kubelet does.
-func servePlugin(ctx context.Context, folder string, count int) error {
+func servePlugin(ctx context.Context, folder string, count int) {
 	for ctx.Err() == nil {
 		if err := serveOneKubelet(ctx, folder, count); err != nil {
 			log.Printf("%v; trying again", err)
@@ -72,7 +62,6 @@ func servePlugin(ctx context.Context, folder string, count int) error {
 		case <-time.After(retryAfter):
 		}
 	}
-	return nil
 }
 
 // serveOneKubelet serves and registers the devices, and returns once the kubelet that it registered with is gone.

@@ -1,0 +1,61 @@
+"""The executable files by which Pulumi's engine finds the stand-ins."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# `-P`: the engine starts plugins in the user's project, whose modules must not shadow the host's own.
+_LANGUAGE_HOST = """\
+#!/bin/sh
+# The stand-in for Pulumi's Python language host: see gpuserve_embedded.language_host.
+exec {python} -P -m gpuserve_embedded.language_host "$@"
+"""
+
+# Dynamic providers run in the project's environment, as their code does; the engine says which by these variables.
+_DYNAMIC_PROVIDER = """\
+#!/bin/sh
+# The stand-in for Pulumi's host of dynamic providers: see gpuserve_embedded.language_host.
+environment="${{PULUMI_RUNTIME_VIRTUALENV:-}}"
+if [ -z "$environment" ] && [ "${{PULUMI_RUNTIME_TOOLCHAIN:-}}" = uv ]; then
+    environment=.venv
+fi
+if [ -z "$environment" ]; then
+    exec {python} -u -m pulumi.dynamic "$@"
+fi
+if [ ! -x "${{environment%/}}/bin/python" ]; then
+    echo "Pulumi.yaml: runtime.options.virtualenv: '$environment' is no virtual environment: run 'pulumi install'" >&2
+    exit 1
+fi
+unset PYTHONHOME
+exec "${{environment%/}}/bin/python" -u -m pulumi.dynamic "$@"
+"""
+
+_WRAPPERS = {"pulumi-language-python": _LANGUAGE_HOST, "pulumi-resource-pulumi-python": _DYNAMIC_PROVIDER}
+_EXECUTABLE = 0o755
+
+
+def write_wrappers(bin_dir: Path, python: Path) -> None:
+    """Write the stand-ins as executables, to be found on PATH.
+
+    Policy packs and component plugins need none of their own: the engine starts them through the language host.
+
+    Args:
+        bin_dir: The folder to write into; made if it is not there.
+        python: The interpreter of an environment that has this project and Pulumi's SDK.
+    """
+    bin_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in _WRAPPERS.items():
+        wrapper = bin_dir / name
+        # absolute, not resolved: an environment's interpreter is a link, and its target would miss the environment
+        wrapper.write_text(text.format(python=shlex.quote(str(python.absolute()))))
+        wrapper.chmod(_EXECUTABLE)
+
+
+def remove_wrappers(bin_dir: Path) -> None:
+    """Take the stand-ins away again, for the official programs are here now."""
+    for name in _WRAPPERS:
+        (bin_dir / name).unlink(missing_ok=True)

@@ -1,0 +1,3 @@
+module gpuserve.local/embedded/pause
+
+go 1.24
