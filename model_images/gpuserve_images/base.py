@@ -1,0 +1,82 @@
+"""Base images: built once from an ordinary Dockerfile when a registry lacks them, by buildah, without a daemon.
+
+A recipe is a folder in `model_images/` with a Dockerfile. Its image is tagged with a hash of the folder, so it is built again exactly
+when the recipe changes.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gpuserve_images import buildah, debian
+from gpuserve_images.errors import BaseImageError
+from gpuserve_images.oci import resolve
+
+# Enough of a SHA-256 that no two recipes meet, short enough to read in `image:` lines; Git's length.
+_TAG_CHARACTERS = 40
+
+Report = Callable[[str], None]
+
+
+def recipe_tag(folder: Path) -> str:
+    """Return the tag of a recipe's image: a hash over its files' names, modes and contents.
+
+    Args:
+        folder: The recipe, e.g. `model_images/triton-cpu`.
+    """
+    sha256 = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        content = path.read_bytes()
+        executable = bool(path.stat().st_mode & 0o100)
+        sha256.update(f"{path.relative_to(folder).as_posix()}\0{executable}\0{len(content)}\0".encode())
+        sha256.update(content)
+    return sha256.hexdigest()[:_TAG_CHARACTERS]
+
+
+def ensure_base(recipe: str, registry: str, progress: Report | None = None) -> str:
+    """Return the reference of a recipe's image, building and pushing it when the registry lacks it.
+
+    Args:
+        recipe: Name of a folder in `model_images/`, e.g. `triton-cpu`.
+        registry: Registry, with an optional path, that holds base images, e.g. `localhost:5000`.
+        progress: Called with a line of text now and then; None for silence.
+
+    Returns:
+        `<registry>/gpuserve/<recipe>:<hash of the recipe>`. When it was there: one request, and nothing else.
+
+    Raises:
+        BaseImageError: The recipe is unknown, a tool is missing, or a build failed (with the last lines of its log).
+        RegistryError: The registry is down or refused.
+    """
+    folder = _recipe_folder(recipe)
+    reference = f"{registry}/gpuserve/{recipe}:{recipe_tag(folder)}"
+    if resolve(reference):
+        return reference
+    report = progress or (lambda _: None)
+    work = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "gpuserve", "buildah")
+    with _only_one(work.with_suffix(".lock")):
+        # Another process may have built it while this one waited.
+        if not resolve(reference):
+            debian.ensure_roots(folder / "Dockerfile", registry, report)
+            buildah.build(folder, reference, mirror=registry, work=work, report=report)
+    return reference
+
+
+def _recipe_folder(recipe: str) -> Path:
+    recipes = Path(__file__).resolve().parent.parent
+    folder = recipes / recipe
+    if not (folder / "Dockerfile").is_file():
+        known = ", ".join(sorted(path.parent.name for path in recipes.glob("*/Dockerfile"))) or "none"
+        raise BaseImageError(f"base image {recipe}", f"there is no {folder / 'Dockerfile'}", f"Use one of these recipes: {known}")
+    return folder
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,72 @@
+"""One build with buildah in a store of its own, pushed to a registry and cleaned away."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from gpuserve_images.commands import run
+from gpuserve_images.host import apt_settings, certificates, pip_settings
+from gpuserve_images.oci.reference import Reference, is_loopback
+
+_INSECURE_POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
+
+
+def build(folder: Path, reference: str, *, mirror: str, work: Path, report: Callable[[str], None]) -> None:
+    """Build a folder's Dockerfile and push the image.
+
+    Args:
+        folder: Build context with a `Dockerfile`.
+        reference: Where to push.
+        mirror: Registry asked first for Docker Hub's images.
+        work: Folder for buildah's store and settings; emptied before and after, so that a killed build leaves nothing to trip over.
+        report: Called with each line of output.
+
+    Raises:
+        BaseImageError: buildah is missing or failed; with the last lines it wrote.
+    """
+    store = ["--root", str(work / "root"), "--runroot", str(work / "run")]
+    _clear(work, store)
+    work.mkdir(parents=True)
+    settings = _write_settings(work, mirror)
+    local = is_loopback(Reference.parse(reference).registry)
+    tls = [f"--tls-verify={'false' if local else 'true'}", "--signature-policy", str(settings["policy"])]
+    secrets = [f"--secret=id={name},src={settings[name]}" for name in ("apt", "pip", "ca") if name in settings]
+    try:
+        command = ["buildah", *store, "--registries-conf", str(settings["registries"]), "bud", "--isolation", "chroot"]
+        command += ["--network", "host", "--format", "oci", *tls, *secrets, "--tag", reference, str(folder)]
+        run(command, what=f"base image {folder.name}", report=report)
+        # On this machine bytes are cheaper than gzip; over a network it is the other way round.
+        push = ["buildah", *store, "push", *tls, *(["--disable-compression"] if local else []), reference, f"docker://{reference}"]
+        run(push, what=f"base image {folder.name}", report=report)
+    finally:
+        _clear(work, store)
+
+
+def _write_settings(work: Path, mirror: str) -> dict[str, Path]:
+    """Write what buildah reads; the machine's package settings go in as build secrets, which stay out of the image."""
+    insecure = str(is_loopback(Reference.parse(f"{mirror}/any").registry)).lower()
+    texts = {
+        "registries": (
+            'unqualified-search-registries = ["docker.io"]\n'
+            '[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n'
+            f'[[registry.mirror]]\nlocation = "{mirror}"\ninsecure = {insecure}\n'
+        ),
+        "policy": json.dumps(_INSECURE_POLICY),
+        "apt": apt_settings(),
+        "pip": pip_settings(),
+    }
+    paths = {name: work / name for name in texts}
+    for name, path in paths.items():
+        path.touch(mode=0o600)
+        path.write_text(texts[name])
+    authorities = certificates()
+    return {**paths, "ca": authorities} if authorities else paths
+
+
+def _clear(work: Path, store: list[str]) -> None:
+    if not work.exists():
+        return
+    # buildah unmounts what an interrupted build left mounted; removing the tree alone would fail on the mounts.
+    run(["buildah", *store, "rm", "--all"], what="clearing buildah's store", report=lambda _: None)
+    shutil.rmtree(work)

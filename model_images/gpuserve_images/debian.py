@@ -1,0 +1,58 @@
+"""Debian root images for a registry that cannot reach Docker Hub: the `FROM` lines of ordinary Dockerfiles then work there too."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from gpuserve_images.commands import run
+from gpuserve_images.errors import RegistryError
+from gpuserve_images.host import apt_settings
+from gpuserve_images.oci import ImageConfig, TarLayer, bake, resolve
+
+# Image name in FROM lines -> Debian suite.
+_ROOTS = {"debian:bookworm-slim": "bookworm", "debian:trixie-slim": "trixie"}
+# What Docker's "slim" images leave out (github.com/debuerreotype/debuerreotype, slimify-excludes).
+_EXCLUDED = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def ensure_roots(dockerfile: Path, registry: str, report: Callable[[str], None]) -> None:
+    """Make the Debian images that a Dockerfile starts from available, in the registry as `library/<name>` or at Docker Hub.
+
+    Raises:
+        BaseImageError: mmdebstrap is missing or failed.
+        RegistryError: The registry is down or refused.
+    """
+    for name in sorted(_from_lines(dockerfile) & _ROOTS.keys()):
+        local = f"{registry}/library/{name}"
+        if resolve(local) or _at_docker_hub(name):
+            continue
+        report(f"making {local} from Debian packages (Docker Hub cannot be reached)")
+        _make_root(_ROOTS[name], local, report)
+
+
+def _from_lines(dockerfile: Path) -> set[str]:
+    lines = (line.split() for line in dockerfile.read_text().splitlines())
+    return {words[1] for words in lines if len(words) > 1 and words[0].upper() == "FROM"}
+
+
+def _at_docker_hub(name: str) -> bool:
+    try:
+        return resolve(name) is not None
+    except RegistryError:
+        return False
+
+
+def _make_root(suite: str, target: str, report: Callable[[str], None]) -> None:
+    with tempfile.TemporaryDirectory(prefix="gpuserve-") as folder:
+        tar, settings = Path(folder, "root.tar"), Path(folder, "apt.conf")
+        settings.write_text(apt_settings())
+        command = ["mmdebstrap", "--variant=minbase", f"--aptopt={settings}"]
+        command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED]
+        # The machine's own package settings stay out of the image.
+        command += ['--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/resolv.conf "$1"/etc/hostname']
+        # The fixed time makes two runs over the same packages equal.
+        run([*command, suite, str(tar)], what=f"Debian {suite}", report=report, env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
+        layer = TarLayer(tar, comment=f"Debian {suite}, minbase")
+        bake(target, [layer], config=ImageConfig(cmd=["bash"], env={"PATH": _PATH}))

@@ -1,0 +1,98 @@
+"""Any ONNX model behind Triton's Python backend: what Triton's own ONNX Runtime backend does, for servers built without it.
+
+Triton loads this file as the backend `onnxruntime`, so a model repository is the same here and on NVIDIA's image: `config.pbtxt`
+with `backend: "onnxruntime"`, and `<version>/model.onnx` beside it.
+
+Parameters of `config.pbtxt` (names of Triton's own ONNX Runtime backend):
+    intra_op_thread_count: Threads inside one run; 1 by default, because Triton runs several instances side by side.
+    inter_op_thread_count: Threads across operators; 1 by default.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+Arrays = dict[str, np.ndarray]
+
+
+class TritonPythonModel:
+    """One instance of one version of a model."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the model of the version that Triton names in `args`."""
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", "1"))
+        options.inter_op_num_threads = int(parameters.get("inter_op_thread_count", "1"))
+        # Threads that spin while they wait take the processor from the other instances and pods.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        name = config.get("default_model_filename") or "model.onnx"
+        path = Path(args["model_repository"], args["model_version"], name)
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        self._batched = config["max_batch_size"] > 0
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer requests; those that can share one run of the model do."""
+        inputs = [self._read(request) for request in requests]
+        responses: list[Any] = [None] * len(requests)
+        for group in self._groups(inputs):
+            names = sorted({name for index in group for name in requests[index].requested_output_names()})
+            try:
+                outputs = self._run(names, [inputs[index] for index in group])
+            except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime refuses is the answer to these requests only
+                for index in group:
+                    responses[index] = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+                continue
+            for index, arrays in zip(group, outputs, strict=True):
+                responses[index] = _response(arrays, requests[index].requested_output_names())
+        return responses
+
+    def _read(self, request: Any) -> Arrays:
+        tensors = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self._inputs}
+        return {name: _decoded(tensor.as_numpy()) for name, tensor in tensors.items() if tensor is not None}
+
+    def _groups(self, inputs: Sequence[Arrays]) -> Iterable[list[int]]:
+        """Yield the indices of requests that differ in the batch dimension only."""
+        groups: dict[object, list[int]] = {}
+        for index, arrays in enumerate(inputs):
+            shapes = tuple((name, array.shape[1:]) for name, array in sorted(arrays.items()))
+            groups.setdefault(shapes if self._batched else index, []).append(index)
+        return groups.values()
+
+    def _run(self, names: list[str], parts: Sequence[Arrays]) -> list[Arrays]:
+        if len(parts) == 1:
+            return [dict(zip(names, self._session.run(names, parts[0]), strict=True))]
+        together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        outputs = self._session.run(names, together)
+        sizes = [len(next(iter(part.values()))) for part in parts]
+        cuts = np.cumsum(sizes)[:-1]
+        split = [np.split(output, cuts) for output in outputs]
+        return [dict(zip(names, arrays, strict=True)) for arrays in zip(*split, strict=True)]
+
+
+def _response(arrays: Arrays, names: Iterable[str]) -> Any:
+    tensors = [pb_utils.Tensor(name, _encoded(arrays[name])) for name in names]
+    return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+def _decoded(array: np.ndarray) -> np.ndarray:
+    """Return BYTES as the text that ONNX Runtime wants for its string tensors."""
+    if array.dtype != np.object_:
+        return array
+    texts = [value.decode() if isinstance(value, bytes) else value for value in array.ravel()]
+    return np.array(texts, dtype=np.object_).reshape(array.shape)
+
+
+def _encoded(array: np.ndarray) -> np.ndarray:
+    """Return text as the BYTES that Triton wants; numbers as one block of memory."""
+    if array.dtype.kind not in "OU":
+        return np.ascontiguousarray(array)
+    values = [str(value).encode() for value in array.ravel()]
+    return np.array(values, dtype=np.object_).reshape(array.shape)
