@@ -1,0 +1,159 @@
+"""A pool of GPU nodes: what it becomes, what it hands over, and what it refuses."""
+
+from typing import Any
+
+import kubernetes_validate
+import pulumi
+import pytest
+import yaml
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.metadata import is_patch
+from gpuserve.node_pool.accelerators import ACCELERATORS
+from gpuserve.node_pool.manifests import manifests, placement
+from gpuserve.node_pool.spec import NodePoolSpec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+VERSIONS = ("1.33", "1.34", "1.35", "1.36")
+LOCAL = {"name": "local", "accelerator": "simulated", "gpus": 8, "quota": {"gpus": 6}}
+
+
+def pool(**changes: Any) -> NodePoolSpec:
+    return NodePoolSpec.parse({**LOCAL, **changes})
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(SpecError) as caught:
+        pool(**changes)
+    return str(caught.value)
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> NodePoolSpec:
+    gpus = draw(st.integers(1, 1000))
+    quota = {
+        "gpus": draw(st.integers(0, gpus)),
+        "cpu": draw(st.none() | st.sampled_from(["500m", 8, "1.5"])),
+        "memory": draw(st.none() | st.sampled_from(["16Gi", "512Mi"])),
+    }
+    return pool(
+        name=draw(st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)),
+        accelerator=draw(st.sampled_from(sorted(ACCELERATORS))),
+        gpus=gpus,
+        quota=quota,
+        nodes=draw(st.lists(st.from_regex(r"[a-z0-9]{1,12}(\.[a-z0-9]{1,5})?", fullmatch=True), max_size=3, unique=True)),
+        labels=draw(st.dictionaries(st.sampled_from(["team", "cost-centre"]), st.sampled_from(["ml", "4711"]))),
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(pools(), st.sampled_from(VERSIONS))
+def test_every_object_is_valid_kubernetes(spec: NodePoolSpec, version: str) -> None:
+    objects = manifests(spec.name, spec)
+    for manifest in objects.values():
+        kubernetes_validate.validate(manifest, version, strict=True)
+    assert "&id" not in yaml.safe_dump_all(objects.values())
+    assert sum(is_patch(manifest) for manifest in objects.values()) == len(spec.nodes)
+
+
+def test_namespace_admits_restricted_pods_only() -> None:
+    namespace = manifests("local", pool(labels={"team": "ml"}))["namespace"]
+    assert namespace["metadata"]["name"] == "gpuserve-local"
+    labels = namespace["metadata"]["labels"]
+    assert labels["team"] == "ml"
+    assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")} == {"restricted"}
+
+
+def test_labels_of_the_user_never_weaken_the_namespace() -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    namespace = manifests("local", pool(labels=labels))["namespace"]
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_quota_counts_gpus_and_defaults_only_what_it_limits() -> None:
+    plain = manifests("local", pool())
+    assert plain["quota"]["spec"]["hard"] == {"requests.nvidia.com/gpu": "6"}
+    assert "defaults" not in plain
+
+    limited = manifests("local", pool(quota={"gpus": 6, "memory": "64Gi"}))
+    assert limited["quota"]["spec"]["hard"]["requests.memory"] == "64Gi"
+    assert limited["defaults"]["spec"]["limits"] == [{"type": "Container", "defaultRequest": {"memory": "256Mi"}}]
+
+
+def test_named_nodes_are_patched_and_chosen_by_the_pool() -> None:
+    spec = pool(nodes=["gpuserve-local"])
+    node = manifests("local", spec)["node-gpuserve-local"]
+    assert node["kind"] == "Node"
+    assert is_patch(node)
+    assert node["metadata"]["labels"] == {"gpuserve.io/pool": "local"}
+    assert node["spec"] == {"taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]}
+    assert placement(spec).node_selector == {"gpuserve.io/pool": "local"}
+
+
+def test_placement_of_a_simulated_pool() -> None:
+    place = placement(pool())
+    assert (place.namespace, place.resource, place.simulated, place.architecture) == (
+        "gpuserve-local",
+        "nvidia.com/gpu",
+        True,
+        None,
+    )
+    assert place.node_selector == {}
+    assert place.tolerations == ({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},)
+
+
+@pytest.mark.parametrize(
+    ("name", "product", "architecture"),
+    [
+        ("T4", "Tesla-T4", "sm_75"),
+        ("A100-SXM4-80GB", "NVIDIA-A100-SXM4-80GB", "sm_80"),
+        ("A100-PCIe-80GB", "NVIDIA-A100-80GB-PCIe", "sm_80"),
+        ("A10G", "NVIDIA-A10G", "sm_86"),
+        ("L40S", "NVIDIA-L40S", "sm_89"),
+        ("H100-SXM5-80GB", "NVIDIA-H100-80GB-HBM3", "sm_90"),
+        ("B200", "NVIDIA-B200", "sm_100"),
+    ],
+)
+def test_placement_by_product(name: str, product: str, architecture: str) -> None:
+    place = placement(pool(accelerator=name))
+    assert place.node_selector == {"nvidia.com/gpu.product": product}
+    assert (place.architecture, place.simulated) == (architecture, False)
+
+
+def test_quota_over_the_gpus_names_both_numbers() -> None:
+    message = refusal(gpus=4)
+    assert "quota.gpus is 6" in message
+    assert "gpus is 4" in message
+
+
+@pytest.mark.parametrize("changes", [{"gpus": 0.5}, {"quota": {"gpus": 0.5}}])
+def test_fractions_are_refused_with_the_way_to_share(changes: dict[str, Any]) -> None:
+    message = refusal(**changes)
+    assert "gpus = 0.5" in message
+    for way in ("MIG", "time-slicing", "MPS"):
+        assert way in message
+
+
+def test_unknown_accelerator_suggests_the_nearest() -> None:
+    assert "did you mean 'A100-SXM4-80GB'?" in refusal(accelerator="A100-SXM-80GB")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "Local"}, "is not a DNS label"),
+        ({"quota": {"gpus": 6, "memory": "16Gb"}}, "quota.memory = '16Gb'"),
+        ({"quota": {"gpu": 6}}, "did you mean 'gpus'?"),
+        ({"gpus": 0}, "gpus = 0"),
+        ({"nodes": ["a", "a"]}, "names a node twice"),
+        ({"labels": {"team": "m l"}}, "labels.team = 'm l'"),
+        ({"sharing": {"mig": "1g.10gb"}}, "unknown field"),
+    ],
+)
+def test_bad_pools_are_refused_with_the_field(changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(**changes)
+
+
+def test_structure_must_be_known_at_plan_time() -> None:
+    later: Any = pulumi.Output.from_input(8)
+    assert "must be known at plan time" in refusal(gpus=later)
