@@ -1,0 +1,76 @@
+"""A recorder for component programs under Pulumi's mocks: run first, assert afterwards."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
+
+
+@dataclass
+class Registered:
+    """What the engine was asked to register."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    parent: str
+    dependencies: list[str]
+
+
+@dataclass
+class Recorder:
+    """Runs a program and keeps its registrations by name, in their order."""
+
+    resources: dict[str, Registered] = field(default_factory=dict[str, Registered])
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+
+    def run(self, program: Callable[[], Any]) -> Any:
+        """Run ``program`` to its end, with every registration done, and return what it returned."""
+        returned: list[Any] = []
+
+        @pulumi.runtime.test
+        def wrapped() -> None:
+            set_mocks(_Echo(), project="gpuserve", stack="test", monitor=_Monitor(self))
+            returned.append(program())
+
+        wrapped()
+        return returned[0]
+
+    def types(self) -> dict[str, str]:
+        """Return name -> type token."""
+        return {name: registered.type for name, registered in self.resources.items()}
+
+
+class _Echo(Mocks):
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        return f"{args.name}-id", args.inputs
+
+    def call(self, args: Any) -> dict[Any, Any]:
+        return {}
+
+
+class _Monitor(MockMonitor):
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(_Echo())
+        self._recorder = recorder
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the method's name in the protocol
+        if request.type != "pulumi:pulumi:Stack":
+            inputs = pulumi.runtime.rpc.deserialize_properties(request.object)
+            self._recorder.resources[request.name] = Registered(
+                request.type, request.name, inputs, request.parent, sorted(request.dependencies)
+            )
+        return super().RegisterResource(request)
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the method's name in the protocol
+        name = request.urn.split("::")[-1]
+        self._recorder.outputs[name] = pulumi.runtime.rpc.deserialize_properties(request.outputs)
+        return super().RegisterResourceOutputs(request)
+
+
+@pytest.fixture
+def engine() -> Recorder:
+    return Recorder()
