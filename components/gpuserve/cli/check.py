@@ -1,0 +1,133 @@
+"""`gpuserve check`: everything that can be said about an environment without a cluster."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gpuserve.cli.guard import FAILED
+from gpuserve.cli.options import STACKS, JsonOption, StacksOption
+from gpuserve.cli.output import notice, stdout, to_json
+from gpuserve.kubernetes.errors import GpuserveError
+
+if TYPE_CHECKING:
+    from gpuserve.kubernetes.metadata import Manifest
+
+KUBERNETES_VERSION = "1.36"
+"""The version whose schemas manifests are checked against: that of the embedded cluster."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with one object of a stack.
+
+    Attributes:
+        stack: The environment.
+        object: ``Kind namespace/name``, or the stack's file.
+        rule: The policy rule, ``schema`` or ``stack file``.
+        field: Path inside the object.
+        reason: Why it is wrong.
+        fix: What to do instead.
+    """
+
+    stack: str
+    object: str
+    rule: str
+    field: str
+    reason: str
+    fix: str
+
+
+def check(
+    stack: Annotated[str | None, typer.Option("--stack", "-s", help="Environment to check.", metavar="ENV")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Check every environment.")] = False,
+    stacks: StacksOption = STACKS,
+    as_json: JsonOption = False,
+) -> None:
+    """Check stack and model files, the manifests they become against Kubernetes' schemas, and the policies."""
+    from gpuserve.cli.stack import stack_names
+
+    if (stack is None) == (not everything):
+        raise typer.BadParameter("give either --stack ENV or --all")
+    names = [stack] if stack else stack_names(stacks)
+    if not names:
+        raise typer.BadParameter(f"no stack file in {stacks}; a stack file is called Pulumi.ENV.yaml")
+    found: list[Finding] = []
+    counts: dict[str, int] = {}
+    broken: list[str] = []
+    for name in names:
+        try:
+            counts[name], findings = _check_stack(name, stacks)
+            found += findings
+        except GpuserveError as error:
+            if len(names) == 1:
+                raise
+            broken.append(str(error))
+    _report(counts, found, broken, as_json=as_json)
+    if found or broken:
+        raise typer.Exit(FAILED)
+
+
+def _check_stack(name: str, stacks: Path) -> tuple[int, list[Finding]]:
+    from gpuserve_policies import Context
+
+    from gpuserve.cli.stack import open_stack
+
+    stack = open_stack(name, stacks)
+    context = Context(built_images=stack.images)
+    manifests = list(stack.manifests())
+    return len(manifests), [finding for manifest in manifests for finding in check_manifest(name, manifest, context)]
+
+
+def check_manifest(stack: str, manifest: "Manifest", context: Any) -> Iterator[Finding]:
+    """Yield what the schemas and the policies have against one object."""
+    from gpuserve_policies import RULES, violations
+
+    where = object_name(manifest)
+    for field, reason in _schema_errors(manifest):
+        yield Finding(stack, where, "schema", field, reason, f"correct the field to Kubernetes {KUBERNETES_VERSION}'s schema")
+    for rule in RULES:
+        for violation in violations(rule, manifest, context):
+            given = "" if violation.value is None else f" = {violation.value!r}"
+            yield Finding(stack, where, rule.name, f"{violation.field}{given}", violation.reason, rule.fix)
+
+
+def object_name(manifest: "Manifest") -> str:
+    """Return ``Kind namespace/name``."""
+    metadata = manifest["metadata"]
+    scope = f"{metadata['namespace']}/" if "namespace" in metadata else ""
+    return f"{manifest['kind']} {scope}{metadata['name']}"
+
+
+def _schema_errors(manifest: "Manifest") -> Iterator[tuple[str, str]]:
+    """Yield what breaks the real schema of a built-in kind; custom resources are the API server's to judge."""
+    import kubernetes_validate
+
+    try:
+        kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+    except kubernetes_validate.SchemaNotFoundError:
+        return
+    except kubernetes_validate.ValidationError as error:
+        yield ".".join(str(part) for part in error.path), str(error.message)
+
+
+def _report(counts: dict[str, int], found: list[Finding], broken: list[str], *, as_json: bool) -> None:
+    if as_json:
+        result = {"objects": counts, "violations": [asdict(finding) for finding in found], "errors": broken}
+        typer.echo(to_json(result))
+        return
+    if found:
+        table = Table("stack", "object", "rule", "why", "fix", show_lines=True)
+        for finding in found:
+            why = f"{finding.field} {finding.reason}"
+            table.add_row(finding.stack, finding.object, finding.rule, why, finding.fix)
+        stdout().print(table)
+    for error in broken:
+        notice(error)
+    bad = {finding.stack for finding in found}
+    for name, count in counts.items():
+        if name not in bad:
+            typer.echo(f"{name}: {count} objects, all rules hold")

@@ -1,0 +1,102 @@
+"""Reading a cluster's objects as plain data."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
+from urllib3.exceptions import HTTPError
+
+from gpuserve.kubernetes.errors import GpuserveError
+
+TIMEOUT = 10
+"""Seconds to wait for one answer of the API server."""
+
+Object = Mapping[str, Any]
+"""A Kubernetes object as the API server returns it."""
+
+
+class ClusterUnreachableError(GpuserveError):
+    """There is no cluster to ask, or it does not answer."""
+
+
+class Cluster:
+    """A connection to an API server, to read only.
+
+    Attributes:
+        address: Where the API server is.
+    """
+
+    def __init__(self, client: kubernetes.client.ApiClient) -> None:
+        """Connect with ``client``; asks the API server which kinds it has."""
+        self.address = str(client.configuration.host)
+        self._dynamic = DynamicClient(client)
+
+    def version(self) -> str:
+        """Return the API server's version, such as ``v1.36.3``."""
+        known: Any = self._dynamic.version
+        return str(known["kubernetes"]["gitVersion"])
+
+    def list(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[Object]:
+        """Return the objects of one kind in a namespace; none when the cluster has no such kind."""
+        try:
+            resource = self._dynamic.resources.get(api_version=api_version, kind=kind)
+            found = resource.get(namespace=namespace, label_selector=selector, _request_timeout=TIMEOUT)
+        except (ResourceNotFoundError, ApiException) as error:
+            return _absent(error, [])
+        return [{"kind": kind, **item} for item in found.to_dict().get("items", [])]
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Object | None:
+        """Return one object, or ``None`` when the object or its kind does not exist."""
+        try:
+            resource = self._dynamic.resources.get(api_version=api_version, kind=kind)
+            return resource.get(name=name, namespace=namespace, _request_timeout=TIMEOUT).to_dict()
+        except (ResourceNotFoundError, ApiException) as error:
+            return _absent(error, None)
+
+
+def connect() -> Cluster:
+    """Return the cluster that the environment names: ``KUBECONFIG``, ``~/.kube/config``, or the pod this runs in.
+
+    Raises:
+        ClusterUnreachableError: When none is named, or it does not answer.
+    """
+    named = os.environ.get("KUBECONFIG", "")
+    try:
+        client = _client(named)
+    except (ConfigException, OSError) as error:
+        where = f"KUBECONFIG = {named!r}" if named else f"KUBECONFIG is not set and {Path('~/.kube/config').expanduser()}"
+        reason = " ".join(str(error).split())
+        raise ClusterUnreachableError(
+            f"{where}: names no cluster ({reason}). Fix: run `make up`, or set KUBECONFIG to your cluster's file"
+        ) from error
+    client.configuration.retries = False
+    try:
+        return Cluster(client)
+    except (HTTPError, ApiException, OSError) as error:
+        reason = str(getattr(error, "reason", None) or error)
+        raise ClusterUnreachableError(
+            f"cluster {client.configuration.host}: does not answer ({reason}). "
+            "Fix: start it (`make up` starts the embedded one), or set KUBECONFIG to another cluster's file"
+        ) from error
+
+
+def _client(named: str) -> kubernetes.client.ApiClient:
+    if not named and "KUBERNETES_SERVICE_HOST" in os.environ:
+        kubernetes.config.load_incluster_config()
+        return kubernetes.client.ApiClient()
+    return kubernetes.config.new_client_from_config(config_file=named or None)
+
+
+def _absent(error: Exception, nothing: Any) -> Any:
+    """Return ``nothing`` for what does not exist, and pass every other refusal on."""
+    if isinstance(error, ApiException) and error.status != 404:  # noqa: PLR2004 - HTTP: not found
+        raise ClusterUnreachableError(
+            f"cluster: refuses to be read ({error.reason}). Fix: use a kubeconfig that may"
+        ) from error
+    return nothing

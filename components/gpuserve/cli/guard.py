@@ -1,0 +1,48 @@
+"""One place that turns errors into words and exit statuses."""
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import typer
+
+from gpuserve.cli.output import notice
+from gpuserve.kubernetes.errors import GpuserveError
+
+debug: ContextVar[bool] = ContextVar("debug", default=False)
+"""Whether tracebacks are shown."""
+
+FAILED = 1
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command print its errors as sentences, without a traceback unless `--debug` was given."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise typer.Exit(FAILED) from None
+        except Exception as error:
+            if debug.get():
+                raise
+            notice(_sentence(error))
+            raise typer.Exit(FAILED) from None
+
+    return run
+
+
+def _sentence(error: Exception) -> str:
+    # The embedded engine's errors have a family of their own, because that package stands alone.
+    if isinstance(error, GpuserveError | OSError) or type(error).__module__.startswith("gpuserve"):
+        return str(error)
+    name = type(error).__name__
+    return f"gpuserve failed in a way it was not made for: {name}: {error}. Fix: run it again with `gpuserve --debug`, and report it"

@@ -1,0 +1,87 @@
+"""One inference request in the OpenInference protocol (v2, https://github.com/kserve/open-inference-protocol)."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+
+from gpuserve.kubernetes.errors import GpuserveError
+
+_TYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+}
+_ARRAYS = {v2: name for name, v2 in _TYPES.items()}
+
+
+class InferenceError(GpuserveError):
+    """A server refused a request or could not be reached."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        outputs: Tensors by name.
+        version: Which version answered, where the server or the gateway says so.
+        seconds: From sending the request to having the whole answer.
+    """
+
+    outputs: dict[str, NDArray[Any]]
+    version: str | None
+    seconds: float
+
+
+def infer(url: str, inputs: Mapping[str, NDArray[Any]], headers: Mapping[str, str], *, timeout: float) -> Answer:
+    """Send one request and return its answer.
+
+    Args:
+        url: Address ending in ``/infer``.
+        inputs: Tensors by input name.
+        headers: HTTP headers, such as ``Host``.
+        timeout: Seconds to wait for the answer.
+
+    Raises:
+        InferenceError: When there is no answer, or the answer is an error.
+    """
+    body = {"inputs": [encode(name, array) for name, array in inputs.items()]}
+    started = time.perf_counter()
+    try:
+        response = requests.post(url, json=body, headers=dict(headers), timeout=timeout)
+    except requests.RequestException as error:
+        fix = "see `gpuserve status`; is the gateway reachable from this machine?"
+        raise InferenceError(f"{url}: no answer ({error}). Fix: {fix}") from error
+    seconds = time.perf_counter() - started
+    if not response.ok:
+        said = " ".join(response.text.split())[:500] or "no text"
+        raise InferenceError(f"{url}: HTTP {response.status_code} ({said}). Fix: see `gpuserve status`")
+    answer = response.json()
+    outputs = {str(output["name"]): decode(output) for output in answer["outputs"]}
+    version = (answer.get("parameters") or {}).get("version") or answer.get("model_version")
+    return Answer(outputs, str(version) if version else None, seconds)
+
+
+def encode(name: str, array: NDArray[Any]) -> dict[str, Any]:
+    """Return a tensor as the protocol's JSON."""
+    return {"name": name, "shape": list(array.shape), "datatype": _TYPES[array.dtype.name], "data": array.ravel().tolist()}
+
+
+def decode(tensor: Mapping[str, Any]) -> NDArray[Any]:
+    """Return a tensor of the protocol's JSON as an array; text stays text."""
+    kind = _ARRAYS.get(str(tensor["datatype"]))
+    return np.asarray(tensor["data"], dtype=kind or object).reshape(tensor["shape"])

@@ -1,0 +1,32 @@
+"""The command's root: global options, and one module per command."""
+
+from typing import Annotated
+
+import typer
+
+from gpuserve.cli import check, doctor, predict, render, schema, status
+from gpuserve.cli.environment import adopt_environment
+from gpuserve.cli.guard import debug, guarded
+
+app = typer.Typer(
+    name="gpuserve",
+    help="From a model file to a monitored, autoscaled GPU endpoint. Deploy with `pulumi up -s ENV`; look at it with these.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (render.render, check.check, status.status, predict.predict, schema.schema, doctor.doctor):
+    app.command()(guarded(command))
+
+
+@app.callback()
+def _global_options(
+    show_traceback: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+) -> None:
+    debug.set(show_traceback)
+    adopt_environment()
+
+
+def main() -> None:
+    """Run the command line; exit status 0 means done, 1 that something was found wrong, 2 that the command line is wrong."""
+    app()

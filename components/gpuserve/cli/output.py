@@ -1,0 +1,47 @@
+"""What goes where: results to stdout, everything else to stderr."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+import yaml
+from rich.console import Console
+
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _ManifestDumper(_Dumper):
+    """YAML as people write manifests: long text in blocks, no anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        """Write shared values out: an anchor in a manifest surprises its reader."""
+        return True
+
+
+def _text(dumper: Any, value: str) -> Any:
+    style = "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_ManifestDumper.add_representer(str, _text)
+
+
+def notice(message: str) -> None:
+    """Write a line for people to stderr."""
+    typer.echo(message, err=True)
+
+
+def stdout() -> Console:
+    """Return the console for tables and other results for people."""
+    return Console(highlight=False)
+
+
+def to_json(value: object) -> str:
+    """Return ``value`` as indented JSON."""
+    return json.dumps(value, indent=2, default=str)
+
+
+def to_yaml(documents: Iterable[Any]) -> str:
+    """Return ``documents`` as one YAML stream."""
+    return yaml.dump_all(documents, Dumper=_ManifestDumper, sort_keys=False, explicit_start=True, width=120, allow_unicode=True)

@@ -1,0 +1,54 @@
+"""`gpuserve render`: the manifests of an environment, for GitOps."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gpuserve.cli.options import STACKS, StackOption, StacksOption
+from gpuserve.cli.output import notice, to_json, to_yaml
+
+if TYPE_CHECKING:
+    from gpuserve.cli.stack import Stack
+
+
+class Format(StrEnum):
+    """How manifests are written."""
+
+    YAML = "yaml"
+    JSON = "json"
+
+
+def render(
+    stack: StackOption,
+    stacks: StacksOption = STACKS,
+    output: Annotated[str, typer.Option("--output", "-o", help="File to write; - is stdout.", metavar="FILE")] = "-",
+    format_: Annotated[Format, typer.Option("--format", help="yaml: one document per object; json: a List.")] = Format.YAML,
+) -> None:
+    """Print every manifest of an environment; nothing is built and no cluster is asked."""
+    from gpuserve.cli.stack import open_stack
+
+    loaded = open_stack(stack, stacks)
+    manifests = list(loaded.manifests())
+    if format_ is Format.YAML:
+        text = to_yaml(manifests)
+    else:
+        text = to_json({"apiVersion": "v1", "kind": "List", "items": manifests}) + "\n"
+    if output == "-":
+        typer.echo(text, nl=False)
+    else:
+        Path(output).write_text(text)
+        notice(f"{output}: {len(manifests)} objects of {stack}")
+    for note in _notes(loaded):
+        notice(f"note: {note}")
+
+
+def _notes(stack: "Stack") -> Iterator[str]:
+    """Yield what the manifests alone do not do."""
+    if stack.images:
+        yield f"{len(stack.images)} images are named by their content tags; `pulumi up` builds and pushes them and pins digests"
+    for name, traffic in stack.plan.traffic.items():
+        if traffic.tls.mode == "generated":
+            yield f"the certificate of {name!r} is left out: `pulumi up` generates it, and keys do not belong in a repository"

@@ -1,0 +1,74 @@
+"""A stack file, loaded and composed: what every command starts from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuserve_images.errors import ImageError
+
+from gpuserve.kubernetes.metadata import Manifest
+from gpuserve.platform.compose import ImageOf, ImageRequest, Plan, compose, image_requests
+from gpuserve.platform.images import tagged_images
+from gpuserve.platform.load import Environment, load_stack
+from gpuserve.platform.render import render
+
+
+class ImagesError(ImageError):
+    """Several models of a stack cannot become images; all of them at once."""
+
+    def __init__(self, errors: list[ImageError]) -> None:
+        self.errors = errors
+        Exception.__init__(self, "\n".join(str(error) for error in errors))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One environment with everything that follows from its files.
+
+    Attributes:
+        name: The environment's name.
+        environment: The validated files.
+        plan: The specs of every component.
+        images: References by content tag of every image that the stack builds.
+    """
+
+    name: str
+    environment: Environment
+    plan: Plan
+    images: frozenset[str]
+
+    def manifests(self) -> Iterator[Manifest]:
+        """Yield every manifest in an order in which they can be applied."""
+        return render(self.plan)
+
+
+def open_stack(name: str, stacks: Path) -> Stack:
+    """Load the stack ``name`` from the folder ``stacks``.
+
+    Raises:
+        SpecError: With every problem of the files.
+        ImagesError: When model files cannot be used.
+    """
+    environment = load_stack(name, stacks)
+    image_of = tagged_images(environment)
+    images = _references(image_requests(environment.platform), image_of)
+    return Stack(name, environment, compose(environment, image_of), images)
+
+
+def stack_names(stacks: Path) -> list[str]:
+    """Return the names of all stack files in a folder."""
+    return sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in stacks.glob("Pulumi.*.yaml"))
+
+
+def _references(requests: list[ImageRequest], image_of: ImageOf) -> frozenset[str]:
+    """Return every image's reference; a broken model file does not hide the next one."""
+    references: set[str] = set()
+    errors: dict[str, ImageError] = {}
+    for request in requests:
+        try:
+            references.add(image_of(request))
+        except ImageError as error:
+            errors.setdefault(str(error), error)
+    if errors:
+        raise ImagesError(list(errors.values()))
+    return frozenset(references)
