@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi_policy import Policy, ReportViolation, ResourceValidationArgs, ResourceValidationPolicy, Severity
-from pulumi_policy.proxy import UnknownValueError
+from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, UnknownValueError
 
 from gpuserve_policies.rule import Rule
 from gpuserve_policies.rules import RULES, violations
@@ -75,6 +75,6 @@ def _say_unchecked(what: str) -> None:
 
     A violation of a mandatory policy would stop it, and staying silent would look like a pass.
     """
-    error = UnknownValueError("", [])
+    error = UnknownValueError(UNKNOWN_STRING_VALUE, [])
     error.message = what
     raise error
