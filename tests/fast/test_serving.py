@@ -230,6 +230,14 @@ def test_gpu_metrics_are_asked_for_only_where_there_are_gpus() -> None:
     assert "--allow-gpu-metrics=true" in container(placement=real)["args"]
 
 
+def test_nvidia_s_image_is_entered_through_its_entrypoint() -> None:
+    real = container(placement=Placement(pool="l4", namespace="gpuserve-l4", architecture="sm_89"))
+    assert "command" not in real
+    assert real["args"][0] == "tritonserver"
+    assert container()["command"] == ["tritonserver"]
+    assert container()["args"] == [argument.replace("metrics=true", "metrics=false") for argument in real["args"][1:]]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_default_is_valid_in_every_supported_kubernetes(version: str) -> None:
     for manifest in manifests(NAME, spec()).values():

@@ -30,7 +30,12 @@ def network_policy_spec(spec: ServingSpec, selector: dict[str, str]) -> dict[str
     if clients:  # an empty list of peers would let everybody in
         rules.append({"from": clients, "ports": [{"protocol": "TCP", "port": port} for port in api]})
     rules.append({"from": [_namespace(spec.monitoring)], "ports": [{"protocol": "TCP", "port": server.metrics_port}]})
-    return {"podSelector": {"matchLabels": dict(selector)}, "policyTypes": ["Ingress", "Egress"], "ingress": rules, "egress": []}
+    return {
+        "podSelector": {"matchLabels": dict(selector)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": rules,
+        "egress": [],
+    }
 
 
 def _namespace(name: str) -> dict[str, Any]:

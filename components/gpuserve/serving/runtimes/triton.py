@@ -24,9 +24,12 @@ class Triton:
     name = "triton"
 
     def pod(self, request: RuntimeRequest) -> RuntimePod:
-        """Return how Triton runs; the arguments go to the image's own entrypoint, as NVIDIA's images want."""
-        args = (
-            "tritonserver",
+        """Return how Triton runs.
+
+        NVIDIA's image is entered through its own entrypoint, which prepares CUDA for the node's driver and takes the program
+        as its first argument. The CPU image has nothing to prepare.
+        """
+        options = (
             f"--model-repository={MODEL_REPOSITORY}",
             "--strict-readiness=true",
             "--exit-on-error=true",
@@ -45,5 +48,6 @@ class Triton:
             ready_path="/v2/health/ready",
             live_path="/v2/health/live",
             user=_USER,
-            args=args,
+            command=("tritonserver",) if request.simulated else (),
+            args=options if request.simulated else ("tritonserver", *options),
         )
