@@ -46,7 +46,7 @@ class Platform(Component):
         routes = self._register(plan)
         self.services = pulumi.Output.all(
             **{
-                service.name: service_output(service, routes[service.name], plan.traffic[service.name])
+                service.name: service_output(service, environment, routes[service.name])
                 for service in environment.platform.services
             },
         )

@@ -105,7 +105,9 @@ def _versions(
             replicas=service.scale.min,
             autoscaled=service.scale.max > service.scale.min,
             gpus=service.resources.gpus,
-            clients=(platform.gateway_namespace, platform.monitoring.namespace),
+            clients=(platform.gateway_namespace,),
+            client_networks=platform.gateway_networks,
+            monitoring=platform.monitoring.namespace,
             **({"resources": sizes} if sizes else {}),
         )
         yield version.build, f"{service.name}-{version.build}", spec
@@ -142,10 +144,11 @@ def _traffic(service: ServiceSpec, endpoints: dict[str, Endpoint]) -> TrafficSpe
 
 def _monitoring(environment: Environment, sources: list[MetricsSource]) -> MonitoringSpec:
     section = environment.platform.monitoring
+    promises = {service.name: environment.models[service.model_name].slo for service in environment.platform.services}
     slos = [
-        SloSpec(service=service.name, availability=slo.availability, latency_p95=slo.latency_p95)
-        for service in environment.platform.services
-        if (slo := environment.models[service.model_name].slo) is not None
+        SloSpec(service=name, availability=promise.availability, latency_p95=promise.latency_p95)
+        for name, promise in promises.items()
+        if promise.availability is not None
     ]
     return MonitoringSpec(
         sources=tuple(sources),

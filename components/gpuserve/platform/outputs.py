@@ -1,32 +1,63 @@
 """What a stack tells its users about each service."""
 
+import json
+import math
 import shlex
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pulumi
 
+from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import ServiceSpec
 from gpuserve.traffic.component import TrafficPolicy
-from gpuserve.traffic.spec import TrafficSpec
+from gpuserve_images.signature import Signature, TensorSpec, read_signature
+from gpuserve_images.source import locate
+
+PROTOCOL = "v2"
+"""The open inference protocol, which every runtime of a service speaks."""
 
 
-def service_output(service: ServiceSpec, route: TrafficPolicy, traffic: TrafficSpec) -> pulumi.Output[dict[str, Any]]:
+def service_output(service: ServiceSpec, environment: Environment, route: TrafficPolicy) -> pulumi.Output[dict[str, Any]]:
     """Return ``{url, host, model, protocol, versions, example}`` of one service.
 
     ``url`` is the gateway's base address as the Gateway's own status gives it, so it is known only when the gateway is
     programmed; everything else is known at plan time.
     """
-    known: dict[str, Any] = {
+    return route.url.apply(lambda url: service_facts(service, environment, url))
+
+
+def service_facts(service: ServiceSpec, environment: Environment, url: str | None) -> dict[str, Any]:
+    """Return what a client needs to know; without an address yet, ``url`` and ``example`` are ``None``."""
+    signature = _signature(locate(environment.models[service.model_name].source, environment.folder))
+    return {
+        "url": url,
         "host": service.traffic.host,
         "model": service.model_name,
-        "protocol": traffic.split[0].to.protocol,
+        "protocol": PROTOCOL,
         "versions": {version.build: version.weight for version in service.versions},
+        "example": None if url is None else curl_example(url, service, signature),
     }
-    return route.url.apply(lambda url: {"url": url, **known, "example": curl_example(url, service)})
 
 
-def curl_example(url: str, service: ServiceSpec) -> str:
-    """Return a curl line that asks the model for its inputs and outputs through the gateway."""
-    path = service.traffic.path.rstrip("/")
-    address = shlex.quote(f"{url}{path}/v2/models/{service.model_name}")
-    return f"curl --fail -H 'Host: {service.traffic.host}' {address}"
+@cache
+def _signature(path: Path) -> Signature:
+    """Read a model once, however many services it serves."""
+    return read_signature(path)
+
+
+def curl_example(url: str, service: ServiceSpec, signature: Signature) -> str:
+    """Return a curl line that sends one request of zeros through the gateway; it needs only a shell and coreutils."""
+    address = shlex.quote(f"{url}{service.traffic.path.rstrip('/')}/v2/models/{service.model_name}/infer")
+    inputs = ",".join(_zeros(tensor) for tensor in signature.inputs)
+    return f"curl -sS --fail-with-body -H 'Host: {service.traffic.host}' {address} -d '{{\"inputs\":[{inputs}]}}'"
+
+
+def _zeros(tensor: TensorSpec) -> str:
+    """Return a tensor as the protocol's JSON inside single quotes, its data written by the shell."""
+    shape = [1 if size < 1 else size for size in tensor.shape]
+    zero = {"BOOL": "false", "BYTES": '"\\""'}.get(tensor.dtype, "0")
+    data = f"'$(yes {zero} | head -n {math.prod(shape)} | paste -sd, -)'"
+    head = json.dumps({"name": tensor.name, "shape": shape, "datatype": tensor.dtype})
+    return f'{head[:-1]}, "data":[{data}]}}'

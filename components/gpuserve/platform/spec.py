@@ -171,6 +171,7 @@ class PlatformSpec(Spec):
         services: What is served on them.
         monitoring: What is watched.
         gateway_namespace: Namespace of the gateway's pods, which may reach the servers.
+        gateway_networks: Networks whose addresses may reach them too: those of a gateway that runs on its node's network.
         environment: ``prod`` turns on the rules that only production needs.
     """
 
@@ -180,6 +181,7 @@ class PlatformSpec(Spec):
     services: Annotated[tuple[ServiceSpec, ...], Field(min_length=1)]
     monitoring: MonitoringSection = MonitoringSection()
     gateway_namespace: DnsLabel = "gateway-system"
+    gateway_networks: tuple[str, ...] = ()
     environment: Literal["local", "dev", "staging", "prod"] = "dev"
 
     @property

@@ -1,0 +1,71 @@
+"""The environment in which `pulumi` and `kubectl` work by hand exactly as they do in `make up`."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from gpuserve_embedded.cluster.layout import KUBECONFIG, STATE
+from gpuserve_embedded.run.steps import Progress
+from gpuserve_embedded.tools import ensure, prepare_pulumi
+
+LOCAL_PASSPHRASE = "local"  # noqa: S105 - protects nothing: the embedded stack's state dies with its cluster
+"""Pulumi wants a passphrase; `stacks/Pulumi.local.yaml` carries the salt that belongs to this one."""
+
+
+def is_external() -> bool:
+    """Tell whether the user brought a cluster: `KUBECONFIG` is set to another file than the embedded one's."""
+    given = os.environ.get("KUBECONFIG")
+    return bool(given) and Path(given).resolve() != KUBECONFIG.resolve()
+
+
+def checkout() -> Path:
+    """Return the folder that holds `Pulumi.yaml`: this one or the nearest above it.
+
+    Raises:
+        FileNotFoundError: When there is none.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "Pulumi.yaml").exists() and (folder / "stacks").is_dir():
+            return folder
+    msg = f"{Path.cwd()}: no Pulumi.yaml here or above; run this inside a checkout of gpuserve"
+    raise FileNotFoundError(msg)
+
+
+def prepare(folder: Path, progress: Progress) -> dict[str, str]:
+    """Put the tools into `.gpuserve/bin`, write `.gpuserve/env`, and return the variables.
+
+    Raises:
+        ToolError: When a tool can be neither found nor downloaded nor built.
+    """
+    own = folder / ".gpuserve"
+    own.mkdir(exist_ok=True)
+    prepare_pulumi(own / "bin", Path(sys.executable), progress)
+    if not is_external():
+        kubectl = own / "bin" / "kubectl"
+        kubectl.unlink(missing_ok=True)
+        kubectl.symlink_to(ensure("kubectl", progress))
+    values = variables(folder)
+    file = own / "env"
+    file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    file.chmod(0o600)
+    return values
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """Return the variables to set; with a cluster of the user's own, only the search path."""
+    path = os.pathsep.join([str(folder / ".gpuserve" / "bin"), str(folder / ".venv" / "bin"), os.environ.get("PATH", "")])
+    if is_external():
+        return {"PATH": path}
+    return {
+        "PATH": path,
+        "KUBECONFIG": str(KUBECONFIG),
+        "PULUMI_BACKEND_URL": f"file://{STATE / 'pulumi'}",
+        "PULUMI_CONFIG_PASSPHRASE": LOCAL_PASSPHRASE,
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+
+
+def exports(folder: Path) -> str:
+    """Return shell lines for `eval`."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables(folder).items())

@@ -1,0 +1,39 @@
+"""The proof at the end: a real file through the gateway."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from gpuserve.cli.inference import Answer, InferenceError, infer
+from gpuserve.platform.load import Environment
+from gpuserve_embedded.run.steps import Progress
+from gpuserve_images.codec import load_codec
+
+_PATIENCE = 30.0
+"""Seconds that a gateway may take to route to pods that are ready; it takes under one."""
+
+
+def first_prediction(declared: Environment, services: dict[str, Any], file: Path, progress: Progress) -> str:
+    """Send ``file`` to the stack's first service and return the model's answer in words.
+
+    Raises:
+        InferenceError: When no answer came within half a minute.
+    """
+    spec = declared.platform.services[0]
+    service = services[spec.name]
+    codec = load_codec(declared.models[spec.model_name].io, declared.folder)
+    url = f"{service['url']}{spec.traffic.path.rstrip('/')}/v2/models/{service['model']}/infer"
+    answer = _ask(url, codec.encode(file), service["host"], progress)
+    return f"{codec.decode(answer.outputs)} (service {spec.name}, {answer.seconds * 1000:.0f} ms)"
+
+
+def _ask(url: str, inputs: dict[str, Any], host: str, progress: Progress) -> Answer:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return infer(url, inputs, {"Host": host}, timeout=_PATIENCE)
+        except InferenceError as error:
+            if time.monotonic() > deadline:
+                raise
+            progress(f"the gateway does not route yet: {error}")
+            time.sleep(0.2)

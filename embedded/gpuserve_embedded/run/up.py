@@ -1,0 +1,79 @@
+"""`make up`: from nothing to a prediction, in steps that each do nothing when nothing is to be done."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpuserve.platform.load import Environment, load_stack
+from gpuserve_embedded.cluster import start
+from gpuserve_embedded.cluster.layout import PROMETHEUS
+from gpuserve_embedded.run import environment
+from gpuserve_embedded.run.pulumi import Pulumi
+from gpuserve_embedded.run.predict import first_prediction
+from gpuserve_embedded.run.steps import Steps
+from gpuserve_images.base import ensure_base
+
+@dataclass(frozen=True)
+class Answer:
+    """What the run ended with.
+
+    Attributes:
+        services: The stack's `services` output.
+        changes: The engine's summary of what it changed.
+        file: The file that was sent through the gateway.
+        prediction: The model's answer for it.
+        prometheus: Address of the embedded Prometheus; ``None`` with a cluster of the user's own.
+        dashboard: Where the Grafana dashboard lies.
+        seconds: Step -> how long it took.
+    """
+
+    services: dict[str, Any]
+    changes: str
+    file: Path
+    prediction: str
+    prometheus: str | None
+    dashboard: str
+    seconds: dict[str, float]
+
+
+def up(stack: str, file: Path, steps: Steps) -> Answer:
+    """Bring everything up and send ``file`` to the first service.
+
+    Raises:
+        ClusterError: When a tool, the cluster or the engine fails.
+        SpecError: When the stack or model files are wrong; nothing was changed then.
+    """
+    folder = environment.checkout()
+    declared = load_stack(stack, folder / "stacks")
+    external = environment.is_external()
+    with steps.step("Tools: Pulumi, provider, cluster") as progress:
+        variables = environment.prepare(folder, progress)
+    with steps.step("Cluster: yours" if external else "Cluster: control plane, node, gateway, Prometheus") as progress:
+        if not external:
+            start(progress)
+    with steps.step("Base image: Triton with ONNX Runtime") as progress:
+        for recipe in _recipes(declared):
+            ensure_base(recipe, declared.platform.registry, progress)
+    engine = Pulumi(folder, stack, variables, folder / ".gpuserve" / "pulumi.log")
+    with steps.step(f"pulumi up -s {stack}") as progress:
+        engine.select()
+        changes = engine.up(progress)
+        services = engine.outputs()["services"]
+    with steps.step(f"Prediction: {file.name} through the gateway") as progress:
+        prediction = first_prediction(declared, services, file, progress)
+    monitoring = declared.platform.monitoring
+    return Answer(
+        services=services,
+        changes=changes,
+        file=file,
+        prediction=prediction,
+        prometheus=None if external else PROMETHEUS,
+        dashboard=f"ConfigMap {monitoring.namespace}/gpuserve-dashboard",
+        seconds=steps.seconds,
+    )
+
+
+def _recipes(declared: Environment) -> list[str]:
+    """Return the base images that must exist before models are baked onto them."""
+    simulated = any(pool.accelerator == "simulated" for pool in declared.platform.pools)
+    return ["triton-cpu"] if simulated else []
