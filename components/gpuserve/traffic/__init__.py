@@ -1,0 +1,1 @@
+"""`TrafficPolicy`: which requests reach which version of a service, over Gateway API."""

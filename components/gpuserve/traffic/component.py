@@ -1,0 +1,55 @@
+"""`TrafficPolicy`, the resource."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+
+from gpuserve.kubernetes.component import Component
+from gpuserve.kubernetes.registration import KubernetesObject
+from gpuserve.traffic.certificate_resource import GeneratedCertificate
+from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests
+from gpuserve.traffic.spec import TrafficSpec
+
+
+class TrafficPolicy(Component):
+    """Host, path, weighted split, mirror, timeout and TLS of one service, through a Gateway.
+
+    Attributes:
+        resources: The Kubernetes objects by role.
+        url: Output: the Gateway's plain base address as its status gives it, such as ``http://127.0.0.1:8080``.
+        https_url: Output: its TLS base address, or ``None`` without a TLS listener.
+        ca: Output: PEM certificate of the generated CA that clients verify with; ``None`` in other TLS modes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: TrafficSpec | Mapping[str, Any],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        spec = TrafficSpec.parse(args)
+        super().__init__("TrafficPolicy", name, spec, opts)
+        material = self._generate(name, spec) if spec.tls.mode == "generated" else None
+        self.resources = self.register_children(manifests(name, spec, material))
+        gateway = self.resources.get("gateway") or self._existing_gateway(name, spec)
+        live = pulumi.Output.all(spec=gateway.spec, status=gateway.status)
+        self.url = live.apply(lambda found: address_url(found, "HTTP", spec.host))
+        self.https_url = live.apply(lambda found: address_url(found, "HTTPS", spec.host))
+        self.ca: pulumi.Output[str | None] = pulumi.Output.from_input(material.ca if material else None)
+        self.register_outputs({"url": self.url, "https_url": self.https_url, "ca": self.ca})
+
+    def _generate(self, name: str, spec: TrafficSpec) -> TlsMaterial:
+        made = GeneratedCertificate(f"{name}-certificate", spec.host, pulumi.ResourceOptions(parent=self))
+        return TlsMaterial(made.certificate, made.key, made.ca)
+
+    def _existing_gateway(self, name: str, spec: TrafficSpec) -> KubernetesObject:
+        """Read the Gateway that the policy attaches to, for its address."""
+        namespace = spec.gateway.namespace or spec.namespace
+        reference = {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "Gateway",
+            "metadata": {"name": spec.gateway.name, "namespace": namespace},
+        }
+        found = pulumi.ResourceOptions(parent=self, id=f"{namespace}/{spec.gateway.name}")
+        return KubernetesObject(f"{name}-gateway", reference, found)

@@ -1,0 +1,128 @@
+"""What a traffic policy becomes: pure functions from its spec to manifests and addresses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpuserve.kubernetes.metadata import Manifest, labels, manifest
+from gpuserve.traffic.gateways import dialect_of
+from gpuserve.traffic.gateways.gateway_api import AWAIT_SECONDS
+from gpuserve.traffic.spec import TrafficSpec
+
+
+@dataclass(frozen=True)
+class TlsMaterial:
+    """A generated certificate's parts, PEM text or Outputs of it."""
+
+    certificate: Any
+    key: Any
+    ca: Any
+
+
+def manifests(name: str, spec: TrafficSpec, tls: TlsMaterial | None = None) -> dict[str, Manifest]:
+    """Return certificate, Gateway and route objects, in the order in which they must be registered.
+
+    Args:
+        name: The policy's name and that of its objects.
+        spec: What the user declared.
+        tls: The generated certificate. Without it (``gpuserve render``) its Secret and ConfigMap are left out: a private
+            key is nothing for a file.
+    """
+    result: dict[str, Manifest] = {}
+    if spec.tls.mode == "generated" and tls is not None:
+        result |= _generated(name, spec, tls)
+    if spec.tls.mode == "cert-manager":
+        result["certificate"] = _certificate(name, spec)
+    if spec.gateway.name is None:
+        result["gateway"] = _gateway(name, spec)
+    return result | dialect_of(spec.gateway.class_name).routes(name, spec)
+
+
+def secret_name(name: str, spec: TrafficSpec) -> str | None:
+    """Return the name of the Secret that holds the certificate, or ``None`` without TLS."""
+    if spec.tls.mode == "none":
+        return None
+    return spec.tls.secret or f"{name}-tls"
+
+
+def listeners(name: str, spec: TrafficSpec) -> list[dict[str, Any]]:
+    """Return the listeners of the policy's own Gateway: http, and https when there is a certificate."""
+    found: list[dict[str, Any]] = [
+        {"name": "http", "protocol": "HTTP", "port": spec.gateway.http_port, "hostname": spec.host},
+    ]
+    secret = secret_name(name, spec)
+    if secret is not None:
+        tls = {"mode": "Terminate", "certificateRefs": [{"group": "", "kind": "Secret", "name": secret}]}
+        found.append(
+            {"name": "https", "protocol": "HTTPS", "port": spec.gateway.https_port, "hostname": spec.host, "tls": tls},
+        )
+    return [{**listener, "allowedRoutes": {"namespaces": {"from": "Same"}}} for listener in found]
+
+
+def address_url(gateway: Mapping[str, Any], protocol: str, host: str) -> str | None:
+    """Return the base address of a live Gateway's listener, without a path.
+
+    Args:
+        gateway: The Gateway with ``spec.listeners`` and ``status.addresses``.
+        protocol: ``HTTP`` or ``HTTPS``.
+        host: The policy's host: stands for a Gateway that reports no address, and picks its listener of several.
+
+    Returns:
+        For example ``http://127.0.0.1:8080``; ``None`` when no listener speaks ``protocol``.
+    """
+    spec: Mapping[str, Any] = gateway.get("spec") or {}
+    status: Mapping[str, Any] = gateway.get("status") or {}
+    matching = [listener for listener in spec.get("listeners") or [] if listener["protocol"] == protocol]
+    if not matching:
+        return None
+    chosen = next((listener for listener in matching if listener.get("hostname") == host), matching[0])
+    addresses = [str(address["value"]) for address in status.get("addresses") or [] if address.get("value")]
+    address = addresses[0] if addresses else host
+    bracketed = f"[{address}]" if ":" in address else address
+    scheme, usual = ("http", 80) if protocol == "HTTP" else ("https", 443)
+    port = int(chosen["port"])
+    return f"{scheme}://{bracketed}" if port == usual else f"{scheme}://{bracketed}:{port}"
+
+
+def _labels(name: str, spec: TrafficSpec) -> dict[str, str]:
+    return labels(name=spec.service, instance=name, component="gateway")
+
+
+def _gateway(name: str, spec: TrafficSpec) -> Manifest:
+    return manifest(
+        "gateway.networking.k8s.io/v1",
+        "Gateway",
+        name,
+        namespace=spec.namespace,
+        labels=_labels(name, spec),
+        annotations={"pulumi.com/waitFor": "condition=Programmed", "pulumi.com/timeoutSeconds": AWAIT_SECONDS},
+        spec={"gatewayClassName": spec.gateway.class_name, "listeners": listeners(name, spec)},
+    )
+
+
+def _generated(name: str, spec: TrafficSpec, tls: TlsMaterial) -> dict[str, Manifest]:
+    marks = _labels(name, spec)
+    secret = manifest(
+        "v1",
+        "Secret",
+        f"{name}-tls",
+        namespace=spec.namespace,
+        labels=marks,
+        type="kubernetes.io/tls",
+        stringData={"tls.crt": tls.certificate, "tls.key": tls.key},
+    )
+    authority = manifest("v1", "ConfigMap", f"{name}-ca", namespace=spec.namespace, labels=marks, data={"ca.crt": tls.ca})
+    return {"tls": secret, "ca": authority}
+
+
+def _certificate(name: str, spec: TrafficSpec) -> Manifest:
+    issuer = {"group": "cert-manager.io", "kind": spec.tls.issuer_kind, "name": spec.tls.issuer}
+    return manifest(
+        "cert-manager.io/v1",
+        "Certificate",
+        name,
+        namespace=spec.namespace,
+        labels=_labels(name, spec),
+        annotations={"pulumi.com/waitFor": "condition=Ready", "pulumi.com/timeoutSeconds": "600"},
+        spec={"secretName": secret_name(name, spec), "dnsNames": [spec.host], "issuerRef": issuer},
+    )

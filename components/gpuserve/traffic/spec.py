@@ -1,0 +1,176 @@
+"""What you may say about the traffic of a service."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from gpuserve.kubernetes.spec import Spec, known_at_plan_time
+from gpuserve.kubernetes.units import DnsLabel, Duration, HostName, Percent, UrlPath
+from gpuserve.kubernetes.values import Endpoint
+from gpuserve.traffic.checks import problems
+
+Port = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=65535, strict=True)]
+"""A TCP port."""
+
+Weight = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100, strict=True)]
+"""A share of the requests in percent; 0 keeps the version reachable for a later switch."""
+
+ObjectName = Annotated[
+    str,
+    BeforeValidator(known_at_plan_time),
+    Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63),
+]
+"""The name of an object or namespace that somebody else may have chosen: an RFC 1123 label."""
+
+
+class TlsSpec(Spec):
+    """Where the certificate comes from.
+
+    Attributes:
+        mode: ``none``: plain HTTP. ``generated``: a CA and a certificate for the host, made by gpuserve and kept in the
+            stack's state. ``secret``: an existing ``kubernetes.io/tls`` Secret. ``cert-manager``: a Certificate that
+            cert-manager fills.
+        secret: Name of the Secret in the policy's namespace; only with mode ``secret``.
+        issuer: Name of the cert-manager issuer; only with mode ``cert-manager``.
+        issuer_kind: ``ClusterIssuer`` (default) or ``Issuer``.
+    """
+
+    mode: Annotated[Literal["none", "generated", "secret", "cert-manager"], BeforeValidator(known_at_plan_time)] = "none"
+    secret: ObjectName | None = None
+    issuer: ObjectName | None = None
+    issuer_kind: Literal["ClusterIssuer", "Issuer"] = "ClusterIssuer"
+
+    @model_validator(mode="after")
+    def _fields_fit_the_mode(self) -> Self:
+        for field, mode in (("secret", "secret"), ("issuer", "cert-manager")):
+            given = getattr(self, field)
+            if self.mode == mode and given is None:
+                msg = f"has mode {mode!r} but no {field}; add `{field}:` with the name of the {field}"
+                raise ValueError(msg)
+            if self.mode != mode and given is not None:
+                msg = f"names {field} {given!r}, which mode {self.mode!r} does not use; remove it or set `mode: {mode}`"
+                raise ValueError(msg)
+        return self
+
+
+class GatewaySpec(Spec):
+    """The Gateway: one of this policy's own, or one that exists.
+
+    Attributes:
+        class_name: Written ``class``: the GatewayClass, which also decides the dialect (see `gpuserve.traffic.gateways`).
+        http_port: Port of the plain listener; default 80. Not used with ``name``.
+        https_port: Port of the TLS listener; default 443. Not used with ``name``.
+        name: Name of an existing Gateway to attach to; its listeners and certificates are its owner's business.
+        namespace: Namespace of that Gateway; default the policy's.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    class_name: ObjectName = Field(default="traefik", alias="class")
+    http_port: Port = 80
+    https_port: Port = 443
+    name: ObjectName | None = None
+    namespace: ObjectName | None = None
+
+    @model_validator(mode="after")
+    def _own_or_existing(self) -> Self:
+        if self.name is None and self.namespace is not None:
+            msg = "has a namespace but no name; add `name:` of the existing Gateway, or remove `namespace:`"
+            raise ValueError(msg)
+        if self.http_port == self.https_port:
+            msg = f"has http_port and https_port both {self.http_port}; give each listener its own port"
+            raise ValueError(msg)
+        return self
+
+
+class RouteSpec(Spec):
+    """One version's share.
+
+    Attributes:
+        to: The version's endpoint.
+        weight: Its share of the requests in percent; the shares of a policy add up to 100.
+    """
+
+    to: Endpoint
+    weight: Weight
+
+
+class MirrorSpec(Spec):
+    """Copies of requests whose answers nobody waits for.
+
+    Attributes:
+        to: The endpoint that receives the copies, one of the split's.
+        percent: Share of all requests that is copied; default all.
+    """
+
+    to: Endpoint
+    percent: Percent = Percent(100)
+
+
+class TrafficSpec(Spec):
+    """How requests reach the versions of a service.
+
+    Attributes:
+        service: The service's name, for labels.
+        namespace: Namespace of the endpoints and of everything the policy makes.
+        host: Host that clients send; the first label may be ``*``.
+        path: URL prefix; default everything.
+        split: Shares of the versions, 100 percent in all.
+        mirror: Shadow traffic; default none.
+        timeout: Longest wait for an answer; default 300 s, enough for a cold model and short of common proxies' limits.
+        tls: The certificate; default none.
+        gateway: The Gateway; default one of the policy's own.
+    """
+
+    service: DnsLabel
+    namespace: ObjectName
+    host: HostName
+    path: UrlPath = "/"
+    split: Annotated[tuple[RouteSpec, ...], Field(min_length=1)]
+    mirror: MirrorSpec | None = None
+    timeout: Duration = Duration("300s")
+    tls: TlsSpec = TlsSpec()
+    gateway: GatewaySpec = GatewaySpec()
+
+    @field_validator("split")
+    @classmethod
+    def _whole(cls, split: tuple[RouteSpec, ...]) -> tuple[RouteSpec, ...]:
+        total = sum(route.weight for route in split)
+        if total != 100:  # noqa: PLR2004 - percent
+            weights = " + ".join(str(route.weight) for route in split)
+            msg = f"has weights {weights} = {total}, not 100; change the weights so that they add up to 100"
+            raise ValueError(msg)
+        names = [route.to.service for route in split]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            msg = f"names endpoint {repeated[0]!r} twice; give each endpoint one entry and add its weights"
+            raise ValueError(msg)
+        return split
+
+    @field_validator("timeout")
+    @classmethod
+    def _timeout_is_expressible(cls, timeout: Duration) -> Duration:
+        if not 0.001 <= timeout.seconds < 100_000:  # noqa: PLR2004 - Gateway API durations: whole ms, five digits (GEP-2257)
+            msg = "is not between 1ms and 99999s, what Gateway API can express; write for example 300s"
+            raise ValueError(msg)
+        return timeout
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        endpoints = [route.to for route in self.split]
+        strangers = sorted({e.namespace for e in endpoints} - {self.namespace})
+        if strangers:
+            msg = (
+                f"is in namespace {self.namespace!r} but has an endpoint in {strangers[0]!r}; "
+                "serve all versions of a service from one pool, and put the policy in its namespace"
+            )
+            raise ValueError(msg)
+        if self.mirror is not None and self.mirror.to not in endpoints:
+            names = ", ".join(repr(endpoint.service) for endpoint in endpoints)
+            msg = f"mirrors to {self.mirror.to.service!r}, which is no version of the split; mirror to one of {names}"
+            raise ValueError(msg)
+        share = self.mirror.percent if self.mirror else None
+        for problem in problems(gateway=self.gateway, tls=self.tls, mirror=share):
+            msg = f"has {problem.field} {problem.value!r}, which {problem.reason}; {problem.fix}"
+            raise ValueError(msg)
+        return self
