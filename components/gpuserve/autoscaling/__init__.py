@@ -1,0 +1,1 @@
+"""`GpuAutoscaler`: replicas that follow what the servers themselves measure."""

@@ -1,0 +1,75 @@
+"""What you may say about scaling."""
+
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from gpuserve.kubernetes.spec import Spec, known_at_plan_time
+from gpuserve.kubernetes.units import Duration
+from gpuserve.kubernetes.values import ScaleTarget
+
+Replicas = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=10_000, strict=True)]
+"""A number of replicas; scaling to zero would need somebody who holds the first request."""
+
+LONGEST_WINDOW = 3600
+"""Seconds: the API server refuses longer stabilisation windows."""
+
+
+API_VERSIONS = {"Deployment": "apps/v1", "StatefulSet": "apps/v1"}
+"""Kinds of workloads that can be scaled."""
+
+
+class AutoscalerSpec(Spec):
+    """Between how many replicas a workload scales, and on what.
+
+    Attributes:
+        target: The workload.
+        min: Fewest replicas; default 1.
+        max: Most replicas.
+        queue_time: Add replicas while requests wait longer than this for a free instance, on average over a replica's
+            requests; at least 1 ms, what the custom metrics API can resolve. Exactly one of this and ``qps``.
+        qps: Add replicas while each answers more requests per second than this.
+        scale_down_window: How long less must have been enough before replicas go; default 300 s, Kubernetes' own default.
+    """
+
+    target: ScaleTarget
+    min: Replicas = 1
+    max: Replicas
+    queue_time: Duration | None = None
+    qps: Annotated[float, BeforeValidator(known_at_plan_time), Field(ge=0.001)] | None = None
+    scale_down_window: Duration = Duration("300s")
+
+    @field_validator("target")
+    @classmethod
+    def _scalable(cls, value: ScaleTarget) -> ScaleTarget:
+        if value.kind not in API_VERSIONS:
+            msg = f"is a {value.kind}, which has no replicas to set; use one of {', '.join(API_VERSIONS)}"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("queue_time")
+    @classmethod
+    def _resolvable(cls, value: Duration | None) -> Duration | None:
+        if value is not None and value.seconds < 0.001:  # noqa: PLR2004 - see the attribute's description
+            msg = "is below 1ms, the resolution of the custom metrics API; set at least 1ms"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("scale_down_window")
+    @classmethod
+    def _window_is_allowed(cls, value: Duration) -> Duration:
+        if value.seconds > LONGEST_WINDOW:
+            msg = f"is over {LONGEST_WINDOW} s, the most that a HorizontalPodAutoscaler takes; set at most 1h"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.max < self.min:
+            msg = f"has max {self.max} below min {self.min}; set max to at least {self.min} or lower min"
+            raise ValueError(msg)
+        if (self.queue_time is None) == (self.qps is None):
+            given = "neither queue_time nor qps" if self.qps is None else "both queue_time and qps"
+            msg = f"names {given}; give exactly one signal, for example `queue_time: 10ms`"
+            raise ValueError(msg)
+        return self
