@@ -1,0 +1,31 @@
+"""`MonitoringStack`, the resource."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+
+from gpuserve.kubernetes.component import Component
+from gpuserve.monitoring.manifests import manifests, queries
+from gpuserve.monitoring.spec import MonitoringSpec
+
+
+class MonitoringStack(Component):
+    """The common series, burn-rate alert and dashboard for servers of any runtime.
+
+    Attributes:
+        resources: The Kubernetes objects by role.
+        queries: Every PromQL expression in them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: MonitoringSpec | Mapping[str, Any],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        spec = MonitoringSpec.parse(args)
+        super().__init__("MonitoringStack", name, spec, opts)
+        self.resources = self.register_children(manifests(name, spec))
+        self.queries = queries(spec)
+        self.register_outputs({"namespace": spec.namespace, "queries": self.queries})

@@ -1,0 +1,49 @@
+"""The rule groups: a constant number of rules, plus two lines per objective, however many services there are."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from gpuserve.monitoring.runtimes import RUNTIMES
+from gpuserve.monitoring.slo import BURNS, alert, burn_rate, burn_rules, objective_rules
+
+if TYPE_CHECKING:
+    from gpuserve.kubernetes.units import Duration
+    from gpuserve.monitoring.spec import MonitoringSpec
+
+EVALUATIONS_PER_WINDOW = 4
+"""The rate window holds four scrapes, so evaluating four times per window follows every scrape."""
+
+
+def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
+    """Return the Prometheus rule groups: common series per runtime, objectives, burn rates and the alert."""
+    window = spec.window.whole_seconds
+    often = f"{max(1, window // EVALUATIONS_PER_WINDOW)}s"
+    found = [
+        {"name": f"gpuserve-{runtime}", "interval": often, "rules": _common(runtime, spec.window)}
+        for runtime in sorted({source.runtime for source in spec.sources})
+    ]
+    objectives = objective_rules(spec.slos)
+    if objectives:
+        found.append({"name": "gpuserve-objectives", "interval": f"{window}s", "rules": objectives})
+    if any(slo.availability is not None for slo in spec.slos):
+        burning = [*burn_rules(), *([alert()] if spec.alerts else [])]
+        found.append({"name": "gpuserve-slo", "interval": f"{window}s", "rules": burning})
+    return found
+
+
+def expressions(spec: "MonitoringSpec") -> Iterator[str]:
+    """Yield every PromQL expression of the rules.
+
+    An alert's own expression has data only while it fires, so the series that it compares stand in for it.
+    """
+    for group in groups(spec):
+        for rule in group["rules"]:
+            if "record" in rule:
+                yield str(rule["expr"])
+            else:
+                yield from (burn_rate(window) for burn in BURNS for window in (burn.long, burn.short))
+
+
+def _common(runtime: str, window: "Duration") -> list[dict[str, Any]]:
+    written = f"{window.whole_seconds}s"
+    return [{"record": name, "expr": expr} for name, expr in RUNTIMES[runtime].expressions(written).items()]

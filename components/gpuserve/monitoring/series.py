@@ -1,0 +1,69 @@
+"""The five series that every runtime is reduced to, and how a runtime's own metrics become them.
+
+Each has the labels ``namespace``, ``pod``, ``service`` and ``version``; nothing above them knows any runtime's names.
+
+===============================  ==========================================================================================
+``gpuserve:requests_per_second`` Requests completed, failed ones included.
+``gpuserve:errors_per_second``   Requests that failed through no fault of the client; 0 where none did.
+``gpuserve:latency_seconds``     Time in the server, one series per ``quantile`` (``0.5``, ``0.95``, ``0.99``); ``NaN`` while idle.
+``gpuserve:queue_seconds``       Average wait of a request for a free model instance; 0 while idle.
+``gpuserve:batch_size``          Average inferences per execution; 0 while idle.
+===============================  ==========================================================================================
+
+Latency is a set of quantiles because that is all a runtime may have: Triton 2.51 has no histogram of whole requests. A runtime
+with a histogram gives the same quantiles. Quantiles of several pods cannot be combined into one; take their maximum.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+REQUESTS = "gpuserve:requests_per_second"
+ERRORS = "gpuserve:errors_per_second"
+LATENCY = "gpuserve:latency_seconds"
+QUEUE = "gpuserve:queue_seconds"
+BATCH = "gpuserve:batch_size"
+
+SERIES = (REQUESTS, ERRORS, LATENCY, QUEUE, BATCH)
+QUANTILES = ("0.5", "0.95", "0.99")
+
+LABELS = ("namespace", "pod", "service", "version")
+SERVICE_LABEL = "gpuserve_io_service"
+"""The pod label ``gpuserve.io/service`` as Prometheus writes it (labelmap, or podTargetLabels of prometheus-operator)."""
+
+VERSION_LABEL = "gpuserve_io_version"
+
+
+@dataclass(frozen=True)
+class RuntimeMetrics:
+    """How one runtime's metrics become the five series.
+
+    Attributes:
+        name: The runtime's name in a `MetricsSource`.
+        expressions: From the rate window (``1m``) to the PromQL of each of `SERIES`.
+    """
+
+    name: str
+    expressions: Callable[[str], Mapping[str, str]]
+
+
+def rate(metric: str, window: str) -> str:
+    """Return the per-second rate of a counter, per pod, with the common labels."""
+    return per_pod("sum", f'rate({metric}{{{SERVICE_LABEL}!=""}}[{window}])')
+
+
+def per_pod(aggregate: str, expression: str, *extra: str) -> str:
+    """Return ``expression`` reduced to the common labels and ``extra`` ones.
+
+    A metric may have a ``version`` label of its own (Triton's model version), so the pods' labels are kept first and take the
+    common names afterwards.
+    """
+    raw = ", ".join(("namespace", "pod", SERVICE_LABEL, VERSION_LABEL, *extra))
+    reduced = f"{aggregate} by ({raw}) ({expression})"
+    for common, label in (("service", SERVICE_LABEL), ("version", VERSION_LABEL)):
+        reduced = f'label_replace({reduced}, "{common}", "$1", "{label}", "(.+)")'
+    return f"{aggregate} by ({', '.join((*LABELS, *extra))}) ({reduced})"
+
+
+def ratio(part: str, whole: str) -> str:
+    """Return ``part / whole``, 0 where both are 0: an idle server has no queue, and a scaler must see that."""
+    return f"{part} / clamp_min({whole}, 1e-9)"

@@ -1,0 +1,98 @@
+"""What you may say about monitoring."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from gpuserve.kubernetes.errors import suggestion
+from gpuserve.kubernetes.spec import Spec, known_at_plan_time
+from gpuserve.kubernetes.units import DnsLabel, Duration, Percent
+from gpuserve.kubernetes.values import MetricsSource
+from gpuserve.monitoring.runtimes import RUNTIMES
+from gpuserve.monitoring.slo import SLOWEST_BURN
+
+Namespace = Annotated[
+    str,
+    BeforeValidator(known_at_plan_time),
+    Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63),
+]
+"""A namespace that somebody else may have named: an RFC 1123 label."""
+
+
+class SloSpec(Spec):
+    """What a service promises.
+
+    Attributes:
+        service: The service.
+        availability: Share of the requests that succeed, over 30 days; default none, and then no alert.
+        latency_p95: Time in which 95 % of the requests are answered, drawn beside the measured one; default none.
+    """
+
+    service: DnsLabel
+    availability: Percent | None = None
+    latency_p95: Duration | None = None
+
+    @field_validator("availability")
+    @classmethod
+    def _leaves_a_budget(cls, value: Percent | None) -> Percent | None:
+        if value is None:
+            return value
+        lowest = 100 - 100 / SLOWEST_BURN
+        if value.amount >= 100:  # noqa: PLR2004 - percent
+            msg = "leaves no error budget, so that every single error would alert; set for example 99.9%"
+            raise ValueError(msg)
+        if value.amount <= lowest:
+            msg = f"is so low that its alert could never fire; set more than {lowest:.1f}%"
+            raise ValueError(msg)
+        return value
+
+
+class MonitoringSpec(Spec):
+    """What is watched, and how it is handed to Prometheus and Grafana.
+
+    Attributes:
+        sources: The pods to watch.
+        slos: Objectives, at most one per service; default none.
+        discovery: ``annotations`` (default): a Prometheus that finds pods by ``prometheus.io/scrape`` and reads rules from the
+            ConfigMap ``gpuserve-rules``. ``operator``: PodMonitor and PrometheusRule for prometheus-operator.
+        alerts: Burn-rate alerts on the objectives; default on.
+        dashboards: A Grafana dashboard in a ConfigMap with the label ``grafana_dashboard: "1"``; default on.
+        namespace: Where Prometheus runs; default ``monitoring``.
+        window: Rate window of the series, at least four scrape intervals; default 1 m, for scrapes every 15 s.
+    """
+
+    sources: tuple[MetricsSource, ...] = ()
+    slos: tuple[SloSpec, ...] = ()
+    discovery: Annotated[Literal["annotations", "operator"], BeforeValidator(known_at_plan_time)] = "annotations"
+    alerts: bool = True
+    dashboards: bool = True
+    namespace: Namespace = "monitoring"
+    window: Duration = Duration("1m")
+
+    @field_validator("sources")
+    @classmethod
+    def _runtimes_are_known(cls, sources: tuple[MetricsSource, ...]) -> tuple[MetricsSource, ...]:
+        unknown = {source.runtime for source in sources} - set(RUNTIMES)
+        if unknown:
+            runtime = min(unknown)
+            msg = f"names runtime {runtime!r}, whose metrics nobody has mapped; {suggestion(runtime, RUNTIMES)}"
+            raise ValueError(msg)
+        return sources
+
+    @field_validator("slos")
+    @classmethod
+    def _one_per_service(cls, slos: tuple[SloSpec, ...]) -> tuple[SloSpec, ...]:
+        names = [slo.service for slo in slos]
+        if len(set(names)) < len(names):
+            repeated = min(name for name in set(names) if names.count(name) > 1)
+            msg = f"has two objectives for service {repeated!r}; keep one"
+            raise ValueError(msg)
+        return slos
+
+    @field_validator("window")
+    @classmethod
+    def _window_is_sane(cls, window: Duration) -> Duration:
+        if not 4 <= window.seconds <= 300:  # noqa: PLR2004 - four scrapes of 1 s; the shortest burn window
+            msg = "is not between 4s and 5m (four scrapes of one second; the shortest window of the alert); set for example 1m"
+            raise ValueError(msg)
+        return window
