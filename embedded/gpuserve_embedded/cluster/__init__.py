@@ -1,15 +1,27 @@
 """The embedded cluster: a real one-node Kubernetes on a bare machine.
 
-    from gpuserve_embedded import cluster
+from gpuserve_embedded import cluster
 
-    cluster.start(print)
-    cluster.status().ready
-    cluster.stop()
+cluster.start(print)
+cluster.status().ready
+cluster.stop()
 """
 
 from gpuserve_embedded.cluster.cleanup import leftovers
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import KUBECONFIG
-from gpuserve_embedded.cluster.lifecycle import start, stop
+from gpuserve_embedded.cluster.lifecycle import Progress, start, stop
+from gpuserve_embedded.cluster.status import ClusterStatus, DaemonStatus, PodStatus, status
 
-__all__ = ["KUBECONFIG", "ClusterError", "leftovers", "start", "stop"]
+__all__ = [
+    "KUBECONFIG",
+    "ClusterError",
+    "ClusterStatus",
+    "DaemonStatus",
+    "PodStatus",
+    "Progress",
+    "leftovers",
+    "start",
+    "status",
+    "stop",
+]

@@ -33,7 +33,7 @@ def manifests(images: Mapping[str, str]) -> list[Manifest]:
 
 def read(name: str) -> list[Manifest]:
     """Return the objects of one manifest file, as written."""
-    text = (files(__package__) / "manifests" / f"{name}.yaml").read_text()
+    text = (files("gpuserve_embedded.cluster") / "manifests" / f"{name}.yaml").read_text()
     return list(cast("Iterator[Manifest]", yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))))
 
 
@@ -77,25 +77,7 @@ def metrics_api() -> list[Manifest]:
 
 def wanting(api: Api) -> str | None:
     """Return what is not ready yet, in words; None when everything is."""
-    node = api.get(f"/api/v1/nodes/{NODE}")
-    if node is None:
-        return f"node {NODE} is not registered"
-    if not has_condition(node, "Ready"):
-        return f"node {NODE} is not ready"
-    for path, kind in (("deployments", "Deployment"), ("daemonsets", "DaemonSet")):
-        for namespace, name in _workloads(kind):
-            found = api.get(f"/apis/apps/v1/namespaces/{namespace}/{path}/{name}")
-            if found is None or not _is_ready(found):
-                return f"{kind} {namespace}/{name} is not ready{_why(api, namespace, name)}"
-    if gpus(node) != SIMULATED_GPUS:
-        return f"node {NODE} offers {gpus(node)} of {SIMULATED_GPUS} simulated GPUs"
-    gateway_class = api.get("/apis/gateway.networking.k8s.io/v1/gatewayclasses/traefik")
-    if gateway_class is None or not has_condition(gateway_class, "Accepted"):
-        return "GatewayClass traefik is not accepted"
-    service = api.get(f"/apis/apiregistration.k8s.io/v1/apiservices/{_METRICS_API}")
-    if service is None or not has_condition(service, "Available"):
-        return f"APIService {_METRICS_API} is not available"
-    return None
+    return next(_wanting(api), None)
 
 
 def gpus(node: Mapping[str, Any]) -> int:
@@ -107,6 +89,26 @@ def has_condition(found: Mapping[str, Any], kind: str) -> bool:
     """Return whether an object's condition of that type is true."""
     conditions = found.get("status", {}).get("conditions", [])
     return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
+
+
+def _wanting(api: Api) -> Iterator[str]:
+    node = api.get(f"/api/v1/nodes/{NODE}")
+    if node is None or not has_condition(node, "Ready"):
+        yield f"node {NODE} is not {'ready' if node else 'registered'}"
+        return
+    for path, kind in (("deployments", "Deployment"), ("daemonsets", "DaemonSet")):
+        for namespace, name in _workloads(kind):
+            found = api.get(f"/apis/apps/v1/namespaces/{namespace}/{path}/{name}")
+            if found is None or not _is_ready(found):
+                yield f"{kind} {namespace}/{name} is not ready{_why(api, namespace, name)}"
+    if gpus(node) != SIMULATED_GPUS:
+        yield f"node {NODE} offers {gpus(node)} of {SIMULATED_GPUS} simulated GPUs"
+    gateway_class = api.get("/apis/gateway.networking.k8s.io/v1/gatewayclasses/traefik")
+    if gateway_class is None or not has_condition(gateway_class, "Accepted"):
+        yield "GatewayClass traefik is not accepted"
+    service = api.get(f"/apis/apiregistration.k8s.io/v1/apiservices/{_METRICS_API}")
+    if service is None or not has_condition(service, "Available"):
+        yield f"APIService {_METRICS_API} is not available"
 
 
 def _workloads(kind: str) -> Iterable[tuple[str, str]]:

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,6 @@ from typing import Final
 from gpuserve_embedded.cluster import cgroups, containerd, network, processes
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import (
-    CNI_NETWORK,
     CNI_RESULTS,
     CONTAINER_LOG_LINKS,
     DEVICE_PLUGINS,
@@ -68,7 +66,7 @@ def remove_everything() -> None:
 
 def leftovers() -> list[str]:
     """Return, in words, everything of the cluster that exists on this machine; empty after a complete stop."""
-    checks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
+    checks = (
         ("process", lambda: [f"{pid} {command}" for pid, command in cgroups.processes().items()]),
         ("mount", lambda: [str(path) for path in mounts()]),
         ("network interface", network.links),
@@ -106,10 +104,11 @@ def _shared_leftovers() -> list[Path]:
     if CONTAINER_LOG_LINKS.is_dir():
         found += [link for link in CONTAINER_LOG_LINKS.iterdir() if link.is_symlink() and _is_ours(link.readlink())]
     if CNI_RESULTS.is_dir():
-        found += CNI_RESULTS.glob(f"{CNI_NETWORK}-*")
+        # A result names the network namespace that it is about, and those of the cluster lie in its own folder.
+        found += [result for result in CNI_RESULTS.iterdir() if str(RUN) in result.read_text(errors="replace")]
     if DEVICE_PLUGINS.is_dir():
         ours = list(DEVICE_PLUGINS.glob(_OUR_DEVICE_SOCKETS))
-        others = {path for path in DEVICE_PLUGINS.glob("*.sock")} - set(ours) - {DEVICE_PLUGINS / "kubelet.sock"}
+        others = set(DEVICE_PLUGINS.glob("*.sock")) - set(ours) - {DEVICE_PLUGINS / "kubelet.sock"}
         found += ours
         if not others:  # no other plugin was ever registered here, so the kubelet's files are our kubelet's
             found += [path for name in _KUBELET_DEVICE_FILES if (path := DEVICE_PLUGINS / name).exists()]

@@ -63,6 +63,9 @@ disabled_plugins = [
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
 
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      Root = "{RUN}/runc"
+
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "{_REGISTRIES}"
 """

@@ -42,14 +42,20 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """A safe loader that reads ``=`` as the text it is: YAML 1.1 gives it a meaning that nobody uses."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", _text)
 
 
 def _read(folder: Path) -> list[Manifest]:
     found: list[Manifest] = []
     for path in sorted(folder.glob("*.yaml")):
-        documents = yaml.load_all(path.read_text(), Loader=_Loader)  # noqa: S506 - a safe loader
-        for document in cast("list[dict[str, Any] | None]", list(documents)):
-            if document and document.get("kind") == "CustomResourceDefinition":
-                found.append({key: value for key, value in document.items() if key != "status"})
+        documents = yaml.load_all(path.read_text(), Loader=_Loader)
+        found += [
+            {key: value for key, value in document.items() if key != "status"}
+            for document in cast("list[dict[str, Any] | None]", list(documents))
+            if document and document.get("kind") == "CustomResourceDefinition"
+        ]
     return found

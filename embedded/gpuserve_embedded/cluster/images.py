@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gpuserve_embedded.cluster.layout import REGISTRY
 from gpuserve_images.oci import File, ImageConfig, Layer, bake, resolve
+
+from gpuserve_embedded.cluster.layout import REGISTRY
 
 _RECIPE: Final = "1"
 """Change it with this module: it is part of every image's tag."""
@@ -49,9 +50,7 @@ SYSTEM_IMAGES: Final = (
 )
 
 
-def ensure_images(
-    programs: Callable[[str], Path], progress: Callable[[str], None]
-) -> dict[str, str]:
+def ensure_images(programs: Callable[[str], Path], progress: Callable[[str], None]) -> dict[str, str]:
     """Bake what the registry lacks.
 
     Args:
@@ -64,9 +63,13 @@ def ensure_images(
     Raises:
         RegistryError: the registry refused or does not answer.
     """
+
+    def ensure(image: SystemImage) -> str:
+        return _ensure(image, programs(image.program), progress)
+
     with ThreadPoolExecutor(max_workers=2) as pool:
-        references = pool.map(lambda image: _ensure(image, programs(image.program), progress), SYSTEM_IMAGES)
-    return dict(zip((image.repository for image in SYSTEM_IMAGES), references, strict=True))
+        references = pool.map(ensure, SYSTEM_IMAGES)
+        return dict(zip((image.repository for image in SYSTEM_IMAGES), references, strict=True))
 
 
 def tag(image: SystemImage, program: Path) -> str:

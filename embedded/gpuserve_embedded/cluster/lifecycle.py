@@ -1,7 +1,7 @@
 """Starting and stopping the cluster."""
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from gpuserve_embedded.cluster.crds import INSTALLED, definitions
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.images import PAUSE, SYSTEM_IMAGES, ensure_images
 from gpuserve_embedded.cluster.layout import LOGS, cache_folder, registry_data
+from gpuserve_embedded.cluster.status import daemons_serve
 
 Progress = Callable[[str], None]
 """Is told, in a few words, what begins now."""
@@ -53,11 +54,11 @@ def start(progress: Progress = lambda _: None) -> None:
     """
     _require_root("start the cluster")
     with _alone():
-        if _daemons_serve():
+        if daemons_serve():
             api = Api()
             if addons.wanting(api) is not None:
                 progress("completing the cluster that runs")
-                _finish(_programs(progress), api, progress)
+                _install(ensure_images(_programs(progress), progress), progress)
             return
         ports.check_free(ours=cgroups.processes())
         packages.install(progress)
@@ -128,18 +129,16 @@ def _start_runtime(programs: _Programs, progress: Progress) -> dict[str, str]:
     return images
 
 
-def _finish(programs: _Programs, api: Api, progress: Progress) -> None:
-    _install(ensure_images(programs, progress), progress)
-
-
 def _install(images: dict[str, str], progress: Progress) -> None:
-    api = Api()
     progress("installing the system's pods")
-    gateway, *others = (definitions(name, tools.crds) for name in INSTALLED)
-    api.apply(gateway)
-    api.apply(addons.manifests(images))
-    for found in others:
-        Api().apply(found)
+    api = Api()
+    with ThreadPoolExecutor() as pool:
+        # The API server takes its time over large definitions, and only the gateway waits for its own.
+        others = [pool.submit(_define, name) for name in INSTALLED[1:]]
+        _define(INSTALLED[0])
+        api.apply(addons.manifests(images))
+        for other in others:
+            other.result()
     progress("waiting for the system's pods")
     wait_until(
         "wait for the cluster",
@@ -149,32 +148,15 @@ def _install(images: dict[str, str], progress: Progress) -> None:
     )
 
 
+def _define(name: str) -> None:
+    Api().apply(definitions(name, tools.crds))
+
+
 def _serve(daemon: processes.Daemon, *, after: "Future[dict[str, str]] | None" = None) -> None:
     if after is not None:
         after.result()
     processes.start(daemon)
     processes.wait_healthy(daemon)
-
-
-def _daemons_serve() -> bool:
-    """Return whether every daemon runs and serves, by a look at each."""
-    recorded = processes.recorded()
-    if not recorded or None in recorded.values():
-        return False
-    kube = Path("kube")
-    daemons = (
-        registry.daemon(),
-        control_plane.etcd(),
-        control_plane.api_server(kube),
-        control_plane.controller_manager(kube),
-        control_plane.scheduler(kube),
-        containerd.daemon(),
-        node.kubelet(kube),
-        node.kube_proxy(kube),
-    )
-    return all(
-        daemon.name in recorded and (daemon.is_healthy is None or daemon.is_healthy()) for daemon in daemons
-    )
 
 
 def _programs(progress: Progress) -> _Programs:
@@ -192,7 +174,7 @@ def _require_root(step: str) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone() -> Generator[None]:
     """Keep two starts or stops apart; the lock goes with the process that holds it, however it ends."""
     lock = cache_folder() / "cluster.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)

@@ -29,14 +29,14 @@ _SET: Final = {
 }
 
 _CHANGED_BY_KUBERNETES: Final = (
-    # kubelet, setupKernelTunables (pkg/kubelet/cm/container_manager_linux.go)
+    # By the kubelet: see setupKernelTunables in its container_manager_linux.go.
     "vm/overcommit_memory",
     "vm/panic_on_oom",
     "kernel/panic",
     "kernel/panic_on_oops",
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
-    # kube-proxy, conntrack.SetSysctls (pkg/proxy/conntrack/sysctls.go)
+    # By kube-proxy: see SetSysctls in its conntrack/sysctls.go.
     "net/netfilter/nf_conntrack_max",
     "net/netfilter/nf_conntrack_tcp_timeout_established",
     "net/netfilter/nf_conntrack_tcp_timeout_close_wait",

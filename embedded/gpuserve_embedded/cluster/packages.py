@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -68,7 +68,7 @@ def install(progress: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def _no_service_starts() -> Iterator[None]:
+def _no_service_starts() -> Generator[None]:
     """Keep maintainer scripts from starting services, by the means Debian has for it (invoke-rc.d(8), policy-rc.d)."""
     running_before = {service for service in _SERVICES if _is_active(service)}
     ours = not _POLICY.exists() or _POLICY.read_text() == _REFUSE
@@ -100,13 +100,13 @@ def _systemctl(verb: str, service: str) -> bool:
     program = shutil.which("systemctl")
     if program is None:
         return False
-    done = subprocess.run([program, "--quiet", verb, service], capture_output=True, check=False)  # noqa: S603 - fixed
+    done = subprocess.run([program, "--quiet", verb, service], capture_output=True, check=False)
     return done.returncode == 0
 
 
 def _apt(verb: str, *packages: str) -> subprocess.CompletedProcess[str]:
     options = ["--yes", "--quiet", "--no-install-recommends"] if verb == "install" else ["--quiet"]
-    return subprocess.run(  # noqa: S603 - package names are fixed
+    return subprocess.run(
         ["/usr/bin/apt-get", *options, verb, *packages],
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         stdin=subprocess.DEVNULL,

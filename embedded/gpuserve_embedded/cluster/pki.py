@@ -124,9 +124,7 @@ def create() -> None:
     signer = ec.generate_private_key(ec.SECP256R1())
     write_private(PKI / "service-accounts.key", _pem(signer))
     (PKI / "service-accounts.pub").write_bytes(
-        signer.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        signer.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     for user in KUBECONFIG_USERS:
         write_private(kubeconfig_of(user), kubeconfig(user).encode())
@@ -191,9 +189,7 @@ def write_private(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -230,9 +226,7 @@ def _general_name(host: str | IPv4Address) -> x509.GeneralName:
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
 def _base64(path: Path) -> str:

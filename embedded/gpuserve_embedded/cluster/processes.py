@@ -63,7 +63,7 @@ def start(daemon: Daemon) -> None:
     # start leaves a process that nobody can find.
     enter = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(procs), *map(str, daemon.command)]
     with daemon.log.open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - the command is built by this package
+        process = subprocess.Popen(
             enter, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True
         )
     daemon.pid_file.write_text(f"{process.pid} {_start_time(process.pid)} {boot_id()}\n")
@@ -107,9 +107,7 @@ def recorded() -> dict[str, int | None]:
     return {path.name: _running_pid(path) for path in sorted(PIDS.iterdir())}
 
 
-def url_answers(
-    url: str, *, ca: Path | None = None, certificate: tuple[Path, Path] | None = None
-) -> Callable[[], bool]:
+def url_answers(url: str, *, ca: Path | None = None, certificate: tuple[Path, Path] | None = None) -> Callable[[], bool]:
     """Return a health check: does a GET of the address answer with a 2xx status within a second?"""
 
     def check() -> bool:
@@ -139,9 +137,7 @@ def run(step: str, command: Sequence[str | Path], *, fix: str, stdin: str | None
     program = shutil.which(str(command[0]))
     if program is None:
         raise ClusterError(step, command[0], "the program is not installed", fix)
-    done = subprocess.run(  # noqa: S603 - the command is built by this package
-        [program, *map(str, command[1:])], input=stdin, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([program, *map(str, command[1:])], input=stdin, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ClusterError(
             step,

@@ -1,0 +1,115 @@
+"""Configuration of the daemons and the network, as data."""
+
+import ipaddress
+import json
+
+import pytest
+
+from gpuserve_embedded.cluster import cgroups, containerd, control_plane, crds, layout, network, node, registry
+from gpuserve_embedded.cluster.errors import ClusterError
+from gpuserve_embedded.cluster.images import SYSTEM_IMAGES, tag
+
+
+def flags(daemon) -> dict[str, str]:
+    return dict(argument.removeprefix("--").split("=", 1) for argument in daemon.command if str(argument).startswith("--"))
+
+
+def test_nothing_but_the_bridge_and_loopback_is_listened_on(tmp_path) -> None:
+    api = flags(control_plane.api_server(tmp_path / "kube"))
+    assert api["bind-address"] == str(layout.NODE_IP)
+    assert flags(control_plane.scheduler(tmp_path / "kube"))["bind-address"] == "127.0.0.1"
+    assert flags(control_plane.controller_manager(tmp_path / "kube"))["bind-address"] == "127.0.0.1"
+    assert registry.config(tmp_path)["http"] == {"addr": "127.0.0.1:5000"}
+    assert node.kubelet_config()["address"] == str(layout.NODE_IP)
+
+
+def test_the_kubelet_keeps_what_it_can_below_the_clusters_folders() -> None:
+    config = node.kubelet_config()
+    for key in ("podLogsDir", "volumePluginDir"):
+        assert str(config[key]).startswith(str(layout.STATE))
+    assert config["cgroupRoot"] == f"/{layout.CGROUP}"
+    assert config["makeIPTablesUtilChains"] is False
+    assert config["clusterDNS"] == [str(layout.DNS_IP)]
+
+
+def test_kube_proxy_leaves_the_machines_connection_tracking_alone() -> None:
+    config = node.kube_proxy_config()
+    assert config["mode"] == "nftables"
+    assert set(config["conntrack"].values()) == {0, "0s"}
+
+
+def test_containerd_has_its_own_folders_and_socket() -> None:
+    import tomllib
+
+    config = tomllib.loads(containerd.config("localhost:5000/gpuserve/pause@sha256:0"))
+    assert config["root"].startswith(str(layout.STATE))
+    assert config["state"].startswith(str(layout.RUN))
+    assert config["grpc"]["address"] == str(layout.CONTAINERD_SOCKET)
+    cri = config["plugins"]["io.containerd.grpc.v1.cri"]
+    assert cri["sandbox_image"] == "localhost:5000/gpuserve/pause@sha256:0"
+    assert cri["containerd"]["runtimes"]["runc"]["options"]["Root"].startswith(str(layout.RUN))
+
+
+def test_pod_addresses_are_handed_out_of_the_pod_range_and_never_the_nodes() -> None:
+    bridge = network.cni_config()["plugins"][0]
+    (address_range,) = bridge["ipam"]["ranges"][0]
+    assert ipaddress.ip_network(address_range["subnet"]) == layout.PODS
+    assert ipaddress.ip_address(address_range["gateway"]) == layout.NODE_IP
+    assert ipaddress.ip_address(address_range["rangeStart"]) > layout.NODE_IP
+
+
+def test_settings_are_restored_as_they_were_and_only_in_the_same_boot(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(network, "JOURNAL", tmp_path / "before.json")
+    network.remember_settings()
+    remembered = json.loads((tmp_path / "before.json").read_text())
+    assert "net/ipv4/ip_forward" in remembered["settings"]
+    network.remember_settings()  # a second start must not overwrite what the first one found
+    assert json.loads((tmp_path / "before.json").read_text()) == remembered
+    (tmp_path / "before.json").write_text(json.dumps({**remembered, "boot": "another"}))
+    assert network._remembered() is None
+
+
+def test_a_process_is_ours_by_its_control_group_alone() -> None:
+    assert cgroups._OURS.match("0::/gpuserve/daemons/etcd")
+    assert cgroups._OURS.match("4:memory:/gpuserve/kubepods/burstable/pod1")
+    assert not cgroups._OURS.match("0::/gpuserve-of-somebody-else")
+    assert not cgroups._OURS.match("0::/user.slice/gpuserve")
+
+
+def test_an_images_tag_changes_with_its_program(tmp_path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"one")
+    before = tag(SYSTEM_IMAGES[0], program)
+    assert before == tag(SYSTEM_IMAGES[0], program)
+    assert before != tag(SYSTEM_IMAGES[1], program)
+    program.write_bytes(b"another")
+    assert before != tag(SYSTEM_IMAGES[0], program)
+
+
+def test_definitions_are_read_once_and_kept(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.yaml").write_text(
+        "kind: CustomResourceDefinition\nmetadata: {name: a}\nspec: {default: =}\nstatus: {conditions: []}\n---\nkind: Other\n"
+    )
+    found = crds.definitions("some", lambda _: source)
+    assert found == [{"kind": "CustomResourceDefinition", "metadata": {"name": "a"}, "spec": {"default": "="}}]
+    assert crds.definitions("some", lambda _: source) == found
+    assert len(list((tmp_path / "cache" / "gpuserve" / "crds").iterdir())) == 1
+
+
+def test_an_error_has_four_parts_and_the_log() -> None:
+    error = ClusterError("start etcd", "etcd", "it ended", "mend it", log=["one", "two"])
+    assert str(error) == "start etcd: etcd: it ended.\n  fix: mend it\n  last lines of the log:\n    one\n    two"
+
+
+@pytest.mark.parametrize("name", ["XDG", "home"])
+def test_the_cache_is_where_the_user_keeps_caches(name, tmp_path, monkeypatch) -> None:
+    if name == "XDG":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert layout.cache_folder() == tmp_path / "gpuserve"
+    else:
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert layout.cache_folder() == tmp_path / ".cache" / "gpuserve"
