@@ -7,7 +7,7 @@ from gpuserve.cli import readiness
 from gpuserve.cli.readiness import Object, Part
 from gpuserve.cli.stack import Stack
 from gpuserve.platform.compose import Plan
-from gpuserve.platform.outputs import curl_example
+from gpuserve.platform.outputs import service_facts
 from gpuserve.platform.spec import ServiceSpec
 from gpuserve.traffic.manifests import address_url
 from gpuserve.traffic.spec import TrafficSpec
@@ -39,12 +39,7 @@ def _service(stack: Stack, service: ServiceSpec, cluster: Reader) -> dict[str, A
     parts = dict(_parts(stack.plan, service, cluster, live_gateway))
     blocked = next((part for part in parts.values() if not part.ready), None)
     return {
-        "url": url,
-        "host": traffic.host,
-        "model": service.model_name,
-        "protocol": traffic.split[0].to.protocol,
-        "versions": {version.build: version.weight for version in service.versions},
-        "example": curl_example(url, service) if url else None,
+        **service_facts(service, stack.environment, url),
         "ready": blocked is None,
         "parts": {name: _plain(part) for name, part in parts.items()},
         "blocked_by": {"object": blocked.object, "reason": blocked.reason} if blocked else None,

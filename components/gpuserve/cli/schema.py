@@ -1,18 +1,27 @@
 """`gpuserve schema`: the JSON Schema of stack files, so that editors complete and check them."""
 
+import inspect
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 from gpuserve.cli.output import notice, to_json
+from gpuserve.kubernetes.units import Quantity
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def schema(
     output: Annotated[str, typer.Option("--output", "-o", help="File to write; - is stdout.", metavar="FILE")] = "-",
 ) -> None:
     """Print the JSON Schema of stack files; stacks/schema.json is its committed copy."""
-    text = to_json(stack_schema()) + "\n"
+    text = schema_text()
     if output == "-":
         typer.echo(text, nl=False)
     else:
@@ -20,12 +29,17 @@ def schema(
         notice(f"{output}: written")
 
 
+def schema_text() -> str:
+    """Return the schema as it is committed."""
+    return to_json(stack_schema()) + "\n"
+
+
 def stack_schema() -> dict[str, Any]:
     """Return the schema of a whole ``Pulumi.<stack>.yaml``; what is not gpuserve's own may hold anything."""
     from gpuserve.platform.load import CONFIG_KEY
     from gpuserve.platform.spec import PlatformSpec
 
-    platform = PlatformSpec.model_json_schema(mode="validation")
+    platform = PlatformSpec.model_json_schema(mode="validation", schema_generator=_Described)
     definitions = platform.pop("$defs", {})
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -37,3 +51,49 @@ def stack_schema() -> dict[str, Any]:
         },
         "$defs": definitions,
     }
+
+
+class _Described(GenerateJsonSchema):
+    """Takes the description of each field from its class's docstring, so that an editor shows it."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
+        """Leave titles out: they would only repeat the names."""
+        return False
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
+        result = super().model_schema(schema)
+        cls: type[BaseModel] = schema["cls"]
+        text = inspect.getdoc(cls) or ""
+        described = dict(_attributes(text))
+        result["description"] = text.partition("\n")[0]
+        properties: dict[str, dict[str, Any]] = result.get("properties", {})
+        for name, field in cls.model_fields.items():
+            shown = properties[field.alias or name]
+            if name in described:
+                shown.setdefault("description", described[name])
+            if any("" in unit.units for unit in _quantities(field.annotation)):
+                _accept_numbers(shown)
+        return result
+
+
+def _attributes(docstring: str) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each entry of a Google docstring's ``Attributes`` section."""
+    section = docstring.partition("Attributes:\n")[2].partition("\n\n")[0]
+    for entry in re.split(r"\n(?=    \w)", "\n" + section):
+        name, found, text = entry.strip().partition(": ")
+        if found:
+            yield name, " ".join(text.split())
+
+
+def _quantities(annotation: Any) -> Iterator[type[Quantity]]:
+    if isinstance(annotation, type) and issubclass(annotation, Quantity):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _quantities(argument)
+
+
+def _accept_numbers(shown: dict[str, Any]) -> None:
+    """Let a quantity whose unit may be left out be a number, as YAML reads ``percent: 10``."""
+    for part in (shown, *shown.get("anyOf", ())):
+        if part.get("type") == "string":
+            part["type"] = ["string", "number"]
