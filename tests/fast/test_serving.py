@@ -8,6 +8,7 @@ import pytest
 import yaml
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import Endpoint, MetricsSource, Placement, ScaleTarget
+from gpuserve.monitoring.runtimes.triton import SUMMARY_QUANTILES
 from gpuserve.serving.manifests import endpoint, manifests, metrics_source, scale_target
 from gpuserve.serving.spec import ServingSpec
 from hypothesis import given, settings
@@ -228,6 +229,12 @@ def test_gpu_metrics_are_asked_for_only_where_there_are_gpus() -> None:
     real = Placement(pool="l4", namespace="gpuserve-l4", architecture="sm_89")
     assert "--allow-gpu-metrics=false" in container()["args"]
     assert "--allow-gpu-metrics=true" in container(placement=real)["args"]
+
+
+def test_triton_exports_the_quantiles_that_are_recorded() -> None:
+    arguments = container()["args"]
+    assert "--metrics-config=summary_latencies=true" in arguments
+    assert f"--metrics-config=summary_quantiles={SUMMARY_QUANTILES}" in arguments
 
 
 def test_nvidia_s_image_is_entered_through_its_entrypoint() -> None:

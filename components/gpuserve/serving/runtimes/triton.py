@@ -12,6 +12,9 @@ MODEL_REPOSITORY = "/models"
 _USER = 1000
 """User ``triton-server`` of NVIDIA's images, and of the CPU base image."""
 
+_SUMMARY_QUANTILES = "0.5:0.05,0.95:0.005,0.99:0.001"
+"""Quantile and allowed error of each; the recording rules of `gpuserve.monitoring` are about these."""
+
 
 class Triton:
     """Triton over a model repository in the image.
@@ -34,8 +37,9 @@ class Triton:
             "--strict-readiness=true",
             "--exit-on-error=true",
             f"--exit-timeout-secs={request.exit_timeout}",
-            # Quantiles of the request time; Triton's own counters give no more than its mean.
+            # Triton's counters give no more of the request time than its mean.
             "--metrics-config=summary_latencies=true",
+            f"--metrics-config=summary_quantiles={_SUMMARY_QUANTILES}",
             f"--allow-gpu-metrics={'false' if request.simulated else 'true'}",
         )
         return RuntimePod(
