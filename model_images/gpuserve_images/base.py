@@ -70,7 +70,9 @@ def _recipe_folder(recipe: str) -> Path:
     folder = recipes / recipe
     if not (folder / "Dockerfile").is_file():
         known = ", ".join(sorted(path.parent.name for path in recipes.glob("*/Dockerfile"))) or "none"
-        raise BaseImageError(f"base image {recipe}", f"there is no {folder / 'Dockerfile'}", f"Use one of these recipes: {known}")
+        raise BaseImageError(
+            f"base image {recipe}", f"there is no {folder / 'Dockerfile'}", f"Use one of these recipes: {known}"
+        )
     return folder
 
 

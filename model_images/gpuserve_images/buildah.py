@@ -29,15 +29,14 @@ def build(folder: Path, reference: str, *, mirror: str, work: Path, report: Call
     _clear(work, store)
     work.mkdir(parents=True)
     settings = _write_settings(work, mirror)
-    local = is_loopback(Reference.parse(reference).registry)
-    tls = [f"--tls-verify={'false' if local else 'true'}", "--signature-policy", str(settings["policy"])]
+    secure = not is_loopback(Reference.parse(reference).registry)
+    tls = [f"--tls-verify={str(secure).lower()}", "--signature-policy", str(settings["policy"])]
     secrets = [f"--secret=id={name},src={settings[name]}" for name in ("apt", "pip", "ca") if name in settings]
     try:
         command = ["buildah", *store, "--registries-conf", str(settings["registries"]), "bud", "--isolation", "chroot"]
         command += ["--network", "host", "--format", "oci", *tls, *secrets, "--tag", reference, str(folder)]
         run(command, what=f"base image {folder.name}", report=report)
-        # On this machine bytes are cheaper than gzip; over a network it is the other way round.
-        push = ["buildah", *store, "push", *tls, *(["--disable-compression"] if local else []), reference, f"docker://{reference}"]
+        push = ["buildah", *store, "push", *tls, reference, f"docker://{reference}"]
         run(push, what=f"base image {folder.name}", report=report)
     finally:
         _clear(work, store)

@@ -26,10 +26,18 @@ def run(command: Sequence[str], *, what: str, report: Callable[[str], None], env
     lines: list[str] = []
     try:
         process = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         )
     except FileNotFoundError as error:
-        raise BaseImageError(what, f"it needs {program}, which is not installed", f"Install it: apt-get install {program}") from error
+        raise BaseImageError(
+            what, f"it needs {program}, which is not installed", f"Install it: apt-get install {program}"
+        ) from error
     with process:
         for line in process.stdout or ():
             text = line.rstrip()

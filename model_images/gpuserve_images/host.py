@@ -12,7 +12,14 @@ _CA_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle
 # Settings of pip that say how to reach an index; the others concern this machine's own environments.
 _PIP_OPTIONS = frozenset({"index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout", "retries"})
 # Settings of apt that say how to reach a mirror; others may name programs that an image does not have.
-_APT_PREFIXES = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries", "Acquire::ForceIPv", "Acquire::Max-ValidTime")
+_APT_PREFIXES = (
+    "Acquire::http",
+    "Acquire::https",
+    "Acquire::Check-",
+    "Acquire::Retries",
+    "Acquire::ForceIPv",
+    "Acquire::Max-ValidTime",
+)
 
 
 def apt_settings() -> str:
@@ -28,7 +35,9 @@ def apt_settings() -> str:
 
 def pip_settings() -> str:
     """Return pip's network settings in the form of pip.conf, with the certificates where the build mounts them."""
-    listing = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False).stdout
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
     options: dict[str, str] = {}
     # pip lists files first and the environment last, so that the last one wins here as it does in pip.
     for line in listing.splitlines():
