@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from gpuserve_embedded.cluster import addons, layout
 from gpuserve_embedded.cluster.images import SYSTEM_IMAGES
 

@@ -4,7 +4,6 @@ import ipaddress
 import json
 
 import pytest
-
 from gpuserve_embedded.cluster import cgroups, containerd, control_plane, crds, layout, network, node, registry
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.images import SYSTEM_IMAGES, tag

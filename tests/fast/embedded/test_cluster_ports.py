@@ -1,16 +1,18 @@
 """A port that is taken is told with the process that holds it, before anything is changed."""
 
+import ipaddress
 import os
 import socket
 
 import pytest
-
 from gpuserve_embedded.cluster import ports
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import NODE_IP, PORTS, Port
 
+ANY_ADDRESS = str(ipaddress.IPv4Address(0))
 
-@pytest.fixture(params=["127.0.0.1", "0.0.0.0"])
+
+@pytest.fixture(params=["127.0.0.1", ANY_ADDRESS])
 def taken(request):
     with socket.socket() as listener:
         listener.bind((request.param, 0))
@@ -54,7 +56,7 @@ def test_a_port_held_by_the_cluster_itself_is_no_obstacle(taken) -> None:
 
 def test_a_port_for_the_bridge_is_checked_before_the_bridge_exists() -> None:
     with socket.socket() as listener:
-        listener.bind(("0.0.0.0", 0))
+        listener.bind((ANY_ADDRESS, 0))
         listener.listen()
         number = listener.getsockname()[1]
         with pytest.raises(ClusterError, match=str(number)):
