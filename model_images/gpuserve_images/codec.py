@@ -1,0 +1,137 @@
+"""Between raw files and tensors: a model's own `encode` and `decode`, and batches made of them."""
+
+import runpy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gpuserve_images.errors import ImageError
+from gpuserve_images.signature import Signature
+from numpy.typing import NDArray
+
+Tensors = dict[str, NDArray[Any]]
+"""Tensors by name; with a batch axis, a single request has a batch of 1."""
+
+MIN_SAMPLES = 8
+"""Fewer encodable samples than this judge nothing: one disagreement would be more than ten percent."""
+
+
+class CodecError(ImageError):
+    """A sample or an answer cannot be translated."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Translates files to a model's inputs and its outputs to an answer.
+
+    Attributes:
+        encode: From a file to the tensors of one request.
+        decode: From the outputs of one request to the answer in words.
+        origin: The Python file both come from, or None for the default.
+    """
+
+    encode: Callable[[Path], Tensors]
+    decode: Callable[[Mapping[str, NDArray[Any]]], str]
+    origin: Path | None = None
+
+
+def io_path(io: str | None, folder: Path) -> Path | None:
+    """Return the file that `io` names, or None when the model has none.
+
+    Raises:
+        CodecError: When it does not exist.
+    """
+    if io is None:
+        return None
+    path = (folder / io).resolve()
+    if not path.is_file():
+        raise CodecError("io", f"does not exist (looked for {path})", "Name a Python file beside the model's YAML.", value=io)
+    return path
+
+
+def load_codec(io: str | None, folder: Path) -> Codec:
+    """Return the model's codec: its own, or the default one, which reads `.npz` archives and prints arrays.
+
+    Raises:
+        CodecError: When the file is missing, fails, or lacks one of the two functions.
+    """
+    path = io_path(io, folder)
+    if path is None:
+        return Codec(_load_npz, _print_arrays)
+    try:
+        names = runpy.run_path(str(path))
+    except Exception as error:
+        reason = f"fails when it is loaded: {type(error).__name__}: {error}"
+        raise CodecError(str(path), reason, "Correct the file, or install what it imports.") from error
+    for name in ("encode", "decode"):
+        if not callable(names.get(name)):
+            raise CodecError(str(path), f"defines no function `{name}`", "Write encode(path) and decode(outputs).")
+    return Codec(names["encode"], names["decode"], path)
+
+
+def encode_all(codec: Codec, files: Sequence[Path], signature: Signature, field: str) -> list[Tensors]:
+    """Encode samples, leaving out those that the codec refuses with ValueError, and check them against the signature.
+
+    Raises:
+        CodecError: When names, types or shapes do not match the model, or hardly any file could be encoded.
+    """
+    encoded: list[Tensors] = []
+    refused = ""
+    for file in files:
+        try:
+            tensors = codec.encode(file)
+        except ValueError as error:
+            refused = f"; {file.name}: {error}"
+            continue
+        _check(tensors, signature, file, codec)
+        encoded.append(tensors)
+    if len(encoded) < min(MIN_SAMPLES, len(files)) or not encoded:
+        reason = f"has {len(encoded)} usable samples of {len(files)} files{refused}"
+        raise CodecError(field, reason, f"Name samples that the model can read, at least {MIN_SAMPLES}.")
+    return encoded
+
+
+def batches(samples: Sequence[Tensors], size: int, *, whole: bool = False) -> Iterator[Tensors]:
+    """Join samples along the batch axis; with `whole`, a last batch that is too small is filled up from the front.
+
+    Args:
+        samples: Tensors of one request each.
+        size: Requests per batch.
+        whole: Make every batch exactly `size` long.
+    """
+    for start in range(0, len(samples), size):
+        group = list(samples[start : start + size])
+        while whole and len(group) < size:
+            group.append(samples[len(group) % len(samples)])
+        yield {name: np.concatenate([tensors[name] for tensors in group]) for name in group[0]}
+
+
+def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> None:
+    where = f"{codec.origin or 'io'}: encode({file.name})"
+    wanted = {tensor.name: tensor for tensor in signature.inputs}
+    if tensors.keys() != wanted.keys():
+        fix = f"Return exactly {sorted(wanted)}."
+        raise CodecError(where, "returns other inputs than the model has", fix, value=str(sorted(tensors)))
+    for name, array in tensors.items():
+        tensor = wanted[name]
+        fits = array.ndim == len(tensor.shape) and all(
+            want in (-1, got) for want, got in zip(tensor.shape, array.shape, strict=True)
+        )
+        if array.dtype != tensor.numpy_dtype or not fits:
+            fix = f"The model wants {tensor.dtype} of shape {list(tensor.shape)}; a request has a batch of 1."
+            found = f"{array.dtype} {list(array.shape)}"
+            raise CodecError(f"{where}[{name!r}]", "has another type or shape than the model's input", fix, value=found)
+
+
+def _load_npz(path: Path) -> Tensors:
+    with np.load(path, allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            msg = "is no .npz archive of tensors by input name"
+            raise ValueError(msg)  # noqa: TRY004 - refused for its content, like every other unusable sample
+        return {name: archive[name] for name in archive.files}
+
+
+def _print_arrays(outputs: Mapping[str, NDArray[Any]]) -> str:
+    return "\n".join(f"{name}: {np.array2string(array, threshold=16)}" for name, array in outputs.items())

@@ -1,0 +1,113 @@
+"""Real files to calibrate and to verify on, picked the same way each time, no file used for both."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from gpuserve_images.records import sha256_file
+from gpuserve_images.source import SourceError, package_folder
+from gpuserve_images.spec import ModelSpec, SampleSpec
+
+MAX_SAMPLE_BYTES = 8 * 2**20
+"""Larger files are no samples: reading them would be most of a build."""
+
+CALIBRATION_SHARE = 64
+"""Of 256: the part of files named for both uses that calibrates. A quarter is enough for ranges; the rest judges."""
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """The files of one build.
+
+    Attributes:
+        verify: Files that parity is measured on.
+        calibrate: Files that value ranges are measured on; none of them is in `verify`, by content.
+    """
+
+    verify: tuple[Path, ...]
+    calibrate: tuple[Path, ...] = ()
+
+    def hashes(self) -> dict[str, list[str]]:
+        """Return the sorted content hashes of both sets."""
+        return {
+            "verify": sorted(sha256_file(file) for file in self.verify),
+            "calibrate": sorted(sha256_file(file) for file in self.calibrate),
+        }
+
+
+def sample_set(model: ModelSpec, build: str, folder: Path) -> SampleSet:
+    """Return the samples of one build.
+
+    A file that both uses name goes to one of them by its content hash, so that `calibrate` and `verify` may name the same folder.
+
+    Args:
+        model: The model.
+        build: Name of the build.
+        folder: Folder of the model's YAML file.
+
+    Raises:
+        SourceError: When a set is empty.
+    """
+    spec = model.builds[build].calibrate
+    verify = _by_content(pick(model.verify.inputs, folder, "verify.inputs"))
+    if spec is None:
+        return SampleSet(tuple(verify.values()))
+    field = f"builds.{build}.calibrate.inputs"
+    calibrate = _by_content(pick(spec.inputs, folder, field))
+    shared = verify.keys() & calibrate.keys()
+    calibrating = {digest for digest in shared if int(digest[-2:], 16) < CALIBRATION_SHARE}
+    chosen = SampleSet(
+        verify=tuple(file for digest, file in verify.items() if digest not in calibrating),
+        calibrate=tuple(file for digest, file in calibrate.items() if digest not in shared - calibrating),
+    )
+    if not chosen.verify or not chosen.calibrate:
+        reason = f"leaves no file for {'calibration' if chosen.verify else 'verification'} once none is used for both"
+        raise SourceError(field, reason, "Name more samples, or different ones than `verify.inputs`.", value=str(len(shared)))
+    return chosen
+
+
+def pick(samples: Iterable[SampleSpec], folder: Path, field: str) -> list[Path]:
+    """Return the files that the specs name, in the order of the specs and then of their path's hash.
+
+    Raises:
+        SourceError: When a folder or package does not exist, or a spec names no file.
+    """
+    picked: list[Path] = []
+    for index, spec in enumerate(samples):
+        where = f"{field}[{index}]"
+        if spec.package is not None:
+            root = package_folder(spec.package, f"{where}.package")
+            files = _package_files(root, spec.glob)
+        else:
+            root = (folder / str(spec.folder)).resolve()
+            if not root.is_dir():
+                reason = f"is not a folder (looked for {root})"
+                raise SourceError(f"{where}.folder", reason, "Name an existing folder.", value=spec.folder)
+            files = _files(root, spec.glob)
+        if not files:
+            reason = f"matches no file below {root} (empty files and those over {MAX_SAMPLE_BYTES >> 20} MiB do not count)"
+            raise SourceError(f"{where}.glob", reason, "Correct the pattern.", value=spec.glob)
+        picked += files[: spec.limit]
+    return picked
+
+
+@lru_cache(maxsize=256)
+def _package_files(root: Path, glob: str) -> tuple[Path, ...]:
+    """Remember listings of installed packages, which do not change under a running program."""
+    return _files(root, glob)
+
+
+def _files(root: Path, glob: str) -> tuple[Path, ...]:
+    found = (path for path in root.glob(glob) if "__pycache__" not in path.parts and path.is_file() and not path.is_symlink())
+    sized = [path for path in found if 0 < path.stat().st_size <= MAX_SAMPLE_BYTES]
+    return tuple(sorted(sized, key=lambda path: hashlib.sha256(path.relative_to(root).as_posix().encode()).digest()))
+
+
+def _by_content(files: Iterable[Path]) -> dict[str, Path]:
+    """Key files by content hash: copies of one file count once."""
+    unique: dict[str, Path] = {}
+    for file in files:
+        unique.setdefault(sha256_file(file), file)
+    return unique

@@ -1,0 +1,44 @@
+"""Which base image a target stands on, and what identifies it before it is built."""
+
+from pathlib import Path
+
+from gpuserve_images.base import ensure_base, recipe_tag
+from gpuserve_images.records import Progress
+from gpuserve_images.spec import Target
+
+RECIPES = Path(__file__).resolve().parent.parent
+"""The folder that holds the image recipes, beside this package."""
+
+SERVERS = {
+    ("triton", "cpu"): "triton-cpu",
+    # NVIDIA's release of the same Triton, 2.51, that the CPU recipe installs.
+    ("triton", "gpu"): "nvcr.io/nvidia/tritonserver:24.10-py3",
+}
+
+
+def default_base(target: Target) -> str:
+    """Return the base of a target: the name of a recipe folder, or an image reference."""
+    return SERVERS[target.server, target.kind]
+
+
+def base_identity(base: str) -> str:
+    """Return what decides a base's content: a recipe's files, or the reference itself."""
+    return f"{base}:{recipe_tag(RECIPES / base)}" if _is_recipe(base) else base
+
+
+def ensure(base: str, registry: str, progress: Progress) -> str:
+    """Return the reference of a base; a recipe's image is built first where the registry lacks it.
+
+    Args:
+        base: Name of a recipe folder, or an image reference.
+        registry: Registry and path prefix of the models; the recipe's image goes to the same registry, so that its layers are
+            mounted and not copied.
+        progress: Told about each step of that build.
+    """
+    if not _is_recipe(base):
+        return base
+    return ensure_base(base, registry.split("/", 1)[0], lambda line: progress(f"base: {line}", 0, 0))
+
+
+def _is_recipe(base: str) -> bool:
+    return "/" not in base and ":" not in base

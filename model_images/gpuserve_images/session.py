@@ -1,0 +1,49 @@
+"""ONNX Runtime sessions on the CPU, with errors that say what to do."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpuserve_images.codec import Tensors
+from gpuserve_images.source import SourceError
+from numpy.typing import NDArray
+
+QUIET = 3
+"""ONNX Runtime's severity for errors: its warnings are about choices that are made on purpose here."""
+
+
+class Session:
+    """A model loaded into ONNX Runtime on the CPU."""
+
+    def __init__(self, path: Path, *, threads: int = 0, optimise: str | None = None, save_to: Path | None = None) -> None:
+        """Load a model.
+
+        Args:
+            path: The ONNX file.
+            threads: Threads per operator. Default: one per core.
+            optimise: Name of a `GraphOptimizationLevel`, such as `ORT_ENABLE_BASIC`. Default: ONNX Runtime's (all).
+            save_to: Where to write the optimised graph. Default: nowhere.
+
+        Raises:
+            SourceError: When ONNX Runtime cannot run the model.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = QUIET
+        options.intra_op_num_threads = threads
+        if optimise is not None:
+            options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, optimise)
+        if save_to is not None:
+            options.optimized_model_filepath = str(save_to)
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            reason = f"cannot be run by ONNX Runtime: {' '.join(str(error).split())}"
+            fix = "Export the model with operators that ONNX Runtime has."
+            raise SourceError(str(path), reason, fix) from error
+        self.outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+        """Return the outputs by name."""
+        return dict(zip(self.outputs, self._session.run(None, dict(inputs)), strict=True))

@@ -1,0 +1,127 @@
+"""Stage 2: a model's signature, read from the model itself."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.source import SourceError, load
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+
+DYNAMIC = -1
+
+DATA_TYPES: dict[str, tuple[str, str]] = {
+    "FLOAT": ("FP32", "float32"),
+    "DOUBLE": ("FP64", "float64"),
+    "FLOAT16": ("FP16", "float16"),
+    "INT8": ("INT8", "int8"),
+    "INT16": ("INT16", "int16"),
+    "INT32": ("INT32", "int32"),
+    "INT64": ("INT64", "int64"),
+    "UINT8": ("UINT8", "uint8"),
+    "UINT16": ("UINT16", "uint16"),
+    "UINT32": ("UINT32", "uint32"),
+    "UINT64": ("UINT64", "uint64"),
+    "BOOL": ("BOOL", "bool"),
+    "STRING": ("BYTES", "object"),
+}
+"""ONNX tensor type -> (datatype of the open inference protocol v2, NumPy type)."""
+
+
+class TensorSpec(Spec):
+    """Name, type and shape of one input or output.
+
+    Attributes:
+        name: Its name in the model.
+        dtype: Datatype of the open inference protocol v2, such as `FP32`.
+        shape: Dimensions with the batch axis; -1 where any size is allowed.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def numpy_dtype(self) -> "np.dtype[Any]":
+        """The matching NumPy type."""
+        return np.dtype(next(numpy for v2, numpy in DATA_TYPES.values() if v2 == self.dtype))
+
+
+class Signature(Spec):
+    """What a model takes and gives.
+
+    Attributes:
+        inputs: Inputs that a request must carry.
+        outputs: Outputs of the graph.
+        opset: Version of the standard ONNX operator set.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+
+    @property
+    def batched(self) -> bool:
+        """Whether the first axis of every input and output is free: requests can be joined along it."""
+        return all(tensor.shape[:1] == (DYNAMIC,) for tensor in (*self.inputs, *self.outputs))
+
+    def same_interface(self, other: Self) -> bool:
+        """Whether clients see no difference; free dimensions may be known more exactly on one side."""
+        return all(
+            len(own) == len(others) and all(_compatible(left, right) for left, right in zip(own, others, strict=True))
+            for own, others in ((self.inputs, other.inputs), (self.outputs, other.outputs))
+        )
+
+
+def read_signature(path: Path) -> Signature:
+    """Read the signature of an ONNX file.
+
+    Raises:
+        SourceError: When the file is no whole ONNX model, has no inputs, or has a type that no server can take.
+    """
+    model = load(path)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    for role, values in (("inputs", inputs), ("outputs", list(model.graph.output))):
+        if not values:
+            raise SourceError(str(path), f"has no {role}", f"Export the model with named {role}.")
+    return Signature(inputs=_tensors(inputs, path), outputs=_tensors(model.graph.output, path), opset=_opset(model))
+
+
+def _tensors(values: "Iterable[ValueInfoProto]", path: Path) -> tuple[TensorSpec, ...]:
+    return tuple(_tensor(value, path) for value in values)
+
+
+def _tensor(value: "ValueInfoProto", path: Path) -> TensorSpec:
+    from onnx import TensorProto
+
+    where = f"{path}: {value.name}"
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        reason = "is not a tensor, and inference servers carry tensors only"
+        raise SourceError(where, reason, "Export the model with tensor inputs and outputs.", value=kind)
+    tensor = value.type.tensor_type
+    onnx_type = TensorProto.DataType.Name(tensor.elem_type)
+    if onnx_type not in DATA_TYPES:
+        reason = "has a type that the inference protocol cannot carry"
+        raise SourceError(where, reason, f"Cast it inside the model to one of {sorted(DATA_TYPES)}.", value=onnx_type)
+    if not tensor.HasField("shape"):
+        fix = "Export the model with shapes, or run ONNX shape inference."
+        raise SourceError(where, "declares no shape", fix)
+    dims = (dim.dim_value if dim.WhichOneof("value") == "dim_value" else DYNAMIC for dim in tensor.shape.dim)
+    return TensorSpec(name=value.name, dtype=DATA_TYPES[onnx_type][0], shape=tuple(dim if dim > 0 else DYNAMIC for dim in dims))
+
+
+def _opset(model: "ModelProto") -> int:
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return max(versions, default=0)
+
+
+def _compatible(left: TensorSpec, right: TensorSpec) -> bool:
+    return (
+        (left.name, left.dtype, len(left.shape)) == (right.name, right.dtype, len(right.shape))
+        and all(DYNAMIC in (one, two) or one == two for one, two in zip(left.shape, right.shape, strict=True))
+    )

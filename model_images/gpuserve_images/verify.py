@@ -1,0 +1,200 @@
+"""Stage 5: how near a build is to its source model, and whether that is near enough."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.codec import Tensors, batches
+from gpuserve_images.errors import ImageError
+from gpuserve_images.records import Progress, silent
+from gpuserve_images.session import Session
+from gpuserve_images.spec import BarsSpec
+from numpy.typing import NDArray
+
+RELATIVE_FLOOR = 1e-3
+"""Values below this share of the tensor's largest do not enter the relative error: near zero it says nothing."""
+
+
+Reference = dict[int, Tensors]
+"""The source model's outputs of all samples, joined along the batch axis, by batch size."""
+
+
+class ParityError(ImageError):
+    """A build strays further from its source model than its bars allow; nothing was pushed."""
+
+
+class Parity(Spec):
+    """Differences between a build and its source model at the same batch size; each is the worst over all outputs and sizes.
+
+    Attributes:
+        samples: Files compared.
+        batches: Batch sizes compared at.
+        max_abs_error: Largest difference of a value.
+        max_rel_error: Largest difference as a share of the value, of values over `RELATIVE_FLOOR` of the tensor's largest.
+        cosine: Least cosine similarity of a sample's output.
+        top1_agreement: Share of samples with the same largest output; None for outputs that name no classes.
+        source_batch_error: Largest difference between the source model's own answers at two batch sizes. Kernels sum in another
+            order, so a model that amplifies rounding moves by this much whatever serves it.
+        disagreeing: Names of up to ten samples that disagree.
+    """
+
+    samples: int
+    batches: tuple[int, ...]
+    max_abs_error: float
+    max_rel_error: float
+    cosine: float
+    top1_agreement: float | None
+    source_batch_error: float = 0.0
+    disagreeing: tuple[str, ...] = ()
+
+
+def reference_outputs(
+    source: Path, samples: Sequence[Tensors], sizes: Sequence[int], progress: Progress = silent
+) -> Reference:
+    """Return the source model's outputs of all samples, at each batch size.
+
+    Args:
+        source: The source model; it runs without any graph optimisation, so that nothing is compared with itself.
+        samples: Encoded samples.
+        sizes: Batch sizes to run at.
+        progress: Told about each batch size.
+
+    Raises:
+        ParityError: When the source model itself gives NaN or infinity.
+    """
+    session = Session(source, optimise="ORT_DISABLE_ALL")
+    reference: Reference = {}
+    for done, size in enumerate(sizes):
+        progress("reference", done, len(sizes))
+        reference[size] = _outputs(session, samples, size)
+        for name, array in reference[size].items():
+            if not _finite(array):
+                reason = f"gives NaN or infinity at batch size {size}, so there is nothing to compare with"
+                raise ParityError(f"source model, output {name}", reason, "Correct the model or the samples.")
+    return reference
+
+
+def measure(
+    build: Path,
+    reference: Reference,
+    samples: Sequence[Tensors],
+    *,
+    names: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Parity:
+    """Compare a build with its source model.
+
+    Args:
+        build: The ONNX file that was built.
+        reference: Outputs of the source model for the same samples, by batch size.
+        samples: Encoded samples.
+        names: Names of the samples, for `disagreeing`.
+        progress: Told about each batch size.
+
+    Raises:
+        ParityError: When the build gives NaN or infinity, or other outputs than its source.
+    """
+    session = Session(build)
+    worst = _Worst(top1=np.ones(len(samples), dtype=bool))
+    for done, (size, wanted) in enumerate(reference.items()):
+        progress("verify", done, len(reference))
+        outputs = _outputs(session, samples, size)
+        if outputs.keys() != wanted.keys():
+            reason = f"has outputs {sorted(outputs)}, its source {sorted(wanted)}"
+            raise ParityError(str(build), reason, "Build it with stages that keep the outputs.")
+        for name, array in outputs.items():
+            _compare(name, array, wanted[name], size, worst)
+    progress("verify", len(reference), len(reference))
+    wrong = np.flatnonzero(~worst.top1)
+    return Parity(
+        samples=len(samples),
+        batches=tuple(reference),
+        max_abs_error=worst.absolute,
+        max_rel_error=worst.relative,
+        cosine=worst.cosine,
+        top1_agreement=float(worst.top1.mean()) if worst.classifies else None,
+        source_batch_error=_spread(list(reference.values())),
+        disagreeing=tuple(names[index] for index in wrong[:10] if index < len(names)),
+    )
+
+
+def judge(parity: Parity, bars: BarsSpec, build: str) -> None:
+    """Refuse a build that misses one of its bars.
+
+    Raises:
+        ParityError: Naming each missed bar, the value, and what to do.
+    """
+    missed = [
+        f"{name} is {value:.6g}, the bar is {bar:g}"
+        for name, bar in bars.stated().items()
+        if (value := getattr(parity, name)) is not None and (value < bar if name in _AT_LEAST else value > bar)
+    ]
+    if bars.top1_agreement is not None and parity.top1_agreement is None:
+        missed.append("top1_agreement cannot be measured: no output is a vector of classes")
+    if missed:
+        examples = f" (for example on {', '.join(parity.disagreeing[:3])})" if parity.disagreeing else ""
+        reason = f"strays too far from its source model on {parity.samples} samples{examples}; nothing was pushed"
+        fix = "Use another precision or calibration (more samples, another method), or lower the bar in `verify:` if that is good enough."
+        raise ParityError(f"build {build}: verify", reason, fix, value="; ".join(missed))
+
+
+_AT_LEAST = ("top1_agreement", "cosine")
+
+
+@dataclass
+class _Worst:
+    top1: NDArray[np.bool_]
+    absolute: float = 0.0
+    relative: float = 0.0
+    cosine: float = 1.0
+    classifies: bool = field(default=False)
+
+
+def _outputs(session: Session, samples: Sequence[Tensors], size: int) -> Tensors:
+    runs = [session.run(batch) for batch in batches(samples, size)]
+    return {name: np.concatenate([run[name] for run in runs]) for name in session.outputs}
+
+
+def _compare(name: str, got: NDArray[Any], want: NDArray[Any], size: int, worst: _Worst) -> None:
+    if not _finite(got):
+        reason = f"gives NaN or infinity at batch size {size}; nothing was pushed"
+        raise ParityError(f"output {name}", reason, "Build it in fp32, or calibrate on other samples.")
+    if not np.issubdtype(want.dtype, np.number):
+        worst.top1 &= np.array([np.array_equal(left, right) for left, right in zip(got, want, strict=True)])
+        worst.classifies = True
+        return
+    rows = got.reshape(len(got), -1).astype(np.float64), want.reshape(len(want), -1).astype(np.float64)
+    difference = np.abs(rows[0] - rows[1])
+    matters = np.abs(rows[1]) > RELATIVE_FLOOR * np.abs(rows[1]).max(initial=0.0)
+    worst.absolute = max(worst.absolute, float(difference.max(initial=0.0)))
+    worst.relative = max(worst.relative, float((difference[matters] / np.abs(rows[1][matters])).max(initial=0.0)))
+    worst.cosine = min(worst.cosine, _least_cosine(*rows))
+    if got.ndim > 1 and got.shape[-1] > 1:
+        same = (got.argmax(axis=-1) == want.argmax(axis=-1)).reshape(len(got), -1).all(axis=1)
+        worst.top1 &= same
+        worst.classifies = True
+
+
+def _least_cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    equal = (left == right).all(axis=1)
+    similarity = np.where(equal, 1.0, (left * right).sum(axis=1) / np.where(norms == 0, 1.0, norms))
+    return float(similarity.min(initial=1.0))
+
+
+def _spread(answers: Sequence[Tensors]) -> float:
+    first = answers[0]
+    differences = [
+        float(np.abs(other[name].astype(np.float64) - first[name]).max(initial=0.0))
+        for other in answers[1:]
+        for name in first
+        if np.issubdtype(first[name].dtype, np.number)
+    ]
+    return max(differences, default=0.0)
+
+
+def _finite(array: NDArray[Any]) -> bool:
+    return bool(np.isfinite(array).all()) if np.issubdtype(array.dtype, np.floating) else True
