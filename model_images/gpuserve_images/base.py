@@ -7,7 +7,7 @@ when the recipe changes.
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def ensure_base(recipe: str, registry: str, progress: Report | None = None) -> s
     reference = f"{registry}/gpuserve/{recipe}:{recipe_tag(folder)}"
     if resolve(reference):
         return reference
-    report = progress or (lambda _: None)
+    report = progress or _silent
     work = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "gpuserve", "buildah")
     with _only_one(work.with_suffix(".lock")):
         # Another process may have built it while this one waited.
@@ -76,8 +76,12 @@ def _recipe_folder(recipe: str) -> Path:
     return folder
 
 
+def _silent(_line: str) -> None:
+    """Report nothing."""
+
+
 @contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
+def _only_one(lock: Path) -> Generator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - Triton loads this file by its path
 """Any ONNX model behind Triton's Python backend: what Triton's own ONNX Runtime backend does, for servers built without it.
 
 Triton loads this file as the backend `onnxruntime`, so a model repository is the same here and on NVIDIA's image: `config.pbtxt`
