@@ -9,9 +9,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-from pulumi.runtime.proto import language_pb2_grpc
 
 from gpuserve_embedded.language_host.processes import Processes
+from gpuserve_embedded.language_host.protocol import language_pb2_grpc
 from gpuserve_embedded.language_host.server import LanguageHost
 
 # Every policy pack and plugin that the host runs holds a thread for its output.

@@ -108,6 +108,8 @@ def _environment_folder(root: Path, options: Mapping[str, Any]) -> Path | None:
         try:
             run = subprocess.run(["poetry", "env", "info", "--path"], cwd=root, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise InterpreterError(f"runtime.options.toolchain: poetry does not say where its environment is: {error}") from error
+            raise InterpreterError(
+                f"runtime.options.toolchain: poetry does not say where its environment is: {error}"
+            ) from error
         return Path(run.stdout.strip())
     return None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
 _END_SECONDS = 3.0
 
@@ -24,7 +24,7 @@ class Processes:
     @contextmanager
     def start(
         self, command: Sequence[str], folder: str, environment: Mapping[str, str], *, capture: bool
-    ) -> Iterator[subprocess.Popen[bytes]]:
+    ) -> Generator[subprocess.Popen[bytes]]:
         """Run a command until the block ends.
 
         Args:

@@ -1,5 +1,7 @@
 """The language host's side of Pulumi's protocol."""
 
+# ruff: noqa: ARG002, D102, N802 - the methods' names, arguments and meanings are the protocol's
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -14,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import empty_pb2, json_format
-from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
 from gpuserve_embedded.language_host.interpreter import Interpreter, InterpreterError, find_interpreter
+from gpuserve_embedded.language_host.protocol import language_pb2, language_pb2_grpc, plugin_pb2
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-    from typing import BinaryIO
 
     from gpuserve_embedded.language_host.processes import Processes
 
@@ -44,42 +45,42 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         self._engine = engine
         self._processes = processes
 
-    def Handshake(self, request: language_pb2.LanguageHandshakeRequest, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+    def Handshake(self, request: language_pb2.LanguageHandshakeRequest, context: grpc.ServicerContext) -> Any:
         self._engine = request.engine_address or self._engine
         return language_pb2.LanguageHandshakeResponse()
 
-    def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+    def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> Any:
         return plugin_pb2.PluginInfo(version=importlib.metadata.version("pulumi"))
 
-    def About(self, request: language_pb2.AboutRequest, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+    def About(self, request: language_pb2.AboutRequest, context: grpc.ServicerContext) -> Any:
         interpreter = _interpreter(request.info, context)
         return language_pb2.AboutResponse(executable=interpreter.executable, version=interpreter.version())
 
-    def GetRequiredPlugins(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+    def GetRequiredPlugins(self, request: Any, context: grpc.ServicerContext) -> Any:
         plugins = [
             plugin_pb2.PluginDependency(name=name, kind="resource", version=version, server=server)
             for name, version, server in _plugins(_interpreter(request.info, context))
         ]
         return language_pb2.GetRequiredPluginsResponse(plugins=plugins)
 
-    def GetRequiredPackages(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+    def GetRequiredPackages(self, request: Any, context: grpc.ServicerContext) -> Any:
         packages = [
             plugin_pb2.PackageDependency(name=name, kind="resource", version=version, server=server)
             for name, version, server in _plugins(_interpreter(request.info, context))
         ]
         return language_pb2.GetRequiredPackagesResponse(packages=packages)
 
-    def GetProgramDependencies(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+    def GetProgramDependencies(self, request: Any, context: grpc.ServicerContext) -> Any:
         packages = _interpreter(request.info, context).packages()
         needed = {_normal(name) for package in packages for name in package["needs"]}
         chosen = [p for p in packages if request.transitiveDependencies or _normal(p["name"]) not in needed]
         dependencies = [language_pb2.DependencyInfo(name=p["name"], version=p["version"]) for p in chosen]
         return language_pb2.GetProgramDependenciesResponse(dependencies=dependencies)
 
-    def RuntimeOptionsPrompts(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+    def RuntimeOptionsPrompts(self, request: Any, context: grpc.ServicerContext) -> Any:
         return language_pb2.RuntimeOptionsResponse()
 
-    def Run(self, request: language_pb2.RunRequest, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+    def Run(self, request: language_pb2.RunRequest, context: grpc.ServicerContext) -> Any:
         interpreter = _interpreter(request.info, context)
         command = [interpreter.executable, "-u", str(_PROGRAM_RUNNER), *_run_flags(request, self._engine)]
         command += [request.info.entry_point or ".", *request.args]
@@ -96,17 +97,18 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
             return language_pb2.RunResponse(bail=True)
         return language_pb2.RunResponse(error=f"Program exited with non-zero exit code: {status}")
 
-    def RunPlugin(self, request: language_pb2.RunPluginRequest, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: D102, N802
+    def RunPlugin(self, request: language_pb2.RunPluginRequest, context: grpc.ServicerContext) -> Iterator[Any]:
         interpreter = _interpreter(request.info, context)
         command = [interpreter.executable, "-u", request.info.program_directory, *request.args]
-        variables = interpreter.variables(dict(line.partition("=")[::2] for line in request.env))
+        variables = interpreter.variables({name: value for name, _, value in (line.partition("=") for line in request.env)})
         with self._processes.start(command, request.pwd, variables, capture=True) as process:
             context.add_callback(process.terminate)
             for name, text in _output(process):
-                yield language_pb2.RunPluginResponse(**{name: text})
+                is_error = name == "stderr"
+                yield language_pb2.RunPluginResponse(stderr=text) if is_error else language_pb2.RunPluginResponse(stdout=text)
             yield language_pb2.RunPluginResponse(exitcode=process.wait())
 
-    def InstallDependencies(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: D102, N802
+    def InstallDependencies(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         folder = Path(request.info.program_directory or request.directory)
         interpreter = _interpreter(request.info, context, must_exist=False)
         for command in _install_commands(folder, interpreter):
@@ -118,7 +120,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
                 if process.wait() != 0:
                     context.abort(grpc.StatusCode.INTERNAL, f"{' '.join(command)} ended with status {process.returncode}")
 
-    def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+    def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> Any:
         self._processes.end_all()
         return empty_pb2.Empty()
 
@@ -169,7 +171,7 @@ def _install_commands(folder: Path, interpreter: Interpreter) -> Iterator[list[s
 def _output(process: subprocess.Popen[bytes]) -> Iterator[tuple[str, bytes]]:
     """What a process writes, as it comes: the name of the stream and the bytes."""
     pieces: queue.Queue[tuple[str, bytes]] = queue.Queue()
-    streams: dict[str, BinaryIO | None] = {"stdout": process.stdout, "stderr": process.stderr}
+    streams = {"stdout": process.stdout, "stderr": process.stderr}
     for name, stream in streams.items():
         threading.Thread(target=_read, args=(name, stream, pieces), daemon=True).start()
     ended = 0

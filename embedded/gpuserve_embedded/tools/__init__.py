@@ -1,9 +1,9 @@
 """The programs that the embedded engine runs: found, downloaded from their publisher, or built from their Go modules.
 
-    from gpuserve_embedded.tools import ensure, ensure_all, crds
-
-    kubectl = ensure("kubectl", print)
-    crds("gateway-api")  # a folder of YAML files
+Example:
+    >>> from gpuserve_embedded.tools import crds, ensure
+    >>> kubectl = ensure("kubectl", print)
+    >>> folder_of_yaml = crds("gateway-api")
 """
 
 from gpuserve_embedded.tools.catalogue import DEFINITIONS, PROGRAMS

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 _UNFINISHED = ".unfinished-"
 
@@ -58,7 +58,7 @@ def put(name: str, make: Callable[[Path], None], progress: Callable[[str], None]
 
 
 @contextmanager
-def _only_one(lock: Path, progress: Callable[[str], None]) -> Iterator[None]:
+def _only_one(lock: Path, progress: Callable[[str], None]) -> Generator[None]:
     """Hold a lock that the kernel drops when this process ends, however it ends."""
     with lock.open("w") as file:
         try:

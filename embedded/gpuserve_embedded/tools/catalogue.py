@@ -101,6 +101,7 @@ class Definitions:
     folder: str
 
 
+_MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 _COMPONENT_VERSION = "k8s.io/component-base/version"
 _PROVIDER = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 _PROVIDER_MAIN = "cmd/pulumi-resource-kubernetes"
@@ -110,8 +111,8 @@ KUBE = GoModule(
     {"kube": "."},
     {
         f"{_COMPONENT_VERSION}.gitVersion": f"v{KUBERNETES_VERSION}",
-        f"{_COMPONENT_VERSION}.gitMajor": KUBERNETES_VERSION.split(".")[0],
-        f"{_COMPONENT_VERSION}.gitMinor": KUBERNETES_VERSION.split(".")[1],
+        f"{_COMPONENT_VERSION}.gitMajor": _MAJOR,
+        f"{_COMPONENT_VERSION}.gitMinor": _MINOR,
     },
     minutes=7,
     links=("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"),
@@ -187,9 +188,7 @@ PROGRAMS: Mapping[str, Program] = {
 DEFINITIONS: Mapping[str, Definitions] = {
     # The release that Traefik 3.6.10 is built with: see its go.mod.
     "gateway-api": Definitions("sigs.k8s.io/gateway-api", "config/crd/standard"),
-    "prometheus-operator": Definitions(
-        "github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd"
-    ),
+    "prometheus-operator": Definitions("github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd"),
     "keda": Definitions("github.com/kedacore/keda/v2", "config/crd/bases"),
 }
 """Where each project publishes its custom resource definitions."""

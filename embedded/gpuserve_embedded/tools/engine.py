@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuserve_embedded.language_host.wrappers import remove_wrappers, write_wrappers
+from gpuserve_embedded.tools.catalogue import KUBERNETES_PROVIDER_VERSION
 from gpuserve_embedded.tools.errors import ToolError
 from gpuserve_embedded.tools.find import ensure, is_stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class PulumiTools:
     """Where Pulumi's programs are.
 
     Attributes:
-        folder: Put it first on PATH: it holds the two programs below, and the stand-ins if there are any.
+        folder: Put it first on PATH: it holds the engine, and the stand-ins if there are any.
         pulumi: The engine.
         kubernetes_provider: The provider that it starts.
         stand_in: Whether the project's own Python language host is used, for want of the official one.
@@ -32,7 +35,10 @@ class PulumiTools:
 
 
 def prepare_pulumi(folder: Path, python: Path, progress: Callable[[str], None]) -> PulumiTools:
-    """Get Pulumi's programs and lay them out in one folder.
+    """Get Pulumi's programs and lay them out where the engine looks for them.
+
+    The Kubernetes provider goes where `pulumi plugin install` would put it, under `$PULUMI_HOME` (default `~/.pulumi`):
+    so call this again if that variable changes.
 
     Args:
         folder: The folder to fill; made if it is not there. What this project put there before is replaced.
@@ -47,18 +53,43 @@ def prepare_pulumi(folder: Path, python: Path, progress: Callable[[str], None]) 
     """
     folder.mkdir(parents=True, exist_ok=True)
     pulumi = ensure("pulumi", progress)
-    links = {"pulumi": pulumi, "pulumi-resource-kubernetes": ensure("pulumi-resource-kubernetes", progress)}
+    provider = ensure("pulumi-resource-kubernetes", progress)
     host = _language_host(pulumi, progress)
+    engine = folder / "pulumi"
     if host is None:
         write_wrappers(folder, python)
+        # The engine warns of each plugin that does not lie beside its own file, and looks through symbolic links for that.
+        _hard_link(pulumi, engine)
     else:
         remove_wrappers(folder)
-        links["pulumi-language-python"] = host
-    for name, target in links.items():
-        link = folder / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(target.resolve())
-    return PulumiTools(folder, folder / "pulumi", folder / "pulumi-resource-kubernetes", stand_in=host is None)
+        engine.unlink(missing_ok=True)
+        _symbolic_link(pulumi, engine)
+        _symbolic_link(host, folder / "pulumi-language-python")
+    if shutil.which(provider.name) != str(provider):
+        _symbolic_link(provider, _plugin_folder() / provider.name)
+    return PulumiTools(folder, engine, provider, stand_in=host is None)
+
+
+def _plugin_folder() -> Path:
+    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    folder = home / "plugins" / f"resource-kubernetes-v{KUBERNETES_PROVIDER_VERSION}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _symbolic_link(target: Path, link: Path) -> None:
+    if link.is_file() and not link.is_symlink():
+        return  # a plugin that Pulumi installed itself
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.resolve())
+
+
+def _hard_link(target: Path, link: Path) -> None:
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(target.resolve())
+    except OSError:  # another file system
+        shutil.copy2(target.resolve(), link)
 
 
 def _language_host(pulumi: Path, progress: Callable[[str], None]) -> Path | None:

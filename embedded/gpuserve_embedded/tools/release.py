@@ -7,7 +7,6 @@ import http.client
 import platform
 import socket
 import tarfile
-import urllib.error
 import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING
