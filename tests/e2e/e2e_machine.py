@@ -1,0 +1,88 @@
+"""What is on a machine, read without any help of the code that is tested."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e_cluster import run
+from gpuserve_embedded.cluster import leftovers
+from gpuserve_embedded.cluster.layout import PORTS
+
+PROGRAMS = frozenset(
+    "kube kubelet kube-proxy kube-apiserver kube-controller-manager kube-scheduler etcd containerd containerd-shim "
+    "containerd-shim-runc-v2 docker-registry traefik prometheus prometheus-adapter adapter coredns simulated-gpus pause "
+    "tritonserver".split()
+)
+"""What the cluster runs, as daemons and in pods."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything that a cluster may leave behind, by kind."""
+
+    found: dict[str, frozenset[str]]
+
+    @classmethod
+    def now(cls) -> "Machine":
+        return cls(
+            {
+                "processes": frozenset(_processes()),
+                "mounts": frozenset(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()),
+                "interfaces": frozenset(path.name for path in Path("/sys/class/net").iterdir()),
+                "network namespaces": frozenset(_names(Path("/run/netns")) | _names(Path("/var/run/netns"))),
+                "control groups": frozenset(_control_groups()),
+                "nftables tables": frozenset(run(["nft", "list", "tables"]).stdout.splitlines() if _has_nft() else ()),
+                "iptables rules": frozenset(_iptables()),
+                "routes": frozenset(Path("/proc/net/route").read_text().splitlines()),
+            }
+        )
+
+    def assert_nothing_left(self) -> None:
+        """Fail with everything that is here now and was not then, and with what the cluster's own check finds."""
+        now = Machine.now()
+        left = {kind: sorted(now.found[kind] - before) for kind, before in self.found.items()}
+        assert {kind: found for kind, found in left.items() if found} == {}
+        assert leftovers() == []
+        assert [port for port in PORTS if _listens(str(port.address), port.number)] == []
+
+
+def _processes() -> set[str]:
+    found: set[str] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        name = Path(words[0].decode(errors="replace")).name
+        if name in PROGRAMS and state != "Z":
+            found.add(f"{folder.name} {name}")
+    return found
+
+
+def _control_groups() -> set[str]:
+    """Return the groups that may be the cluster's: of ours, of the kubelet and of containerd."""
+    root = Path("/sys/fs/cgroup")
+    patterns = ("*gpuserve*", "*kubepods*", "*k8s.io*")
+    return {str(path) for depth in ("", "*/") for pattern in patterns for path in root.glob(depth + pattern)}
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _has_nft() -> bool:
+    return any(Path(folder, "nft").exists() for folder in ("/usr/sbin", "/sbin", "/usr/bin"))
+
+
+def _iptables() -> list[str]:
+    for program in ("/usr/sbin/iptables-save", "/sbin/iptables-save"):
+        if Path(program).exists():
+            return [line for line in run([program]).stdout.splitlines() if line.startswith("-A")]
+    return []
+
+
+def _listens(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((address, port)) == 0

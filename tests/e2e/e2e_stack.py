@@ -1,0 +1,72 @@
+"""The stack under test, and copies of the checkout in which a test may write what it likes."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from e2e_cluster import ROOT, Cluster, run
+
+
+def command(name: str, *arguments: str, cwd: Path = ROOT, **options: Any) -> Any:
+    """Run `python -m gpuserve_embedded NAME`, which is all that `make` does for it."""
+    return run([sys.executable, "-m", "gpuserve_embedded", name, *arguments], cwd=cwd, **options)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The running stack.
+
+    Attributes:
+        answer: What `up --json` printed.
+        cluster: The cluster that it runs on.
+        variables: The environment for working by hand.
+    """
+
+    answer: dict[str, Any]
+    cluster: Cluster
+    variables: dict[str, str]
+
+    @property
+    def service(self) -> dict[str, Any]:
+        return self.answer["services"]["filetype"]
+
+    @property
+    def url(self) -> str:
+        return self.service["url"]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A copy of the checkout whose stack and model files a test may change, with a Pulumi backend of its own."""
+
+    folder: Path
+    variables: dict[str, str]
+
+    def stack_file(self, name: str) -> Path:
+        return self.folder / "stacks" / f"Pulumi.{name}.yaml"
+
+    def write_stack(self, name: str, **changes: Any) -> dict[str, Any]:
+        """Write a small stack with a pool and a host of its own; `changes` replace fields of the platform."""
+        service = {
+            "name": name,
+            "model": "filetype",
+            "pool": name,
+            "versions": [{"build": "fp32", "weight": 100}],
+            "traffic": {"host": f"{name}.example.com", "gateway": {"http_port": 8080, "https_port": 8443}},
+        }
+        platform = {
+            "environment": "local",
+            "registry": "localhost:5000/models",
+            "pools": [{"name": name, "accelerator": "simulated", "gpus": 2, "quota": {"gpus": 2}}],
+            "services": [{**service, **changes.pop("service", {})}],
+            "monitoring": {"alerts": False, "dashboards": False, "namespace": f"gpuserve-{name}"},
+            **changes,
+        }
+        self.stack_file(name).write_text(yaml.safe_dump({"config": {"gpuserve:platform": platform}}))
+        return platform
+
+    def pulumi(self, *arguments: str, timeout: float = 300) -> Any:
+        command = ["pulumi", "--non-interactive", "--color", "never", *arguments]
+        return run(command, self.variables, cwd=self.folder, timeout=timeout)

@@ -1,0 +1,53 @@
+"""What is up is left as it is: by a second `up`, a preview and a refresh."""
+
+import json
+import time
+
+import pytest
+from e2e_cluster import Cluster, run
+from e2e_stack import Stack, command
+
+pytestmark = pytest.mark.e2e
+
+SECOND_UP_SECONDS = 30
+
+
+def _pulumi(stack: Stack, *arguments: str):
+    return run(["pulumi", "--non-interactive", "--color", "never", *arguments], stack.variables, timeout=300)
+
+
+def _versions(cluster: Cluster) -> dict[str, str]:
+    """Return the generation of everything that the stack declares: it grows with each change of a spec."""
+    kinds = "deployments,services,horizontalpodautoscalers,gateways.gateway.networking.k8s.io,httproutes,networkpolicies,configmaps"
+    return {
+        f"{found['kind']}/{found['metadata']['name']}": f"{found['metadata']['uid']} {found['metadata'].get('generation')}"
+        for found in cluster.get(kinds, "-n", "gpuserve-local")
+    }
+
+
+def test_a_second_up_takes_seconds_and_changes_nothing(stack: Stack, quiet: Cluster):
+    before = _versions(quiet)
+    started = time.monotonic()
+    again = command("up", "--json")
+    seconds = time.monotonic() - started
+    assert again.returncode == 0, again.stderr
+    answer = json.loads(again.stdout)
+    assert "unchanged" in answer["changes"]
+    assert not any(word in answer["changes"] for word in ("create", "update", "delete", "replace")), answer["changes"]
+    assert answer["services"] == stack.answer["services"]
+    assert _versions(quiet) == before
+    assert seconds < SECOND_UP_SECONDS
+
+
+def test_a_preview_by_hand_expects_no_changes_and_runs_the_policies(stack: Stack, quiet: Cluster):
+    done = _pulumi(stack, "preview", "-s", "local", "--expect-no-changes", "--policy-pack", "policies")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gpuserve" in done.stdout
+    assert "Policies" in done.stdout or "policy" in done.stdout.lower()
+
+
+def test_a_refresh_by_hand_finds_what_the_state_says(stack: Stack, quiet: Cluster):
+    done = _pulumi(stack, "refresh", "-s", "local", "--yes", "--skip-preview", "--expect-no-changes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = _pulumi(stack, "preview", "-s", "local", "--expect-no-changes")
+    assert done.returncode == 0, done.stdout + done.stderr

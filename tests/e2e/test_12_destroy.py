@@ -1,0 +1,68 @@
+"""`pulumi destroy` by hand, and `up` after it, even when it is killed half-way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from e2e_cluster import NAMESPACE, ROOT, run, wait_for
+from e2e_stack import Stack, command
+
+pytestmark = pytest.mark.e2e
+
+
+def test_destroy_removes_what_the_stack_made_and_nothing_else(stack: Stack):
+    done = run(["pulumi", "--non-interactive", "destroy", "-s", "local", "--yes", "--skip-preview"], stack.variables, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    namespaces = {found["metadata"]["name"] for found in stack.cluster.get("namespaces")}
+    assert NAMESPACE not in namespaces
+    assert {"monitoring", "gateway-system", "kube-system"} <= namespaces
+    (node,) = stack.cluster.get("nodes")
+    assert "gpuserve.io/pool" not in node["metadata"]["labels"]
+    assert not [taint for taint in node["spec"].get("taints", []) if taint["key"] == "nvidia.com/gpu"]
+    assert "gpuserve-rules" not in stack.cluster.kubectl("get", "configmaps", "-n", "monitoring", "-o", "name")
+
+
+def test_up_that_was_killed_half_way_is_completed_by_the_next(stack: Stack, unprepared: Path):
+    up = subprocess.Popen(
+        [sys.executable, "-m", "gpuserve_embedded", "up"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for("the first server's Deployment", lambda: _deployments(stack) or up.poll() is not None, seconds=240)
+        assert up.poll() is None, "it ended before it could be killed"
+    finally:
+        _kill_with_descendants(up.pid)
+        up.wait()
+    again = command("up", "--json", "--file", str(unprepared), timeout=600)
+    assert again.returncode == 0, again.stderr
+    answer = json.loads(again.stdout)
+    assert answer["prediction"].endswith("csv")
+    assert answer["services"] == stack.answer["services"]
+    status = run([ROOT / ".venv/bin/gpuserve", "status", "-s", "local"], stack.variables)
+    assert status.returncode == 0, status.stdout
+    preview = run(["pulumi", "--non-interactive", "preview", "-s", "local", "--expect-no-changes"], stack.variables)
+    assert preview.returncode == 0, preview.stdout
+
+
+def _deployments(stack: Stack) -> bool:
+    return "deployment.apps/" in stack.cluster.kubectl("get", "deployments", "-n", NAMESPACE, "-o", "name", check=False)
+
+
+def _kill_with_descendants(pid: int) -> None:
+    """Kill a process and all below it, each before it can notice that the others are gone."""
+    family = [pid]
+    for member in family:
+        os.kill(member, signal.SIGSTOP)
+        children = Path(f"/proc/{member}/task").glob("*/children")
+        family += [int(child) for file in children for child in file.read_text().split()]
+    for member in family:
+        os.kill(member, signal.SIGKILL)
+    time.sleep(0.5)

@@ -1,0 +1,168 @@
+"""Whole environments: what each stack renders, whether Kubernetes would take it, and whether any stack at all can break it."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from gpuserve.cli.output import to_yaml
+from gpuserve.cli.stack import open_stack, stack_names
+from gpuserve.kubernetes.metadata import MANAGER, is_patch
+from gpuserve.platform.checks import problems
+from gpuserve.platform.compose import ImageRequest, compose
+from gpuserve.platform.load import Environment
+from gpuserve.platform.render import render
+from gpuserve.platform.spec import PlatformSpec
+from gpuserve_images.spec import ModelSpec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from syrupy.assertion import SnapshotAssertion
+
+STACKS = Path(__file__).parents[2] / "stacks"
+NAMES = stack_names(STACKS)
+KUBERNETES = "1.36"
+CUSTOM = ("gateway.networking.k8s.io", "traefik.io", "cert-manager.io", "monitoring.coreos.com")
+"""API groups whose schemas are not Kubernetes' own: the end-to-end tests ask an API server that has their definitions."""
+
+DIGEST = "sha256:" + "0" * 64
+MODELS = {
+    name: ModelSpec.parse(
+        {
+            "name": name,
+            "source": {"file": f"{name}.onnx"},
+            "builds": {"a": {"engine": "onnxruntime"}, "b": {"engine": "onnxruntime"}, "c": {"engine": "onnxruntime"}},
+            "verify": {"inputs": "samples/", "top1_agreement": 0.9},
+            "slo": slo,
+        }
+    )
+    for name, slo in (("plain", {}), ("promised", {"latency_p95": "50ms", "availability": "99.9%"}))
+}
+
+
+def test_there_are_the_four_environments():
+    assert NAMES == ["dev", "local", "prod", "staging"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stack_renders_what_it_did(name: str, snapshot: SnapshotAssertion):
+    manifests = list(open_stack(name, STACKS).manifests())
+    assert _without_tags(to_yaml(manifests)) == snapshot
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kubernetes_schemas_accept_every_manifest(name: str):
+    for manifest in open_stack(name, STACKS).manifests():
+        _check(manifest)
+
+
+def test_the_schema_check_can_fail():
+    with pytest.raises(kubernetes_validate.ValidationError):
+        _check({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"port": []}})
+
+
+# Below: any platform that passes its own checks.
+
+
+def _label(letters: str = "abcdefgh") -> st.SearchStrategy[str]:
+    return st.text(alphabet=letters, min_size=1, max_size=8)
+
+
+def _weights(count: int) -> st.SearchStrategy[list[int]]:
+    cuts = st.lists(st.integers(0, 100), min_size=count - 1, max_size=count - 1).map(sorted)
+    return cuts.map(lambda found: [high - low for low, high in zip([0, *found], [*found, 100], strict=True)])
+
+
+@st.composite
+def _services(draw: st.DrawFn, pools: list[str]) -> dict[str, Any]:
+    builds = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True))
+    weights = draw(_weights(len(builds)))
+    least = draw(st.integers(1, 3))
+    most = least + draw(st.integers(0, 3))
+    signal = draw(st.sampled_from([{"queue_time": "10ms"}, {"qps": 150.5}])) if most > least else {}
+    tls = draw(st.sampled_from([{}, {"mode": "secret", "secret": "mine"}, {"mode": "cert-manager", "issuer": "ca"}]))
+    gateway = draw(st.sampled_from([{}, {"class": "istio", "http_port": 8080}, {"name": "shared", "namespace": "edge"}]))
+    name = draw(_label())
+    traffic = {
+        "host": f"{name}.example.com",
+        "path": draw(st.sampled_from(["/", "/models/one", "/v2"])),
+        "timeout": draw(st.sampled_from(["1s", "250ms", "5m"])),
+        "tls": {} if "name" in gateway else tls,
+        "gateway": gateway,
+    }
+    if draw(st.booleans()):
+        traffic["mirror"] = {"to": draw(st.sampled_from(builds)), "percent": draw(st.integers(1, 100))}
+    return {
+        "name": name,
+        "model": draw(st.sampled_from(sorted(MODELS))),
+        "pool": draw(st.sampled_from(pools)),
+        "versions": [{"build": build, "weight": weight} for build, weight in zip(builds, weights, strict=True)],
+        "traffic": traffic,
+        "scale": {"min": least, "max": most, **signal},
+        "resources": draw(st.sampled_from([{}, {"gpus": 2}, {"cpu": "500m", "memory": "4Gi"}])),
+    }
+
+
+@st.composite
+def _platforms(draw: st.DrawFn) -> dict[str, Any]:
+    pools = draw(st.lists(_label(), min_size=1, max_size=3, unique=True))
+    services = draw(st.lists(_services(pools), min_size=1, max_size=4, unique_by=lambda service: service["name"]))
+    return {
+        "environment": draw(st.sampled_from(["local", "dev", "staging", "prod"])),
+        "registry": "registry.example.com:5000/models",
+        "pools": [_pool(draw, name) for name in pools],
+        "services": services,
+        "monitoring": {
+            "alerts": draw(st.booleans()),
+            "dashboards": draw(st.booleans()),
+            "discovery": draw(st.sampled_from(["annotations", "operator"])),
+            "window": draw(st.sampled_from(["15s", "1m", "2m"])),
+        },
+    }
+
+
+def _pool(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    limits = draw(st.sampled_from([{}, {"cpu": "64"}, {"cpu": "64", "memory": "256Gi"}]))
+    nodes = [f"{name}-node-{number}" for number in range(draw(st.integers(0, 2)))]
+    accelerator = draw(st.sampled_from(["simulated", "T4", "A10", "A100-SXM4-80GB"]))
+    return {"name": name, "accelerator": accelerator, "gpus": 1000, "quota": {"gpus": 1000, **limits}, "nodes": nodes}
+
+
+def _image(request: ImageRequest) -> str:
+    return f"registry.example.com:5000/models/{request.model}@{DIGEST}"
+
+
+@given(_platforms())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_platform_that_passes_its_checks_renders(data: dict[str, Any]):
+    platform = PlatformSpec.parse(data)
+    assert list(problems(platform, MODELS)) == []
+    environment = Environment(platform, MODELS, STACKS)
+    manifests = list(render(compose(environment, _image)))
+    assert _repeated(manifests) == []
+    for manifest in manifests:
+        _check(manifest)
+        if not is_patch(manifest):
+            assert manifest["metadata"]["labels"]["app.kubernetes.io/part-of"] == MANAGER
+            assert manifest["metadata"]["labels"]["app.kubernetes.io/managed-by"] == MANAGER
+    servers = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
+    assert len(servers) == sum(len(service["versions"]) for service in data["services"])
+    assert manifests == list(render(compose(environment, _image)))
+
+
+def _repeated(manifests: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return the objects that are named twice."""
+    names = Counter((m["apiVersion"], m["kind"], m["metadata"].get("namespace"), m["metadata"]["name"]) for m in manifests)
+    return [name for name, count in names.items() if count > 1]
+
+
+def _check(manifest: dict[str, Any]) -> None:
+    """Hold a manifest against the schemas of Kubernetes; a partial object is checked as what it is a part of."""
+    if manifest["apiVersion"].split("/")[0] not in CUSTOM:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def _without_tags(text: str) -> str:
+    """Return rendered text with every content tag alike: it changes with each release of a tool that builds images."""
+    return re.sub(r"(/models/|/ml[-a-z]*/)(\w+):[0-9a-f]{40}", r"\1\2:CONTENT-TAG", text)
