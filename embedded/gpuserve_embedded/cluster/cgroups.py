@@ -13,6 +13,7 @@ from gpuserve_embedded.cluster.layout import CGROUP
 _CGROUP2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 _OURS = re.compile(rf"^\d+:[^:]*:/{CGROUP}(/|$)")
 _KILL_TIMEOUT_SECONDS = 15.0
+_POLL_SECONDS = 0.05
 
 
 def create() -> None:
@@ -64,16 +65,24 @@ def kill_all() -> list[str]:
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
             return list(remaining.values())
-        time.sleep(0.05)
+        time.sleep(_POLL_SECONDS)
     return []
 
 
 def remove() -> None:
-    """Remove the cluster's groups; their processes have to be gone."""
-    for group in groups():
-        for folder, _, _ in os.walk(group, topdown=False):
-            with suppress(OSError):  # still busy: it stays, and is reported as left over
-                Path(folder).rmdir()
+    """Remove the cluster's groups; their processes have to be gone.
+
+    A process that was killed leaves its group only when the kernel is done with it, so a busy group is tried again.
+    """
+    deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
+    while found := groups():
+        for group in found:
+            for folder, _, _ in os.walk(group, topdown=False):
+                with suppress(OSError):
+                    Path(folder).rmdir()
+        if time.monotonic() > deadline:  # it stays, and is reported as left over
+            return
+        time.sleep(_POLL_SECONDS)
 
 
 def groups() -> list[Path]:
