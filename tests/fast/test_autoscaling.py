@@ -1,0 +1,90 @@
+"""What an autoscaler becomes, and what it refuses."""
+
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from gpuserve.autoscaling.manifests import manifests, quantity
+from gpuserve.autoscaling.spec import AutoscalerSpec
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.values import ScaleTarget
+from gpuserve.monitoring.adapter import adapter_rules
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+TARGET = ScaleTarget("gpuserve-local", "Deployment", "filetype-fp32")
+
+
+def scaler(**changes: Any) -> AutoscalerSpec:
+    return AutoscalerSpec.parse({"target": TARGET, "min": 1, "max": 3, "queue_time": "10ms", **changes})
+
+
+def hpa(**changes: Any) -> dict[str, Any]:
+    return manifests("filetype-fp32", scaler(**changes))["hpa"]
+
+
+def test_queue_time_is_a_pods_metric_in_milliseconds() -> None:
+    (metric,) = hpa()["spec"]["metrics"]
+    assert metric["type"] == "Pods"
+    assert metric["pods"]["metric"]["name"] == "gpuserve_queue_seconds"
+    assert metric["pods"]["target"] == {"type": "AverageValue", "averageValue": "10m"}
+
+
+def test_qps_is_requests_per_second_of_a_replica() -> None:
+    (metric,) = hpa(queue_time=None, qps=12.5)["spec"]["metrics"]
+    assert metric["pods"]["metric"]["name"] == "gpuserve_requests_per_second"
+    assert metric["pods"]["target"]["averageValue"] == "12500m"
+
+
+def test_both_metrics_are_ones_that_the_adapter_makes() -> None:
+    (rule,) = adapter_rules()
+    for changes in ({}, {"queue_time": None, "qps": 1}):
+        name = hpa(**changes)["spec"]["metrics"][0]["pods"]["metric"]["name"]
+        assert name.removeprefix("gpuserve_") in rule["seriesQuery"]
+
+
+def test_it_grows_at_once_and_shrinks_after_the_window() -> None:
+    behaviour = hpa(scale_down_window="15s")["spec"]["behavior"]
+    assert behaviour["scaleUp"]["stabilizationWindowSeconds"] == 0
+    assert behaviour["scaleDown"]["stabilizationWindowSeconds"] == 15
+
+
+def test_pulumi_does_not_wait_for_traffic() -> None:
+    assert hpa()["metadata"]["annotations"]["pulumi.com/skipAwait"] == "true"
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.01, "10m"), (0.001, "1m"), (200, "200"), (0.5, "500m"), (1.5, "1500m")])
+def test_quantities(value: float, expected: str) -> None:
+    assert quantity(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"min": 4}, "has max 3 below min 4"),
+        ({"qps": 5}, "names both queue_time and qps"),
+        ({"queue_time": None}, "names neither queue_time nor qps"),
+        ({"queue_time": "0.5ms"}, "is below 1ms"),
+        ({"min": 0}, "min = 0"),
+        ({"scale_down_window": "2h"}, "set at most 1h"),
+        ({"queue_time": "10 m"}, "is not a duration"),
+        ({"target": ScaleTarget("n", "DaemonSet", "d")}, "is a DaemonSet"),
+    ],
+)
+def test_refusals_say_what_to_write(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        scaler(**changes)
+    assert words in str(caught.value)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 100),
+    st.integers(0, 100),
+    st.integers(1, 3600),
+    st.builds(lambda ms: {"queue_time": f"{ms}ms"}, st.integers(1, 60_000))
+    | st.builds(lambda qps: {"queue_time": None, "qps": qps}, st.floats(0.001, 1e5)),
+)
+def test_every_object_is_valid_kubernetes(least: int, more: int, window: int, signal: dict[str, Any]) -> None:
+    made = hpa(min=least, max=least + more, scale_down_window=f"{window}s", **signal)
+    kubernetes_validate.validate(made, "1.36", strict=True)

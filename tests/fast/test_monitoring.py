@@ -1,0 +1,184 @@
+"""Rules, dashboard and scraping: the same few objects for any number of services."""
+
+import json
+import re
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.values import MetricsSource
+from gpuserve.monitoring.adapter import adapter_rules
+from gpuserve.monitoring.manifests import manifests, queries
+from gpuserve.monitoring.series import SERIES
+from gpuserve.monitoring.spec import MonitoringSpec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def source(service: str = "filetype", version: str = "fp32", **changes: Any) -> MetricsSource:
+    selector = {"app.kubernetes.io/instance": f"{service}-{version}", "app.kubernetes.io/managed-by": "gpuserve"}
+    fields = {"namespace": "gpuserve-local", "runtime": "triton", "selector": selector, "port": "metrics", **changes}
+    return MetricsSource(service=service, version=version, **fields)
+
+
+def stack(**changes: Any) -> MonitoringSpec:
+    slo = {"service": "filetype", "availability": "99.9%", "latency_p95": "50ms"}
+    return MonitoringSpec.parse({"sources": [source(), source(version="int8")], "slos": [slo], "window": "15s", **changes})
+
+
+def groups(spec: MonitoringSpec) -> dict[str, Any]:
+    rules = manifests("platform", spec)["rules"]
+    found = rules["spec"] if "spec" in rules else yaml.safe_load(rules["data"]["gpuserve.yaml"])
+    return {group["name"]: group for group in found["groups"]}
+
+
+def records(spec: MonitoringSpec) -> dict[str, str]:
+    return {rule["record"]: rule["expr"] for group in groups(spec).values() for rule in group["rules"] if "record" in rule}
+
+
+def board(spec: MonitoringSpec) -> dict[str, Any]:
+    return json.loads(manifests("platform", spec)["dashboard"]["data"]["gpuserve.json"])
+
+
+def test_a_runtime_gives_all_five_series_with_the_common_labels() -> None:
+    group = groups(stack())["gpuserve-triton"]
+    assert [rule["record"] for rule in group["rules"]] == list(SERIES)
+    assert group["interval"] == "3s"
+    for rule in group["rules"]:
+        assert "by (namespace, pod, service, version" in rule["expr"]
+        assert 'gpuserve_io_service!=""' in rule["expr"]
+    assert "[15s]" in group["rules"][0]["expr"]
+
+
+def test_every_series_that_a_query_reads_is_recorded_or_exported() -> None:
+    spec = stack()
+    known = set(records(spec)) | {"up"}
+    for query in queries(spec):
+        named = set(re.findall(r"\bgpuserve:[a-z0-9_:]+", query))
+        assert named <= known, query
+        assert named or "nv_inference_" in query or query.startswith(("up", "vector", "sum by (gpuserve_io_service"))
+
+
+def test_burn_rates_are_those_of_the_sre_workbook() -> None:
+    (alert,) = [rule for rule in groups(stack())["gpuserve-slo"]["rules"] if "alert" in rule]
+    conditions = re.findall(r"gpuserve:burn_rate:(\w+) > ([\d.]+)", alert["expr"])
+    assert conditions == [("1h", "14.4"), ("5m", "14.4"), ("6h", "6"), ("30m", "6")]
+    assert records(stack())["gpuserve:slo_error_budget"] == "vector(0.001)"
+
+
+def test_without_objectives_there_is_nothing_to_alert_on() -> None:
+    assert list(groups(stack(slos=[]))) == ["gpuserve-triton"]
+    assert "alert" not in json.dumps(groups(stack(alerts=False)))
+    latency_only = stack(slos=[{"service": "filetype", "latency_p95": "50ms"}])
+    assert "gpuserve-slo" not in groups(latency_only)
+    assert not any("burn_rate" in query for query in queries(latency_only))
+
+
+def test_rules_grow_by_two_lines_per_service_and_the_dashboard_not_at_all() -> None:
+    def of(count: int) -> tuple[int, int]:
+        names = [f"s{index}" for index in range(count)]
+        slos = [{"service": name, "availability": "99%", "latency_p95": "1s"} for name in names]
+        spec = stack(sources=[source(name) for name in names], slos=slos)
+        return sum(len(group["rules"]) for group in groups(spec).values()), len(queries(spec))
+
+    assert of(11)[0] - of(1)[0] == 20
+    objects = manifests("platform", stack(sources=[source(f"s{i}") for i in range(50)], discovery="operator"))
+    assert len(objects) == 3
+
+
+def test_dashboard_chooses_service_and_version() -> None:
+    dashboard = board(stack())
+    assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "service", "version"]
+    titles = [panel["title"] for panel in dashboard["panels"]]
+    wanted = ["Requests", "Errors", "Latency", "Queue", "Batch size", "Replicas", "Error budget burn rate", "Availability"]
+    assert titles == wanted
+    for panel in dashboard["panels"]:
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters == sorted(set(letters))
+        assert all(letters)
+    metadata = manifests("platform", stack())["dashboard"]["metadata"]
+    assert metadata["labels"]["grafana_dashboard"] == "1"
+
+
+def test_every_panel_is_among_the_queries() -> None:
+    asked = set(queries(stack()))
+    for panel in board(stack())["panels"]:
+        for target in panel["targets"]:
+            assert target["expr"].replace("$service", ".+").replace("$version", ".+") in asked
+    assert not any("$" in query.replace('"$1"', "") for query in asked)
+    assert not set(queries(stack(dashboards=False))) & {query for query in asked if query.startswith("avg")}
+
+
+def test_plain_prometheus_gets_a_configmap_where_it_looks() -> None:
+    metadata = manifests("platform", stack())["rules"]["metadata"]
+    assert (metadata["namespace"], metadata["name"]) == ("monitoring", "gpuserve-rules")
+
+
+def test_the_operator_gets_one_pod_monitor_and_a_rule_object() -> None:
+    sources = [source(), source("other", namespace="gpuserve-b")]
+    objects = manifests("platform", stack(discovery="operator", sources=sources))
+    monitor = objects["pod-monitor"]["spec"]
+    assert monitor["namespaceSelector"]["matchNames"] == ["gpuserve-b", "gpuserve-local"]
+    assert monitor["selector"]["matchLabels"] == {"app.kubernetes.io/managed-by": "gpuserve"}
+    assert monitor["podTargetLabels"] == ["gpuserve.io/service", "gpuserve.io/version"]
+    assert monitor["podMetricsEndpoints"] == [{"port": "metrics", "path": "/metrics", "interval": "3s"}]
+    assert objects["rules"]["kind"] == "PrometheusRule"
+    two = manifests("platform", stack(discovery="operator", sources=[*sources, source("third", path="/other")]))
+    assert [role for role in two if role.startswith("pod-monitor")] == ["pod-monitor-0", "pod-monitor-1"]
+
+
+def test_the_adapter_leaves_out_what_has_several_values_per_pod() -> None:
+    (rule,) = adapter_rules()
+    pattern = re.search(r'"\^(.*)\$"', rule["seriesQuery"])
+    assert pattern
+    matched = {name for name in SERIES if re.fullmatch(pattern[1], name)}
+    assert matched == set(SERIES) - {"gpuserve:latency_seconds"}
+    assert re.sub(rule["name"]["matches"], r"gpuserve_\1", "gpuserve:queue_seconds") == "gpuserve_queue_seconds"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sources": [source(runtime="tritn")]}, "did you mean 'triton'?"),
+        ({"slos": [{"service": "a"}, {"service": "a"}]}, "two objectives for service 'a'"),
+        ({"slos": [{"service": "a", "availability": "100%"}]}, "leaves no error budget"),
+        ({"slos": [{"service": "a", "availability": "80%"}]}, "could never fire. Fix: set more than 83.3%"),
+        ({"slos": [{"service": "a", "availability": "101%"}]}, "over 100 percent"),
+        ({"window": "1s"}, "set for example 1m"),
+        ({"discovery": "dns"}, "use 'annotations' or 'operator'"),
+    ],
+)
+def test_refusals_say_what_to_write(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        stack(**changes)
+    assert words in str(caught.value)
+
+
+names = st.from_regex(r"[a-z]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)
+slos = st.builds(
+    lambda name, nines, seconds: {"service": name, "availability": nines, "latency_p95": seconds},
+    names,
+    st.none() | st.sampled_from(["90%", "99.9%", "99.999%"]),
+    st.none() | st.sampled_from(["5ms", "30s"]),
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(names, max_size=5),
+    st.lists(slos, max_size=5, unique_by=lambda slo: slo["service"]),
+    st.booleans(),
+    st.booleans(),
+    st.integers(4, 300),
+)
+def test_every_object_is_valid_kubernetes(
+    services: list[str], objectives: list[dict[str, Any]], alerts: bool, dashboards: bool, window: int
+) -> None:
+    sources = [source(name) for name in services]
+    spec = stack(sources=sources, slos=objectives, alerts=alerts, dashboards=dashboards, window=f"{window}s")
+    for manifest in manifests("platform", spec).values():
+        kubernetes_validate.validate(manifest, "1.36", strict=True)
+        assert "&id" not in yaml.safe_dump(manifest)
+    assert len(queries(spec)) == len(set(queries(spec)))
