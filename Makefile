@@ -29,7 +29,7 @@ bench: .venv/.installed ## Every benchmark; writes benchmarks/results.json and t
 
 lock: ## Pin every dependency with hashes from pyproject.toml
 	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --generate-hashes \
-	  --no-emit-index-url --no-header -o requirements.lock
+	  --no-emit-index-url --no-annotate --no-header -o requirements.lock
 
 # The stamp is written last, so an installation that was cut off is made again.
 .venv/.installed: requirements.lock pyproject.toml
