@@ -6,19 +6,16 @@ from pathlib import Path
 
 from gpuserve_images.errors import ImageError
 
+from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.kubernetes.metadata import Manifest
-from gpuserve.platform.compose import ImageOf, ImageRequest, Plan, compose, image_requests
+from gpuserve.platform.compose import ImageOf, Plan, compose, image_requests
 from gpuserve.platform.images import tagged_images
 from gpuserve.platform.load import Environment, load_stack
 from gpuserve.platform.render import render
 
 
-class ImagesError(ImageError):
-    """Several models of a stack cannot become images; all of them at once."""
-
-    def __init__(self, errors: list[ImageError]) -> None:
-        self.errors = errors
-        Exception.__init__(self, "\n".join(str(error) for error in errors))
+class ModelFilesError(GpuserveError):
+    """Models of a stack cannot become images; all of them at once, each with the file that it is declared in."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,11 @@ def open_stack(name: str, stacks: Path) -> Stack:
 
     Raises:
         SpecError: With every problem of the files.
-        ImagesError: When model files cannot be used.
+        ModelFilesError: When model files cannot be used.
     """
     environment = load_stack(name, stacks)
     image_of = tagged_images(environment)
-    images = _references(image_requests(environment.platform), image_of)
+    images = _references(environment, image_of)
     return Stack(name, environment, compose(environment, image_of), images)
 
 
@@ -60,15 +57,15 @@ def stack_names(stacks: Path) -> list[str]:
     return sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in stacks.glob("Pulumi.*.yaml"))
 
 
-def _references(requests: list[ImageRequest], image_of: ImageOf) -> frozenset[str]:
+def _references(environment: Environment, image_of: ImageOf) -> frozenset[str]:
     """Return every image's reference; a broken model file does not hide the next one."""
     references: set[str] = set()
-    errors: dict[str, ImageError] = {}
-    for request in requests:
+    errors: dict[str, None] = {}
+    for request in image_requests(environment.platform):
         try:
             references.add(image_of(request))
         except ImageError as error:
-            errors.setdefault(str(error), error)
+            errors[f"{environment.folder / request.model}.yaml: {error}"] = None
     if errors:
-        raise ImagesError(list(errors.values()))
+        raise ModelFilesError("\n".join(errors))
     return frozenset(references)

@@ -1,0 +1,97 @@
+"""A small platform in a temporary folder, and the command line run on it."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import TensorProto, helper
+from typer.testing import CliRunner, Result
+
+PLATFORM = {
+    "environment": "local",
+    "registry": "localhost:5000/models",
+    "pools": [{"name": "local", "accelerator": "simulated", "gpus": 8, "quota": {"gpus": 6}}],
+    "services": [
+        {
+            "name": "tiny",
+            "pool": "local",
+            "versions": [{"build": "fp32", "weight": 80}, {"build": "basic", "weight": 20}],
+            "traffic": {"host": "tiny.example.com", "mirror": {"to": "basic", "percent": 10}},
+            "scale": {"min": 1, "max": 3, "queue_time": "10ms"},
+        }
+    ],
+}
+MODEL = {
+    "name": "tiny",
+    "source": {"file": "tiny.onnx"},
+    "builds": {"fp32": {"engine": "onnxruntime"}, "basic": {"engine": "onnxruntime", "optimise": "basic"}},
+    "verify": {"inputs": "samples", "max_abs_error": 1e-4},
+    "slo": {"latency_p95": "50ms", "availability": "99.9%"},
+}
+
+
+class Sandbox:
+    """A folder of stack files with one small real model; change ``platform`` and ``model``, then `write`."""
+
+    def __init__(self, root: Path) -> None:
+        self.stacks = root / "stacks"
+        self.models = self.stacks / "models"
+        self.platform: dict[str, Any] = copy.deepcopy(PLATFORM)
+        self.model: dict[str, Any] = copy.deepcopy(MODEL)
+        (self.models / "samples").mkdir(parents=True)
+        for seed in range(8):
+            sample = np.random.default_rng(seed).random((1, 4), dtype=np.float32)
+            np.savez(self.models / "samples" / f"{seed}.npz", x=sample)
+        self.onnx = self.models / "tiny.onnx"
+        onnx.save(doubling_model(), str(self.onnx))
+        self.write()
+
+    @property
+    def stack_file(self) -> Path:
+        return self.stacks / "Pulumi.local.yaml"
+
+    @property
+    def service(self) -> dict[str, Any]:
+        return self.platform["services"][0]
+
+    def write(self) -> None:
+        self.stack_file.write_text(yaml.safe_dump({"config": {"gpuserve:platform": self.platform}}, sort_keys=False))
+        (self.models / "tiny.yaml").write_text(yaml.safe_dump(self.model, sort_keys=False))
+
+
+def doubling_model() -> onnx.ModelProto:
+    """Return a model that doubles its input."""
+    shape = ["batch", 4]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Sandbox:
+    return Sandbox(tmp_path)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Run ``gpuserve`` away from any checkout, so that no cluster of this machine is found by chance."""
+    from gpuserve.cli.main import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run

@@ -1,0 +1,164 @@
+"""What people get wrong: each is refused before anything happens, with file, field, value, reason and fix."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Change = Callable[[Any], object]
+
+
+def _second_service(sandbox: Any, **changes: object) -> None:
+    sandbox.platform["services"].append({**sandbox.service, "name": "other", "model": "tiny", **changes})
+
+
+# What is changed, then what the message must say beside the file: field, value, reason, fix.
+STACK_FILE: dict[str, tuple[Change, list[str]]] = {
+    "unknown field": (
+        lambda box: box.service.update(replica=3),
+        ["services[0].replica", "3", "unknown field", "Fix: "],
+    ),
+    "unknown field, near miss": (
+        lambda box: box.service["scale"].update(queue_tme="10ms"),
+        ["services[0].scale.queue_tme", "'10ms'", "unknown field", "did you mean 'queue_time'?"],
+    ),
+    "wrong unit": (
+        lambda box: box.service.update(resources={"memory": "16Gb"}),
+        ["services[0].resources.memory", "'16Gb'", "units: ", "16Gi"],
+    ),
+    "weights not 100": (
+        lambda box: box.service["versions"][0].update(weight=70),
+        ["services[0].versions", "70 + 20 = 90, not 100", "add up to 100"],
+    ),
+    "no such pool": (
+        lambda box: box.service.update(pool="locall"),
+        ["services[0].pool", "'locall'", "no such pool", "did you mean 'local'?"],
+    ),
+    "no such model": (
+        lambda box: box.service.update(model="tinny"),
+        ["services[0].model", "'tinny'", "no such model", "did you mean 'tiny'?"],
+    ),
+    "no such build": (
+        lambda box: box.service["versions"][0].update(build="fp23"),
+        ["services[0].versions[0].build", "'fp23'", "no such build", "did you mean 'fp32'?"],
+    ),
+    "two services on one host and path": (
+        _second_service,
+        ["services[1].traffic.host", "'tiny.example.com'", "already taken by service 'tiny'", "another host or another path"],
+    ),
+    "name that is no DNS label": (
+        lambda box: box.service.update(name="Tiny_Model", model="tiny"),
+        ["services[0].name", "'Tiny_Model'", "is not a DNS label", "lower-case letters"],
+    ),
+    "pool name that is no DNS label": (
+        lambda box: box.platform["pools"][0].update(name="1st"),
+        ["pools[0].name", "'1st'", "is not a DNS label", "starting with a letter"],
+    ),
+    "part of a GPU": (
+        lambda box: box.platform["pools"][0].update(gpus=0.5),
+        ["pools[0].gpus", "0.5", "whole", "MIG"],
+    ),
+    "port out of range": (
+        lambda box: box.service["traffic"].update(gateway={"http_port": 80800}),
+        ["services[0].traffic.gateway.http_port", "80800", "less than or equal to 65535", "Fix: "],
+    ),
+    "missing field": (
+        lambda box: box.service.pop("traffic"),
+        ["services[0].traffic", "missing", "add `traffic:`"],
+    ),
+}
+
+MODEL_FILE: dict[str, tuple[Change, list[str]]] = {
+    "missing": (lambda box: box.onnx.unlink(), ["source.file", "tiny.onnx", "does not exist", "Fix: "]),
+    "empty": (lambda box: box.onnx.write_bytes(b""), ["source.file", "tiny.onnx", "is empty", "0 bytes", "Fix: "]),
+    "truncated": (
+        lambda box: box.onnx.write_bytes(box.onnx.read_bytes()[:-20]),
+        ["source.file", "tiny.onnx", "truncated", "Fix: "],
+    ),
+    "not ONNX": (
+        lambda box: box.onnx.write_text("<!DOCTYPE html><html>not found</html>"),
+        ["source.file", "tiny.onnx", "ONNX", "Fix: "],
+    ),
+}
+
+
+def _refuse(cli: Callable[..., Any], sandbox: Any) -> str:
+    """Return what both commands that read a stack say when they refuse it; nothing may reach stdout."""
+    messages: set[str] = set()
+    for command in ("check", "render"):
+        result = cli(command, "-s", "local", "--stacks", sandbox.stacks)
+        assert result.exit_code == 1, result.output
+        assert result.stdout == ""
+        assert "Traceback" not in result.output
+        messages.add(result.stderr)
+    assert len(messages) == 1
+    return messages.pop()
+
+
+@pytest.mark.parametrize("case", STACK_FILE)
+def test_a_wrong_stack_file_is_refused(case: str, sandbox: Any, cli: Callable[..., Any]) -> None:
+    change, expected = STACK_FILE[case]
+    change(sandbox)
+    sandbox.write()
+    message = _refuse(cli, sandbox)
+    assert len(message.splitlines()) == 1
+    for words in (f"{sandbox.stack_file}: config.gpuserve:platform.", *expected):
+        assert words in message
+
+
+@pytest.mark.parametrize("case", MODEL_FILE)
+def test_a_wrong_model_file_is_refused(case: str, sandbox: Any, cli: Callable[..., Any]) -> None:
+    change, expected = MODEL_FILE[case]
+    change(sandbox)
+    message = _refuse(cli, sandbox)
+    assert len(message.splitlines()) == 1
+    for words in (f"{sandbox.models / 'tiny.yaml'}: ", *expected):
+        assert words in message
+
+
+def test_all_problems_of_a_file_come_at_once(sandbox: Any, cli: Callable[..., Any]) -> None:
+    sandbox.service["resources"] = {"memory": "16Gb"}
+    sandbox.service["replica"] = 3
+    sandbox.service["pool"] = "nowhere"
+    _second_service(sandbox, pool="elsewhere", resources={}, traffic={"host": "other.example.com"})
+    sandbox.platform["services"][1].pop("replica")
+    sandbox.platform["regstry"] = "x"
+    sandbox.write()
+    message = _refuse(cli, sandbox)
+    for field in ("services[0].resources.memory", "services[0].replica", "regstry"):
+        assert field in message
+    assert message.count("Fix: ") == len(message.splitlines())
+
+
+def test_problems_of_stack_and_model_file_come_together(sandbox: Any, cli: Callable[..., Any]) -> None:
+    sandbox.service["pool"] = "nowhere"
+    sandbox.model["builds"]["fp32"]["precison"] = "fp16"
+    sandbox.model["slo"]["latency_p95"] = "50"
+    sandbox.write()
+    message = _refuse(cli, sandbox)
+    for words in ("services[0].pool", "tiny.yaml: builds.fp32.precison", "tiny.yaml: slo.latency_p95"):
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    ("text", "word"), [("config: [", "is not YAML"), ("- a\n", "not a YAML mapping"), ("config: {}\n", "missing")]
+)
+def test_a_file_that_is_no_stack_file_is_refused(text: str, word: str, sandbox: Any, cli: Callable[..., Any]) -> None:
+    sandbox.stack_file.write_text(text)
+    assert word in _refuse(cli, sandbox)
+
+
+def test_an_unknown_environment_names_the_known_ones(sandbox: Any, cli: Callable[..., Any]) -> None:
+    result = cli("check", "-s", "prood", "--stacks", sandbox.stacks)
+    assert result.exit_code == 1
+    assert "Pulumi.prood.yaml" in result.stderr
+    assert "local" in result.stderr
+
+
+def test_debug_shows_the_traceback(sandbox: Any, cli: Callable[..., Any]) -> None:
+    sandbox.service["pool"] = "nowhere"
+    sandbox.write()
+    result = cli("--debug", "check", "-s", "local", "--stacks", sandbox.stacks)
+    assert result.exit_code == 1
+    assert result.exc_info[2] is not None
+    assert "nowhere" in str(result.exception)
