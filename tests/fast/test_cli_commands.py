@@ -1,0 +1,247 @@
+"""The commands on a small platform: what they print, where, and how they exit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from gpuserve.cli import check, inspection
+from gpuserve.cli.schema import schema_text, stack_schema
+from gpuserve.cli.stack import open_stack
+from gpuserve_policies import Context
+
+ROOT = Path(__file__).parents[2]
+Cli = Callable[..., Any]
+
+
+def test_render_prints_every_object_once_and_always_the_same(sandbox: Any, cli: Cli) -> None:
+    first = cli("render", "-s", "local", "--stacks", sandbox.stacks)
+    assert first.exit_code == 0, first.output
+    objects = list(yaml.safe_load_all(first.stdout))
+    names = [check.object_name(found) for found in objects]
+    assert len(set(names)) == len(names)
+    assert {"Namespace gpuserve-local", "Deployment gpuserve-local/tiny-fp32", "HTTPRoute gpuserve-local/tiny"} <= set(names)
+    assert "content tags" in first.stderr
+    assert "&id" not in first.stdout
+    assert cli("render", "-s", "local", "--stacks", sandbox.stacks).stdout == first.stdout
+
+
+def test_render_as_json_holds_the_same_objects(sandbox: Any, cli: Cli) -> None:
+    as_yaml = list(yaml.safe_load_all(cli("render", "-s", "local", "--stacks", sandbox.stacks).stdout))
+    as_json = json.loads(cli("render", "-s", "local", "--stacks", sandbox.stacks, "--format", "json").stdout)
+    assert as_json["kind"] == "List"
+    assert as_json["items"] == as_yaml
+
+
+def test_render_into_a_file_leaves_stdout_alone(sandbox: Any, cli: Cli, tmp_path: Path) -> None:
+    target = tmp_path / "out.yaml"
+    result = cli("render", "-s", "local", "--stacks", sandbox.stacks, "-o", target)
+    assert result.stdout == ""
+    assert len(list(yaml.safe_load_all(target.read_text()))) > 5
+
+
+def test_render_says_that_generated_keys_are_left_out(sandbox: Any, cli: Cli) -> None:
+    sandbox.service["traffic"]["tls"] = {"mode": "generated"}
+    sandbox.write()
+    result = cli("render", "-s", "local", "--stacks", sandbox.stacks)
+    assert "certificate of 'tiny' is left out" in result.stderr
+    kinds = {found["kind"] for found in yaml.safe_load_all(result.stdout)}
+    assert "Gateway" in kinds
+    assert "Secret" not in kinds
+
+
+def test_check_passes_a_good_stack(sandbox: Any, cli: Cli) -> None:
+    result = cli("check", "--all", "--stacks", sandbox.stacks)
+    assert result.exit_code == 0, result.output
+    assert "local: " in result.stdout
+    report = json.loads(cli("check", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)
+    assert report["violations"] == []
+    assert report["objects"]["local"] > 10
+
+
+def test_check_finds_what_schema_and_rules_have_against_an_object(sandbox: Any) -> None:
+    stack = open_stack("local", sandbox.stacks)
+    found = next(item for item in stack.manifests() if item["kind"] == "Deployment")
+    assert list(check.check_manifest("local", found, Context(built_images=stack.images))) == []
+    container = found["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = "nginx:latest"
+    container["resources"]["limits"] = {}
+    del container["readinessProbe"]
+    container["imagePulPolicy"] = "Always"
+    findings = list(check.check_manifest("local", found, Context(built_images=stack.images)))
+    assert [finding.rule for finding in findings] == ["schema", "gpu-limits", "gpu-limits", "image-digest", "probes"]
+    assert "imagePulPolicy" in findings[0].reason
+    assert all(finding.object == "Deployment gpuserve-local/tiny-fp32" and finding.fix for finding in findings)
+
+
+def test_check_prints_a_table_and_fails_on_violations(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuserve_policies.Context", lambda **_: Context())
+    result = cli("check", "-s", "local", "--stacks", sandbox.stacks)
+    assert result.exit_code == 1
+    for words in ("Deployment gpuserve-local/tiny-fp32", "image-digest", "can be moved", "@sha256:"):
+        assert words in " ".join(result.stdout.split())
+    report = json.loads(cli("check", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)
+    assert {finding["rule"] for finding in report["violations"]} == {"image-digest"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("-s", "local", "--all"), ("--al",)])
+def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...], cli: Cli) -> None:
+    result = cli("check", *arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_the_committed_schema_is_the_current_one_and_fits_the_stack_files() -> None:
+    assert (ROOT / "stacks" / "schema.json").read_text() == schema_text(), "run: gpuserve schema -o stacks/schema.json"
+    validator = jsonschema.Draft202012Validator(stack_schema())
+    for file in sorted((ROOT / "stacks").glob("Pulumi.*.yaml")):
+        assert [error.message for error in validator.iter_errors(yaml.safe_load(file.read_text()))] == [], file.name
+    wrong = yaml.safe_load((ROOT / "stacks" / "Pulumi.local.yaml").read_text())
+    wrong["config"]["gpuserve:platform"]["services"][0]["traffc"] = {}
+    assert not validator.is_valid(wrong)
+
+
+def test_the_schema_explains_every_field_of_a_stack_file() -> None:
+    definitions = {
+        "PlatformSpec": stack_schema()["properties"]["config"]["properties"]["gpuserve:platform"],
+        **stack_schema()["$defs"],
+    }
+    bare = [
+        f"{name}.{field}"
+        for name, definition in definitions.items()
+        for field, shown in definition.get("properties", {}).items()
+        if not shown.get("description")
+    ]
+    assert bare == []
+
+
+def test_ctrl_c_exits_quietly_with_130(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpuserve.cli.stack.open_stack", interrupted)
+    result = cli("render", "-s", "local", "--stacks", sandbox.stacks)
+    assert (result.exit_code, result.output.strip()) == (130, "")
+
+
+def test_an_unexpected_failure_is_one_sentence_too(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr("gpuserve.cli.stack.open_stack", broken)
+    result = cli("render", "-s", "local", "--stacks", sandbox.stacks)
+    assert result.exit_code == 1
+    assert "ZeroDivisionError: by nought" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_doctor_names_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    result = cli("doctor", "--json")
+    found = {item["subject"]: item for item in json.loads(result.stdout)}
+    assert result.exit_code == 1
+    assert not found["pulumi"]["ok"]
+    assert "KUBECONFIG is not set" in found["cluster"]["found"]
+    assert not found["gpu"]["needed"]
+
+
+@pytest.mark.parametrize("kubeconfig", [None, "missing", "dead"])
+def test_status_without_a_cluster_says_so(
+    kubeconfig: str | None, sandbox: Any, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kubeconfig is not None:
+        file = tmp_path / "kubeconfig"
+        monkeypatch.setenv("KUBECONFIG", str(file))
+        if kubeconfig == "dead":
+            file.write_text(DEAD)
+    result = cli("status", "-s", "local", "--stacks", sandbox.stacks)
+    assert result.exit_code == 1
+    assert "Fix: " in result.stderr
+    assert ("does not answer" if kubeconfig == "dead" else "names no cluster") in result.stderr
+    assert "Traceback" not in result.output
+
+
+DEAD = """
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: u, user: {}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+"""
+
+
+class FakeCluster:
+    """Objects by kind, as `inspection.Reader` gives them."""
+
+    def __init__(self, *objects: dict[str, Any]) -> None:
+        self.objects = objects
+
+    def list(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[dict[str, Any]]:
+        name = selector.partition("=")[2]
+        return [o for o in self.objects if o["kind"] == kind and name in o["metadata"].get("labels", {"": ""}).values()]
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+        named = (o for o in self.objects if o["kind"] == kind and o["metadata"]["name"] == name)
+        return next(named, None)
+
+
+def healthy() -> list[dict[str, Any]]:
+    def made(kind: str, name: str, **body: Any) -> dict[str, Any]:
+        return {"kind": kind, "metadata": {"name": name, "namespace": "gpuserve-local", "uid": f"{kind}{name}"}, **body}
+
+    def true(*kinds: str) -> list[dict[str, str]]:
+        return [{"type": kind, "status": "True"} for kind in kinds]
+
+    quota = made(
+        "ResourceQuota", "local", status={"hard": {"requests.nvidia.com/gpu": "6"}, "used": {"requests.nvidia.com/gpu": "2"}}
+    )
+    listeners = [{"name": "http", "protocol": "HTTP", "port": 8080, "hostname": "tiny.example.com"}]
+    address = {"addresses": [{"value": "127.0.0.1"}], "conditions": true("Accepted", "Programmed")}
+    objects = [quota, made("Gateway", "tiny", spec={"listeners": listeners}, status=address)]
+    objects.append(made("HTTPRoute", "tiny", status={"parents": [{"conditions": true("Accepted", "ResolvedRefs")}]}))
+    for name in ("tiny-fp32", "tiny-basic"):
+        objects.append(made("Deployment", name, spec={"replicas": 1}, status={"readyReplicas": 1, "updatedReplicas": 1}))
+        slices = made("EndpointSlice", name, endpoints=[{"conditions": {"ready": True}}])
+        slices["metadata"]["labels"] = {"kubernetes.io/service-name": name}
+        objects += [slices, made("HorizontalPodAutoscaler", name, status={"conditions": true("AbleToScale", "ScalingActive")})]
+    return objects
+
+
+def test_status_of_a_healthy_service(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
+    result = cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json")
+    assert result.exit_code == 0, result.output
+    service = json.loads(result.stdout)["services"]["tiny"]
+    assert (service["url"], service["host"], service["model"]) == ("http://127.0.0.1:8080", "tiny.example.com", "tiny")
+    assert (service["protocol"], service["versions"]) == ("v2", {"fp32": 80, "basic": 20})
+    assert service["example"].startswith("curl ")
+    assert (service["ready"], service["blocked_by"]) == (True, None)
+    assert service["parts"]["pool"]["used"] == {"requests.nvidia.com/gpu": "2"}
+    assert "blocked" not in cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
+
+
+@pytest.mark.parametrize("position", range(len(healthy())))
+def test_status_names_the_one_object_that_is_missing(
+    position: int, sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = healthy()
+    gone = objects.pop(position)
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*objects))
+    result = cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json")
+    assert result.exit_code == 1
+    service = json.loads(result.stdout)["services"]["tiny"]
+    kind = {"EndpointSlice": "Service"}.get(gone["kind"], gone["kind"])
+    assert service["ready"] is False
+    assert service["blocked_by"]["object"] == f"{kind} gpuserve-local/{gone['metadata']['name']}"
+    assert service["blocked_by"]["reason"]
+    assert f"blocked by {kind}" in cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
+
+
+def test_status_before_anything_was_deployed(sandbox: Any) -> None:
+    service = inspection.services(open_stack("local", sandbox.stacks), FakeCluster())["tiny"]
+    assert (service["url"], service["example"], service["ready"]) == (None, None, False)
+    assert "pulumi up" in service["blocked_by"]["reason"]
