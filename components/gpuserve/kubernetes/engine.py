@@ -1,6 +1,8 @@
 """How a large program ends in linear time (docs/adr/0004)."""
 
 import asyncio
+from functools import partial
+from typing import Any, cast
 
 import pulumi
 from pulumi.runtime.settings import SETTINGS
@@ -16,12 +18,13 @@ def await_outputs_together() -> None:
 
     Call it once, in the main program.
     """
-    if isinstance(getattr(SETTINGS, "outputs", None), set) and hasattr(pulumi, "run"):
-        pulumi.run(_settle)
+    tracked = getattr(SETTINGS, "outputs", None)
+    if isinstance(tracked, set) and hasattr(pulumi, "run"):
+        pulumi.run(partial(_settle, cast("set[asyncio.Task[Any]]", tracked)))
 
 
-async def _settle() -> None:
-    while pending := list(SETTINGS.outputs):
+async def _settle(tracked: "set[asyncio.Task[Any]]") -> None:
+    while pending := list(tracked):
         done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
         if any(task.cancelled() or task.exception() is not None for task in done):
             return  # the SDK reports failures better than we could

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuserve.autoscaling.spec import AutoscalerSpec
+from gpuserve.kubernetes.spec import plain
 from gpuserve.kubernetes.values import Endpoint, MetricsSource, Placement
 from gpuserve.monitoring.spec import MonitoringSpec, SloSpec
 from gpuserve.node_pool.manifests import placement
@@ -12,7 +13,7 @@ from gpuserve.node_pool.spec import NodePoolSpec
 from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.serving.manifests import endpoint, metrics_source, scale_target
-from gpuserve.serving.spec import ServingSpec
+from gpuserve.serving.spec import ServerResources, ServingSpec
 from gpuserve.traffic.spec import TrafficSpec
 from gpuserve_images.spec import Target
 
@@ -93,7 +94,7 @@ def _versions(
     image_of: ImageOf,
 ) -> Iterator[tuple[str, str, ServingSpec]]:
     platform = environment.platform
-    sizes = {key: value for key in ("cpu", "memory") if (value := getattr(service.resources, key)) is not None}
+    sizes = ServerResources.parse(plain(service.resources.model_dump(include={"cpu", "memory"}, exclude_none=True)))
     for version in service.versions:
         spec = ServingSpec(
             service=service.name,
@@ -108,7 +109,7 @@ def _versions(
             clients=(platform.gateway_namespace,),
             client_networks=platform.gateway_networks,
             monitoring=platform.monitoring.namespace,
-            **({"resources": sizes} if sizes else {}),
+            resources=sizes,
         )
         yield version.build, f"{service.name}-{version.build}", spec
 
@@ -148,7 +149,7 @@ def _monitoring(environment: Environment, sources: list[MetricsSource]) -> Monit
     slos = [
         SloSpec(service=name, availability=promise.availability, latency_p95=promise.latency_p95)
         for name, promise in promises.items()
-        if promise.availability is not None
+        if promise is not None and promise.availability is not None
     ]
     return MonitoringSpec(
         sources=tuple(sources),

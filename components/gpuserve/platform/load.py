@@ -123,5 +123,3 @@ def _read_yaml(file: Path, known: list[str]) -> Mapping[str, Any]:
     if not isinstance(document, Mapping):
         raise SpecError([Problem("(file)", document, "is not a YAML mapping", "start it with `config:`", str(file))])
     return cast("Mapping[str, Any]", document)
-
-

@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; pr
 def up(
     stack: Stack = "local",
     file: Annotated[Path, typer.Option("--file", "-f", help="File to send to the first service.")] = Path("README.md"),
-    json: Json = False,  # noqa: A002 - the option's name
+    json: Json = False,
 ) -> None:
     """Everything: tools, cluster, base image, `pulumi up`, and a real prediction at the end."""
     steps = Steps(total=_UP_STEPS, stderr=json)

@@ -17,5 +17,5 @@ def down(stack: str, steps: Steps) -> None:
         with steps.step(f"pulumi destroy -s {stack}") as progress:
             Pulumi(folder, stack, environment.variables(folder), folder / ".gpuserve" / "pulumi.log").destroy(progress)
         return
-    with steps.step("Stop the cluster and remove what it made") as progress:
-        stop(progress)
+    with steps.step("Stop the cluster and remove what it made"):
+        stop()

@@ -44,7 +44,12 @@ def show(console: Console, answer: Answer, python: str) -> None:
         section("With curl", service["example"])
         section("With Python", python_example(name, service, python))
     section("Addresses", f"  Prometheus  {answer.prometheus or 'your own'}", f"  Dashboard   {answer.dashboard}")
-    section("Work by hand", '  eval "$(.venv/bin/python -m gpuserve_embedded env)"', "  pulumi preview -s local", "  kubectl get pods -A")
+    section(
+        "Work by hand",
+        '  eval "$(.venv/bin/python -m gpuserve_embedded env)"',
+        "  pulumi preview -s local",
+        "  kubectl get pods -A",
+    )
     section("Time", *(f"  {seconds:6.1f} s  {step}" for step, seconds in answer.seconds.items()))
     section("pulumi up", f"  {answer.changes}")
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +38,7 @@ class Steps:
         return Console(stderr=self.stderr, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Progress]:
+    def step(self, title: str) -> Generator[Progress]:
         """Time one step; yields the function that takes its progress lines."""
         number = len(self.seconds) + 1
         label = f"[bold]\\[{number}/{self.total}][/bold] {escape(title)}"

@@ -8,10 +8,11 @@ from gpuserve.platform.load import Environment, load_stack
 from gpuserve_embedded.cluster import start
 from gpuserve_embedded.cluster.layout import PROMETHEUS
 from gpuserve_embedded.run import environment
-from gpuserve_embedded.run.pulumi import Pulumi
 from gpuserve_embedded.run.predict import first_prediction
+from gpuserve_embedded.run.pulumi import Pulumi
 from gpuserve_embedded.run.steps import Steps
 from gpuserve_images.base import ensure_base
+
 
 @dataclass(frozen=True)
 class Answer:
