@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.codec import Tensors, batches
 from gpuserve_images.session import Session

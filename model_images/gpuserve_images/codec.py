@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from gpuserve_images.errors import ImageError
 from gpuserve_images.signature import Signature
-from numpy.typing import NDArray
 
 Tensors = dict[str, NDArray[Any]]
 """Tensors by name; with a batch axis, a single request has a batch of 1."""
@@ -129,7 +130,7 @@ def _load_npz(path: Path) -> Tensors:
     with np.load(path, allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             msg = "is no .npz archive of tensors by input name"
-            raise ValueError(msg)  # noqa: TRY004 - refused for its content, like every other unusable sample
+            raise ValueError(msg)
         return {name: archive[name] for name in archive.files}
 
 

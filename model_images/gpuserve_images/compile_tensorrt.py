@@ -110,7 +110,9 @@ def compile_engine(
         options={
             "architecture": architecture,
             "workspace": workspace,
-            "profiles": {name: [list(shape.smallest), list(shape.tuned), list(shape.largest)] for name, shape in shapes.items()},
+            "profiles": {
+                name: [list(shape.smallest), list(shape.tuned), list(shape.largest)] for name, shape in shapes.items()
+            },
         },
         outputs={out.name: sha256_file(out)},
         tools={trt.__name__: trt.__version__},

@@ -56,9 +56,7 @@ def build_engines(
         progress("compile", done, len(wanted))
         place = out / architecture
         place.mkdir(parents=True)
-        records.append(
-            compile_engine(trt, source.path, place / "model.engine", architecture=architecture, shapes=shapes)
-        )
+        records.append(compile_engine(trt, source.path, place / "model.engine", architecture=architecture, shapes=shapes))
     progress("compile", len(wanted), len(wanted))
     (out / "signature.json").write_text(signature.model_dump_json(indent=2), encoding="utf-8")
     return EngineBuild(signature, wanted, tuple(records))

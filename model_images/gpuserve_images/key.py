@@ -4,10 +4,10 @@ from pathlib import Path
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 from gpuserve.kubernetes.spec import plain
-from gpuserve_images.serving_base import base_identity, default_base
 from gpuserve_images.codec import io_path
 from gpuserve_images.records import sha256_file, sha256_json, tool_versions
 from gpuserve_images.samples import sample_set
+from gpuserve_images.serving_base import base_identity, default_base
 from gpuserve_images.source import resolve
 from gpuserve_images.spec import BuildSpec, ModelSpec, Target
 

@@ -53,10 +53,12 @@ def quantise_static(
     }
     symmetric = target.kind == "gpu"
     with _prepared(model) as prepared:
+        kept = heads(prepared) if calibrate.keep_head else []
         quantize(
             prepared,
             out,
             _Reader(samples, progress),
+            nodes_to_exclude=kept,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
             per_channel=True,
@@ -79,6 +81,7 @@ def quantise_static(
         "samples": len(samples),
         "activations": "int8 symmetric" if symmetric else "uint8",
         "operators": list(OPERATORS),
+        "kept_in_fp32": kept,
     }
     return _record(model, out, options)
 
@@ -96,6 +99,29 @@ def quantise_dynamic(model: Path, out: Path) -> StageRecord:
     with _prepared(model) as prepared:
         quantize_dynamic(prepared, out, op_types_to_quantize=list(OPERATORS), per_channel=True, weight_type=QuantType.QInt8)
     return _record(model, out, {"mode": "dynamic", "operators": list(OPERATORS)})
+
+
+def heads(model: Path) -> list[str]:
+    """Return the names of the quantisable nodes that no other one follows; none when that would leave nothing to quantise."""
+    import onnx
+
+    graph = onnx.load(model, load_external_data=False).graph
+    maker = {output: node for node in graph.node for output in node.output}
+    open_tensors = [output.name for output in graph.output]
+    seen: set[str] = set()
+    found: dict[str, None] = {}
+    while open_tensors:
+        name = open_tensors.pop()
+        node = maker.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if node.op_type in OPERATORS:
+            found[node.name] = None
+        else:
+            open_tensors += node.input
+    others = [node.name for node in graph.node if node.op_type in OPERATORS and node.name not in found]
+    return sorted(found) if others else []
 
 
 @contextlib.contextmanager

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from gpuserve_images.codec import Tensors
 from gpuserve_images.source import SourceError
-from numpy.typing import NDArray
 
 QUIET = 3
 """ONNX Runtime's severity for errors: its warnings are about choices that are made on purpose here."""

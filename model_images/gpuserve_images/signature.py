@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.source import SourceError, load
 
@@ -121,7 +122,6 @@ def _opset(model: "ModelProto") -> int:
 
 
 def _compatible(left: TensorSpec, right: TensorSpec) -> bool:
-    return (
-        (left.name, left.dtype, len(left.shape)) == (right.name, right.dtype, len(right.shape))
-        and all(DYNAMIC in (one, two) or one == two for one, two in zip(left.shape, right.shape, strict=True))
+    return (left.name, left.dtype, len(left.shape)) == (right.name, right.dtype, len(right.shape)) and all(
+        DYNAMIC in (one, two) or one == two for one, two in zip(left.shape, right.shape, strict=True)
     )

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.codec import Tensors, batches
 from gpuserve_images.errors import ImageError
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.session import Session
 from gpuserve_images.spec import BarsSpec
-from numpy.typing import NDArray
 
 RELATIVE_FLOOR = 1e-3
 """Values below this share of the tensor's largest do not enter the relative error: near zero it says nothing."""
@@ -51,9 +52,7 @@ class Parity(Spec):
     disagreeing: tuple[str, ...] = ()
 
 
-def reference_outputs(
-    source: Path, samples: Sequence[Tensors], sizes: Sequence[int], progress: Progress = silent
-) -> Reference:
+def reference_outputs(source: Path, samples: Sequence[Tensors], sizes: Sequence[int], progress: Progress = silent) -> Reference:
     """Return the source model's outputs of all samples, at each batch size.
 
     Args:

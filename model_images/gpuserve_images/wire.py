@@ -80,4 +80,6 @@ def _truncated(size: int, detail: str) -> Broken:
 
 
 def _not_onnx(start: int) -> Broken:
-    return Broken(f"is not an ONNX file (byte {start} starts no field of an ONNX model)", "Name a file that was exported to ONNX.")
+    return Broken(
+        f"is not an ONNX file (byte {start} starts no field of an ONNX model)", "Name a file that was exported to ONNX."
+    )

@@ -1,0 +1,230 @@
+"""`ModelImage`: a build of a model as a Pulumi resource that knows at preview whether there is work to do."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    Resource,
+    ResourceProvider,
+    UpdateResult,
+)
+
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.spec import plain
+from gpuserve_images.build import CPU, build, published
+from gpuserve_images.errors import ImageError
+from gpuserve_images.key import content_key, image_reference
+from gpuserve_images.report import BuildReport
+from gpuserve_images.spec import ModelSpec, Target
+
+Props = dict[str, Any]
+
+
+class ModelImage(pulumi.ComponentResource):
+    """One build of one model, verified and in a registry.
+
+    Its tag is a hash of everything that goes into it, so `pulumi preview` shows a change exactly when there is something to build.
+    Deleting the resource leaves the image where it is: the registry is the cache of the next `pulumi up`.
+
+    Attributes:
+        reference: Address by digest, for a container's `image`.
+        tag: Address by content tag; known at plan time.
+        key: Content key; known at plan time.
+        signature: The model's inputs and outputs, as JSON.
+        parity: Its differences from the source model, as JSON; `null` for engines that cannot run where they were built.
+        quantisation: `none`, `static` or `dynamic`.
+    """
+
+    reference: pulumi.Output[str]
+    signature: pulumi.Output[str]
+    parity: pulumi.Output[str]
+    quantisation: pulumi.Output[str]
+    tag: str
+    key: str
+
+    def __init__(  # noqa: PLR0913 - one keyword per input of the resource
+        self,
+        name: str,
+        model: ModelSpec | Mapping[str, Any],
+        *,
+        build: str,
+        folder: Path,
+        registry: str,
+        target: Target = CPU,
+        base: str = "",
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Declare a build.
+
+        Args:
+            name: Name of the resource.
+            model: The model, as a spec or as the content of its YAML file.
+            build: Name of one of its builds.
+            folder: Folder of the model's YAML file, which paths in it are relative to.
+            registry: Registry and path prefix, such as `localhost:5000/models`.
+            target: Where the image will run. Default: Triton on a CPU.
+            base: Base image: a recipe beside this package or an image reference. Default: the target's.
+            opts: Options of the resource.
+
+        Raises:
+            pulumi.RunError: When the model, its samples or the build's name are wrong; shown without a traceback.
+        """
+        try:
+            spec = ModelSpec.parse(model)
+            self.key = content_key(spec, build, folder=folder, target=target, base=base)
+        except (SpecError, ImageError) as error:
+            raise pulumi.RunError(str(error)) from error
+        self.tag = image_reference(spec, self.key, registry)
+        inputs: Props = {
+            "model": plain_inputs(spec),
+            "build": build,
+            "folder": str(folder.resolve()),
+            "registry": registry,
+            "target": plain_inputs(asdict(target)),
+            "base": base,
+            "key": self.key,
+        }
+        super().__init__("gpuserve:index:ModelImage", name, inputs, opts)
+        image = _Image(ImageProvider(), f"{name}-build", inputs, pulumi.ResourceOptions(parent=self))
+        self.reference = image.reference
+        self.signature = image.signature
+        self.parity = image.parity
+        self.quantisation = image.quantisation
+        self.register_outputs(
+            {
+                "reference": self.reference,
+                "tag": self.tag,
+                "key": self.key,
+                "signature": self.signature,
+                "parity": self.parity,
+                "quantisation": self.quantisation,
+            }
+        )
+
+
+class _Image(Resource, module="gpuserve", name="Image"):
+    """The child that the engine asks for differences, and lets build."""
+
+    reference: pulumi.Output[str]
+    signature: pulumi.Output[str]
+    parity: pulumi.Output[str]
+    quantisation: pulumi.Output[str]
+
+    def __init__(self, provider: "ImageProvider", name: str, inputs: Props, opts: pulumi.ResourceOptions) -> None:
+        outputs = dict.fromkeys(("reference", "signature", "parity", "quantisation"))
+        super().__init__(provider, name, {**inputs, **outputs}, opts)
+
+
+class ImageProvider(ResourceProvider):
+    """Builds images for the engine; it holds no state, so its serialised form never differs."""
+
+    serialize_as_secret_always = False
+
+    def check(self, _olds: Props, news: Props) -> CheckResult:
+        """Refuse what would fail in `create`, while nothing has been changed yet."""
+        try:
+            key = _arguments(news).key()
+        except (SpecError, ImageError) as error:
+            return CheckResult(news, [CheckFailure("model", str(error))])
+        failures = []
+        if key != news["key"]:
+            failures = [CheckFailure("key", "the model or its samples changed while this program ran. Fix: run it again")]
+        return CheckResult(news, failures)
+
+    def diff(self, _id: str, _olds: Props, _news: Props) -> DiffResult:
+        """Say that there is work exactly when the content or its place differ: paths on this machine do not matter."""
+        changed = any(_olds.get(name) != _news.get(name) for name in ("key", "registry"))
+        return DiffResult(changes=changed, replaces=[], stables=[], delete_before_replace=False)
+
+    def create(self, props: Props) -> CreateResult:
+        """Build the image, or find it in the registry."""
+        with _readable_errors():
+            report = _arguments(props).build()
+        return CreateResult(report.tag, _outputs(props, report))
+
+    def update(self, _id: str, _olds: Props, _news: Props) -> UpdateResult:
+        """Build the image of the new content; the old one stays in the registry."""
+        with _readable_errors():
+            report = _arguments(_news).build()
+        return UpdateResult(_outputs(_news, report))
+
+    def read(self, id_: str, props: Props) -> ReadResult:
+        """Look the image up; an empty id tells the engine that it is gone, so that the next `up` makes it again."""
+        with _readable_errors():
+            found = published(_arguments(props).tag())
+        if found is None:
+            return ReadResult("", {})
+        return ReadResult(id_, _outputs(props, found))
+
+    def delete(self, _id: str, _props: Props) -> None:
+        """Leave the image: tags never mean two things, and the registry is the cache of the next build."""
+
+
+class _Arguments:
+    """The inputs of the resource as the arguments of `build`."""
+
+    def __init__(self, props: Props) -> None:
+        self.model = ModelSpec.parse(props["model"])
+        self.name = str(props["build"])
+        self.folder = Path(props["folder"])
+        self.registry = str(props["registry"])
+        self.base = str(props["base"])
+        self.target = Target(**props["target"])
+        self.expected_key = str(props["key"])
+
+    def key(self) -> str:
+        return content_key(self.model, self.name, folder=self.folder, target=self.target, base=self.base)
+
+    def tag(self) -> str:
+        return image_reference(self.model, self.expected_key, self.registry)
+
+    def build(self) -> BuildReport:
+        return build(self.model, self.name, folder=self.folder, registry=self.registry, base=self.base, target=self.target)
+
+
+def _arguments(props: Props) -> _Arguments:
+    return _Arguments(props)
+
+
+def plain_inputs(value: object) -> Any:
+    """Return plain data without the fields that say nothing: the engine drops nulls, and would then see a difference."""
+    data = plain(value)
+    if isinstance(data, dict):
+        return {name: plain_inputs(item) for name, item in data.items() if item is not None}
+    return [plain_inputs(item) for item in data] if isinstance(data, list) else data
+
+
+def _outputs(props: Props, report: BuildReport) -> Props:
+    inputs = {name: value for name, value in props.items() if not name.startswith("__")}
+    summary = report.summary
+    return {
+        **inputs,
+        "reference": report.reference,
+        "signature": summary.signature.model_dump_json(),
+        "parity": summary.parity.model_dump_json() if summary.parity else "null",
+        "quantisation": summary.quantisation,
+    }
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Show users the message alone: the dynamic provider's host sends a formatted traceback, whose frames are no use to them."""
+    if hasattr(sys, "tracebacklimit"):
+        del sys.tracebacklimit
+    try:
+        yield
+    except (SpecError, ImageError):
+        if not os.environ.get("GPUSERVE_DEBUG"):
+            sys.tracebacklimit = 0
+        raise
