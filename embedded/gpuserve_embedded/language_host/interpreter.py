@@ -14,19 +14,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Runs in the project's interpreter, which need not have this project: nothing but the standard library.
+# These run in the project's interpreter, which need not have this project: nothing but the standard library.
 _LIST_PACKAGES = """
 import importlib.metadata, json, re
 packages = []
 for found in importlib.metadata.distributions():
-    name = found.metadata["Name"]
-    plugin = None
-    for file in found.files or ():
-        if file.name == "pulumi-plugin.json" and len(file.parts) == 2:
-            plugin = json.loads(file.locate().read_text())
     needs = [re.match(r"[\\w.-]+", line).group() for line in found.requires or () if "extra ==" not in line]
-    packages.append({"name": name, "version": found.version, "plugin": plugin, "needs": needs})
+    packages.append({"name": found.metadata["Name"], "version": found.version, "needs": needs})
 print(json.dumps(packages))
+"""
+# An SDK keeps this file in its package. Asking each distribution for its files would read every list of files there is.
+_LIST_PLUGINS = """
+import glob, importlib.metadata, json, os, sys
+plugins = []
+for path in [path for folder in sys.path for path in glob.glob(os.path.join(folder, "*", "pulumi-plugin.json"))]:
+    with open(path) as file:
+        plugin = json.load(file)
+    package = os.path.basename(os.path.dirname(path))
+    if plugin.get("resource"):
+        name = plugin.get("name") or package.replace("pulumi_", "", 1)
+        version = plugin.get("version") or importlib.metadata.version(package)
+        plugins.append({"name": name, "version": version, "server": plugin.get("server") or ""})
+print(json.dumps(plugins))
 """
 
 
@@ -60,8 +69,12 @@ class Interpreter:
         return self._run("-c", "import platform; print(platform.python_version())").strip()
 
     def packages(self) -> list[dict[str, Any]]:
-        """Every installed distribution: `name`, `version`, what it `needs`, and the `plugin` that it says it has."""
+        """Every installed distribution: its `name`, its `version` and the names of those that it `needs`."""
         return json.loads(self._run("-c", _LIST_PACKAGES))
+
+    def plugins(self) -> list[dict[str, str]]:
+        """The plugins that installed SDKs ask for: `name`, `version` and, unless it is Pulumi's own, the `server`."""
+        return json.loads(self._run("-c", _LIST_PLUGINS))
 
     def _run(self, *arguments: str) -> str:
         run = subprocess.run([self.executable, *arguments], capture_output=True, text=True, check=False)

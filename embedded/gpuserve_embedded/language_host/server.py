@@ -58,15 +58,19 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
 
     def GetRequiredPlugins(self, request: Any, context: grpc.ServicerContext) -> Any:
         plugins = [
-            plugin_pb2.PluginDependency(name=name, kind="resource", version=version, server=server)
-            for name, version, server in _plugins(_interpreter(request.info, context))
+            plugin_pb2.PluginDependency(
+                name=plugin["name"], kind="resource", version=plugin["version"], server=plugin["server"]
+            )
+            for plugin in _interpreter(request.info, context).plugins()
         ]
         return language_pb2.GetRequiredPluginsResponse(plugins=plugins)
 
     def GetRequiredPackages(self, request: Any, context: grpc.ServicerContext) -> Any:
         packages = [
-            plugin_pb2.PackageDependency(name=name, kind="resource", version=version, server=server)
-            for name, version, server in _plugins(_interpreter(request.info, context))
+            plugin_pb2.PackageDependency(
+                name=plugin["name"], kind="resource", version=plugin["version"], server=plugin["server"]
+            )
+            for plugin in _interpreter(request.info, context).plugins()
         ]
         return language_pb2.GetRequiredPackagesResponse(packages=packages)
 
@@ -132,14 +136,6 @@ def _interpreter(info: language_pb2.ProgramInfo, context: grpc.ServicerContext, 
     except InterpreterError as error:
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         raise
-
-
-def _plugins(interpreter: Interpreter) -> Iterator[tuple[str, str, str]]:
-    for package in interpreter.packages():
-        plugin = package["plugin"]
-        if plugin and plugin.get("resource"):
-            name = plugin.get("name") or package["name"].removeprefix("pulumi-").removeprefix("pulumi_")
-            yield name, "v" + str(plugin.get("version") or package["version"]), str(plugin.get("server") or "")
 
 
 def _run_flags(request: language_pb2.RunRequest, engine: str) -> Iterator[str]:

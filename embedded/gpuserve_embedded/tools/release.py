@@ -30,6 +30,10 @@ _unreachable: set[str] = set()
 """Hosts that did not answer during this run: each is tried once."""
 
 
+class _KnownUnreachableError(ConnectionError):
+    """A host did not answer earlier in this run, and the user has been told."""
+
+
 def download(release: Release, progress: Callable[[str], None]) -> Path | None:
     """Return the folder of a release's programs, fetching and checking it first if it is not kept yet.
 
@@ -50,6 +54,8 @@ def download(release: Release, progress: Callable[[str], None]) -> Path | None:
     name = archive.rsplit("/", 1)[1].removesuffix(".tar.gz")
     try:
         kept = put(f"release-{name}", lambda folder: _fetch(archive, release.sums, folder, progress), progress)
+    except _KnownUnreachableError:
+        return None
     except (OSError, http.client.HTTPException) as error:
         progress(f"{name} cannot be downloaded here ({error})")
         return None
@@ -84,7 +90,7 @@ def _knock(address: str) -> None:
     if urllib.request.getproxies().get("https"):
         return  # the proxy answers for the host
     if host in _unreachable:
-        raise ConnectionError(f"{host} did not answer before")
+        raise _KnownUnreachableError(host)
     try:
         socket.create_connection((host, 443), timeout=_CONNECT_SECONDS).close()
     except OSError:
