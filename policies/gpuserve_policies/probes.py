@@ -7,9 +7,9 @@ from gpuserve_policies.pods import LONG_RUNNING, Container, per_container
 from gpuserve_policies.rule import Context, Rule, Violation
 
 _WITHOUT = {
-    "readinessProbe": "has no readiness probe, so requests reach it before it can answer",
-    "livenessProbe": "has no liveness probe, so a server that hangs is never restarted",
-    "startupProbe": "has a GPU but no startup probe, so a model that loads slowly is killed by its liveness probe",
+    "readinessProbe": "is missing, so requests reach the server before it can answer",
+    "livenessProbe": "is missing, so a server that hangs is never restarted",
+    "startupProbe": "is missing beside a GPU, so a model that loads slowly is killed by its liveness probe",
 }
 
 
