@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from pydantic import ValidationError
 
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.platform.checks import problems
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve_images.spec import ModelSpec, load_model
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 CONFIG_KEY = "gpuserve:platform"
 
