@@ -1,0 +1,180 @@
+"""Baking against a real registry."""
+
+import json
+
+import pytest
+import requests
+from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
+
+from gpuserve_images.errors import RegistryError
+from gpuserve_images.oci import File, ImageConfig, Layer, bake, push_artifact, resolve
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+WEIGHTS = Layer({"/models/m/1/model.onnx": File(b"w" * 100_000)}, comment="weights")
+CONFIG = Layer({"/models/m/config.pbtxt": File(b"name: 'm'")}, comment="config")
+
+
+def document(registry, repository, path):
+    answer = requests.get(f"http://{registry}/v2/{repository}/{path}", headers={"Accept": MANIFEST}, timeout=10)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def read(reference):
+    """Return manifest and configuration of an image by digest."""
+    registry, rest = reference.split("/", 1)
+    repository, digest = rest.split("@")
+    manifest = document(registry, repository, f"manifests/{digest}")
+    return manifest, document(registry, repository, f"blobs/{manifest['config']['digest']}")
+
+
+def since(server, before):
+    return server.requests()[before:]
+
+
+@pytest.fixture(scope="module")
+def base(registry):
+    return bake(
+        f"{registry.host}/bases/server:1", [Layer({"/server": File(b"s" * 5000, 0o755)})], config=ImageConfig(["/server"])
+    )
+
+
+def test_a_base_gets_new_layers_and_keeps_its_own(registry, base):
+    result = bake(f"{registry.host}/a/m:1", [WEIGHTS, CONFIG], base=base.reference, annotations={"who": "me"})
+    manifest, config = read(result.reference)
+    base_manifest, _ = read(base.reference)
+    assert [layer["digest"] for layer in manifest["layers"]][:1] == [layer["digest"] for layer in base_manifest["layers"]]
+    assert len(manifest["layers"]) == len(config["rootfs"]["diff_ids"]) == len(config["history"]) == 3
+    assert config["config"]["Entrypoint"] == ["/server"]
+    assert manifest["annotations"]["who"] == "me"
+    assert manifest["annotations"]["org.opencontainers.image.base.digest"] == base.digest
+
+
+def test_base_layers_are_mounted_and_never_sent(registry, base):
+    before = len(registry.requests())
+    result = bake(f"{registry.host}/mounted/m:1", [WEIGHTS], base=base.reference)
+    asked = since(registry, before)
+    layer = read(base.reference)[0]["layers"][0]
+    assert [
+        status for method, path, status in asked if method == "POST" and f"mount=sha256%3A{layer['digest'][7:]}" in path
+    ] == [201]
+    assert not [path for method, path, _ in asked if method == "GET" and layer["digest"] in path]
+    assert result.reused_bytes == layer["size"]
+
+
+def test_an_unchanged_bake_only_asks_and_gives_the_same_digest(registry, base):
+    first = bake(f"{registry.host}/same/m:1", [WEIGHTS, CONFIG], base=base.reference)
+    before = len(registry.requests())
+    again = bake(f"{registry.host}/same/m:1", [WEIGHTS, CONFIG], base=base.reference)
+    assert again.digest == first.digest
+    assert again.uploaded_bytes == 0
+    assert [method for method, _, _ in since(registry, before)] == ["GET", "GET", "HEAD"]
+
+
+def test_a_changed_file_sends_its_own_layer_only(registry, base):
+    bake(f"{registry.host}/changed/m:1", [WEIGHTS, CONFIG], base=base.reference)
+    other = Layer({"/models/m/config.pbtxt": File(b"name: 'other'")})
+    result = bake(f"{registry.host}/changed/m:2", [WEIGHTS, other], base=base.reference)
+    assert result.uploaded_bytes < 10_000
+    assert result.reused_bytes > 100_000
+
+
+def test_the_digest_is_the_same_on_every_registry_and_day(registry, tmp_path):
+    # Written down once: a change here means that every image of every user is pushed anew.
+    expected = "sha256:aee12360d600d980965d6a8ee4fe05ef800eedc3d094060dd86e8eef8cd66c2f"
+    with RegistryServer(tmp_path) as other:
+        digests = {bake(f"{host}/m:1", [WEIGHTS, CONFIG]).digest for host in (registry.host, other.host)}
+    assert digests == {expected}
+
+
+def test_a_base_of_another_registry_streams_through(registry, base, tmp_path):
+    with RegistryServer(tmp_path) as other:
+        result = bake(f"{other.host}/m:1", [WEIGHTS], base=base.reference)
+        assert result.uploaded_bytes > 105_000
+        assert resolve(result.reference).digest == result.digest
+        assert bake(f"{other.host}/m:1", [WEIGHTS], base=base.reference).uploaded_bytes == 0
+
+
+def test_of_a_multi_platform_base_the_platform_is_taken(registry):
+    from gpuserve_images.oci.client import Manifest, RegistryClient
+    from gpuserve_images.oci.config import INDEX, encode
+    from gpuserve_images.oci.reference import Reference
+
+    entries = []
+    for platform in ("linux/arm64", "linux/amd64"):
+        built = bake(f"{registry.host}/multi", [Layer({"/which": File(platform.encode())})], platform=platform)
+        content, _ = read(built.reference)
+        system, architecture = platform.split("/")
+        entry = {"mediaType": content["mediaType"], "digest": built.digest, "size": len(encode(content))}
+        entries.append({**entry, "platform": {"os": system, "architecture": architecture}})
+    index = Manifest(INDEX, encode({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}))
+    place = Reference(registry.host, "multi", "all")
+    RegistryClient(registry.host).put_manifest(place, index)
+
+    result = bake(f"{registry.host}/multi:model", [WEIGHTS], base=str(place))
+    assert read(result.reference)[1]["architecture"] == "amd64"
+    with pytest.raises(RegistryError, match=r"not built for linux/s390x, only for linux/amd64, linux/arm64"):
+        bake(f"{registry.host}/multi:model", [WEIGHTS], base=str(place), platform="linux/s390x")
+
+
+def test_a_missing_base_is_named(registry):
+    with pytest.raises(RegistryError, match="has no image 9") as caught:
+        bake(f"{registry.host}/a/m:1", [WEIGHTS], base=f"{registry.host}/bases/server:9")
+    assert caught.value.repository == "bases/server"
+    assert caught.value.status == 404
+
+
+def test_an_artifact_holds_files_by_name(registry):
+    files = {
+        "engines/sm_80.engine": File(b"e" * 10),
+        "about.json": File(b"{}", media_type="application/json"),
+        "empty": File(b""),
+    }
+    target = f"{registry.host}/a/m:engines"
+    result = push_artifact(target, files, artifact_type="application/vnd.test.v1", annotations={"x": "y"})
+    manifest = document(registry.host, "a/m", f"manifests/{result.digest}")
+    assert manifest["artifactType"] == "application/vnd.test.v1"
+    assert [(layer["annotations"]["org.opencontainers.image.title"], layer["mediaType"]) for layer in manifest["layers"]] == [
+        ("about.json", "application/json"),
+        ("empty", "application/octet-stream"),
+        ("engines/sm_80.engine", "application/octet-stream"),
+    ]
+    assert push_artifact(target, files, artifact_type="application/vnd.test.v1", annotations={"x": "y"}).uploaded_bytes == 0
+
+
+def test_oras_itself_pulls_the_artifact(registry, tmp_path):
+    from oras.client import OrasClient
+
+    push_artifact(f"{registry.host}/a/m:files", {"model.onnx": File(b"o" * 10)}, artifact_type="application/vnd.test.v1")
+    OrasClient(registry.host, insecure=True).pull(f"{registry.host}/a/m:files", outdir=str(tmp_path))
+    assert (tmp_path / "model.onnx").read_bytes() == b"o" * 10
+
+
+def test_resolve_gives_digest_and_annotations_or_none(registry):
+    baked = bake(f"{registry.host}/a/resolved:1", [CONFIG], annotations={"parity": "1.0"})
+    found = resolve(f"{registry.host}/a/resolved:1")
+    assert (found.reference, found.annotations) == (baked.reference, {"parity": "1.0"})
+    assert resolve(f"{registry.host}/a/resolved:2") is None
+    assert resolve(f"{registry.host}/never/heard:1") is None
+
+
+def test_progress_only_grows_and_ends_at_the_total(registry):
+    seen = []
+    bake(f"{registry.host}/a/progress:1", [WEIGHTS, CONFIG], progress=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_credentials_come_from_the_docker_config(tmp_path, monkeypatch):
+    import base64
+
+    (tmp_path / "server").mkdir()
+    with RegistryServer(tmp_path / "server", password=PASSWORD_FILE) as server:
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        with pytest.raises(RegistryError, match="wants credentials") as caught:
+            bake(f"{server.host}/m:1", [CONFIG])
+        assert caught.value.status == 401
+        assert "docker login" in str(caught.value)
+        auth = base64.b64encode(":".join(CREDENTIALS).encode()).decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {server.host: {"auth": auth}}}))
+        assert bake(f"{server.host}/m:1", [WEIGHTS]).uploaded_bytes > 100_000

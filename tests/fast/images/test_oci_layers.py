@@ -1,0 +1,105 @@
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuserve_images.errors import ImageError
+from gpuserve_images.oci import File, Layer, TarLayer
+
+NAMES = st.from_regex(r"[a-zA-Z0-9._-]{1,120}", fullmatch=True).filter(lambda name: name not in {".", ".."})
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
+
+
+def tar_of(layer):
+    return b"".join(layer.chunks())
+
+
+def members(layer):
+    with tarfile.open(fileobj=io.BytesIO(tar_of(layer))) as tar:
+        return tar.getmembers()
+
+
+def test_entries_are_sorted_and_owned_by_root_at_time_zero(tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"w" * 1000)
+    layer = Layer(
+        {"/models/m/1/model.onnx": File(weights), "/bin/run": File(b"#!", 0o755), "/models/m/config.pbtxt": File(b"c")}
+    )
+    found = members(layer)
+    assert [(entry.name, entry.isdir(), entry.mode, entry.size) for entry in found] == [
+        ("bin", True, 0o755, 0),
+        ("bin/run", False, 0o755, 2),
+        ("models", True, 0o755, 0),
+        ("models/m", True, 0o755, 0),
+        ("models/m/1", True, 0o755, 0),
+        ("models/m/1/model.onnx", False, 0o644, 1000),
+        ("models/m/config.pbtxt", False, 0o644, 1),
+    ]
+    assert {(entry.uid, entry.gid, entry.mtime) for entry in found} == {(0, 0, 0)}
+
+
+def test_the_tar_does_not_depend_on_order_place_or_time(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "deeper" / "two"
+    two.parent.mkdir()
+    one.write_bytes(b"same")
+    two.write_bytes(b"same")
+    two.chmod(0o600)
+    first = tar_of(Layer({"/a/x": File(one), "/b": File(b"b")}))
+    assert first == tar_of(Layer({"/b": File(b"b"), "/a/x": File(two)}))
+
+
+def test_directories_may_be_empty_and_have_a_mode():
+    found = members(Layer({}, {"/tmp": 0o1777}))  # noqa: S108 - a path in an image
+    assert [(entry.name, entry.isdir(), entry.mode) for entry in found] == [("tmp", True, 0o1777)]
+
+
+@given(st.dictionaries(PATHS, st.binary(max_size=2000), max_size=6))
+def test_every_file_comes_out_of_the_tar_as_it_went_in(contents):
+    paths = set(contents)
+    if any(str(parent) in paths for path in paths for parent in Path(path).parents):
+        with pytest.raises(ImageError, match="also a directory"):
+            tar_of(Layer({path: File(content) for path, content in contents.items()}))
+        return
+    layer = Layer({path: File(content) for path, content in contents.items()})
+    with tarfile.open(fileobj=io.BytesIO(tar_of(layer))) as tar:
+        files = {f"/{entry.name}": tar.extractfile(entry).read() for entry in tar if entry.isfile()}
+    assert files == contents
+    assert layer.source_bytes() == sum(map(len, contents.values()))
+
+
+@pytest.mark.parametrize("path", ["model.onnx", "/models/../etc/passwd", "/models/", "//models", "/", "/models//m", ""])
+def test_a_path_that_is_not_plainly_absolute_is_refused(path):
+    with pytest.raises(ImageError, match="absolute") as caught:
+        tar_of(Layer({path: File(b"")}))
+    assert repr(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("make", "reason"), [(lambda _: None, "no such file"), (Path.mkdir, "not a regular file")])
+def test_a_source_that_is_no_file_is_named(tmp_path, make, reason):
+    source = tmp_path / "model.onnx"
+    make(source)
+    with pytest.raises(ImageError, match=reason) as caught:
+        tar_of(Layer({"/m": File(source)}))
+    assert str(source) in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [b"", b"longer than it was"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, change):
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"as it was")
+    chunks = Layer({"/m": File(source)}).chunks()
+    next(chunks)
+    source.write_bytes(change)
+    with pytest.raises(ImageError, match="changed while it was read"):
+        list(chunks)
+
+
+def test_a_tar_layer_is_sent_as_it_is(tmp_path):
+    tar = tmp_path / "root.tar"
+    tar.write_bytes(b"\1" * 3_000_000)
+    layer = TarLayer(tar)
+    assert tar_of(layer) == tar.read_bytes()
+    assert layer.source_bytes() == 3_000_000

@@ -1,0 +1,197 @@
+"""What a user sees when a registry is down, refuses, stumbles or breaks off; a small server plays those parts."""
+
+import base64
+import json
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from gpuserve_images.errors import ImageError, RegistryError
+from gpuserve_images.oci import File, Layer, bake, client, resolve
+
+LAYER = Layer({"/m": File(b"m" * 3_000_000)})
+
+
+class Registry(ThreadingHTTPServer):
+    """Takes everything, except what `refuse` says: (method, part of the path) -> list of statuses, used up one by one."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.host = f"127.0.0.1:{self.server_address[1]}"
+        self.refuse = {}
+        self.retry_after = None
+        self.cut_uploads = 0
+        self.wants_token = False
+        self.requests = []
+        self.received = []
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _serve(self):
+        server = self.server
+        server.requests.append((self.command, self.path))
+        if self.command == "PUT" and "uploads" in self.path and server.cut_uploads:
+            server.cut_uploads -= 1
+            self.rfile.read(1000)
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        server.received.append(len(self.rfile.read(int(self.headers.get("Content-Length", 0)))))
+        if self.path.startswith("/token"):
+            self._token()
+        elif server.wants_token and (scope := self._scope()) != self.headers.get("Authorization"):
+            challenge = f'Bearer realm="http://{server.host}/token",service="test",scope="{scope.removeprefix("Bearer ")}"'
+            self._answer(401, {"Www-Authenticate": challenge})
+        elif statuses := self._refusals():
+            headers = {"Retry-After": server.retry_after} if server.retry_after else {}
+            errors = {"errors": [{"code": "DENIED", "message": "because"}]}
+            self._answer(statuses.pop(0), headers, json.dumps(errors).encode())
+        else:
+            status = {"HEAD": 404, "GET": 404, "POST": 202, "PUT": 201}[self.command]
+            self._answer(status, {"Location": "/v2/m/blobs/uploads/1?state=x"})
+
+    def _refusals(self):
+        refuse = self.server.refuse.items()
+        return next((left for (method, part), left in refuse if method == self.command and part in self.path and left), None)
+
+    def _scope(self):
+        return "Bearer repository:m:pull,push" if self.command in {"PUT", "POST"} else "Bearer repository:m:pull"
+
+    def _token(self):
+        if self.headers.get("Authorization") != "Basic " + base64.b64encode(b"me:secret").decode():
+            self._answer(401)
+            return
+        scope = parse_qs(urlsplit(self.path).query)["scope"][0]
+        self._answer(200, {"Content-Type": "application/json"}, json.dumps({"token": scope}).encode())
+
+    def _answer(self, status, headers=None, body=b""):
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = _serve  # noqa: N815 - names that http.server prescribes
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    with Registry() as running:
+        yield running
+        running.shutdown()
+
+
+def test_a_registry_that_is_down_is_named_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(RegistryError, match="is down or not reachable") as caught:
+            bake(f"{host}/models/m:1", [LAYER])
+    assert caught.value.registry == host
+    assert caught.value.repository == "models/m"
+    assert "Connection refused" in caught.value.reason
+    assert "change `registry`" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "fix"),
+    [
+        (401, "wants credentials", "docker login"),
+        (403, "may not do this", "push access"),
+        (413, "larger than it takes", "limit"),
+        (429, "too many requests", "Wait"),
+        (500, "it failed", "log"),
+        (507, "disk is full", "Free space"),
+        (418, "refused the request", "log"),
+    ],
+)
+def test_a_refused_upload_says_why_and_what_to_do(server, status, reason, fix):
+    server.refuse[("PUT", "uploads")] = [status] * 9
+    with pytest.raises(RegistryError, match=reason) as caught:
+        bake(f"{server.host}/m:1", [LAYER])
+    assert caught.value.status == status
+    assert fix in caught.value.fix
+    assert "DENIED because" in caught.value.reason
+    assert not [path for method, path in server.requests if method == "PUT" and "manifests" in path], (
+        "no half image is published"
+    )
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "request_line", [("HEAD", "manifests"), ("HEAD", "blobs"), ("POST", "uploads"), ("PUT", "uploads"), ("PUT", "manifests")]
+)
+def test_a_registry_that_stumbles_is_asked_again(server, request_line, status):
+    server.refuse[request_line] = [status, status]
+    assert bake(f"{server.host}/m:1", [LAYER]).uploaded_bytes > 3_000_000
+
+
+def test_a_cut_upload_begins_again_and_is_sent_whole(server):
+    server.cut_uploads = 2
+    assert bake(f"{server.host}/m:1", [LAYER]).uploaded_bytes > 3_000_000
+    assert max(server.received) > 3_000_000
+
+
+def test_an_upload_that_is_always_cut_ends_with_an_error(server):
+    server.cut_uploads = 99
+    with pytest.raises(RegistryError, match=r"connection broke|not reachable"):
+        bake(f"{server.host}/m:1", [LAYER])
+
+
+def test_the_wait_that_the_registry_asks_for_is_kept(server, monkeypatch):
+    waits = []
+    monkeypatch.setattr(client.time, "sleep", waits.append)
+    server.refuse[("HEAD", "manifests")] = [429]
+    server.retry_after = "7"
+    bake(f"{server.host}/m:1", [LAYER])
+    assert waits == [7.0]
+
+
+def test_a_token_is_fetched_for_each_scope(server, tmp_path, monkeypatch):
+    server.wants_token = True
+    auth = base64.b64encode(b"me:secret").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {server.host: {"auth": auth}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert bake(f"{server.host}/m:1", [LAYER]).uploaded_bytes > 3_000_000
+
+
+def test_a_wrong_password_is_an_error_without_the_password(server, tmp_path, monkeypatch):
+    server.wants_token = True
+    auth = base64.b64encode(b"me:wrong-one").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {server.host: {"auth": auth}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with pytest.raises(RegistryError, match="wants credentials") as caught:
+        resolve(f"{server.host}/m:1")
+    assert "wrong-one" not in str(caught.value)
+    assert auth not in str(caught.value)
+
+
+def test_a_file_that_grows_between_digest_and_sending_is_refused(server, tmp_path):
+    source = tmp_path / "model.onnx"
+    source.write_bytes(b"m" * 1000)
+
+    def grow(done, total):
+        if done * 2 >= total:
+            source.write_bytes(b"m" * 5000)
+
+    with pytest.raises(ImageError, match="changed"):
+        bake(f"{server.host}/m:1", [Layer({"/m": File(source)})], progress=grow)
+
+
+def test_plain_http_behind_an_https_name_is_explained(server, monkeypatch):
+    monkeypatch.setattr(client, "is_loopback", lambda _: False)
+    with pytest.raises(RegistryError, match="certificate is not trusted, or it speaks plain HTTP"):
+        resolve(f"{server.host}/m:1")
