@@ -18,7 +18,7 @@ from oras.container import Container
 from oras.provider import Registry
 from oras.utils import append_url_params
 
-from gpuserve_images.errors import RegistryError
+from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, digest_of
 from gpuserve_images.oci.layers import CHUNK_BYTES
 from gpuserve_images.oci.reference import Reference, is_loopback
@@ -60,8 +60,21 @@ class Body:
         return self._size
 
     def __iter__(self) -> Iterator[bytes]:
-        """Start the content from its beginning."""
-        return self._chunks()
+        """Start the content from its beginning.
+
+        Raises:
+            ImageError: It is longer or shorter than it was: a registry would wait for the rest, or take the excess for a request.
+        """
+        left = self._size
+        for chunk in self._chunks():
+            left -= len(chunk)
+            if left < 0:
+                break
+            yield chunk
+        if left:
+            raise ImageError(
+                "upload", "content changed its size while it was sent", "Let what writes the file finish, then run again"
+            )
 
 
 @dataclass(frozen=True)

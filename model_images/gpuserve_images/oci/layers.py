@@ -44,16 +44,19 @@ class File:
             raise ImageError("layer", reason, "Give the path of an existing file", value=str(self.source))
         return self.source.stat().st_size
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, size: int | None = None) -> Iterator[bytes]:
         """Yield the content in pieces of at most 1 MiB.
 
+        Args:
+            size: Bytes that the file had when its size was written down; by default what it has now.
+
         Raises:
-            ImageError: The file changed its size while it was read.
+            ImageError: The file has another size now, or changes it while it is read.
         """
         if isinstance(self.source, bytes):
             yield self.source
             return
-        left = self.size()
+        left = self.size() if size is None else size
         with self.source.open("rb", buffering=0) as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 left -= len(chunk)
@@ -91,7 +94,7 @@ class Layer:
                 continue
             size = files[path].size()
             yield _header(path, tarfile.REGTYPE, files[path].mode, size)
-            yield from files[path].chunks()
+            yield from files[path].chunks(size)
             if size % tarfile.BLOCKSIZE:
                 yield bytes(tarfile.BLOCKSIZE - size % tarfile.BLOCKSIZE)
         yield _END
@@ -137,7 +140,7 @@ class TarLayer:
 
 def _relative(path: str) -> str:
     pure = PurePosixPath(path)
-    if not pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == "/":
+    if not pure.is_absolute() or ".." in pure.parts or str(pure) != path or path.startswith("//") or path == "/":
         raise ImageError(
             "layer",
             "a path in an image is absolute and has no '..', no double and no trailing slash",
