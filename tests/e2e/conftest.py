@@ -10,6 +10,7 @@ import pytest
 from e2e_cluster import ROOT, Cluster, wait_for
 from e2e_machine import Machine
 from e2e_stack import Stack, Workshop, command
+
 from gpuserve_embedded.run import environment
 
 UP_SECONDS = 3 * 3600

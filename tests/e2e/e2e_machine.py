@@ -5,13 +5,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e_cluster import run
+
 from gpuserve_embedded.cluster import leftovers
 from gpuserve_embedded.cluster.layout import PORTS
 
 PROGRAMS = frozenset(
-    "kube kubelet kube-proxy kube-apiserver kube-controller-manager kube-scheduler etcd containerd containerd-shim "
-    "containerd-shim-runc-v2 docker-registry traefik prometheus prometheus-adapter adapter coredns simulated-gpus pause "
-    "tritonserver".split()
+    [
+        "kube",
+        "kubelet",
+        "kube-proxy",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "etcd",
+        "containerd",
+        "containerd-shim",
+        "containerd-shim-runc-v2",
+        "docker-registry",
+        "traefik",
+        "prometheus",
+        "prometheus-adapter",
+        "adapter",
+        "coredns",
+        "simulated-gpus",
+        "pause",
+        "tritonserver",
+    ]
 )
 """What the cluster runs, as daemons and in pods."""
 

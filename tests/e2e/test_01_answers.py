@@ -10,6 +10,7 @@ import requests
 from e2e_cluster import ROOT, Cluster, run
 from e2e_stack import Stack, command
 from e2e_traffic import HOST, INPUT, MODEL, OUTPUT, infer, random_inputs
+
 from gpuserve.platform.load import load_stack
 from gpuserve_images.codec import load_codec
 from gpuserve_images.samples import sample_set

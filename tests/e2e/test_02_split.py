@@ -1,8 +1,8 @@
 """Requests are split 80/20 and a tenth is mirrored, counted by the servers themselves."""
 
 import pytest
-from e2e_stack import Stack
 from e2e_cluster import VERSIONS, Cluster, wait_for
+from e2e_stack import Stack
 from e2e_traffic import binomial_interval, infer, random_inputs
 
 pytestmark = pytest.mark.e2e
@@ -23,7 +23,7 @@ def test_split_and_mirror_arrive_in_their_shares(stack: Stack, quiet: Cluster):
     inputs = random_inputs(1, seed=7)
     for _ in range(REQUESTS):
         infer(stack.url, inputs)
-    answered = {version: 0 for version in VERSIONS}
+    answered = dict.fromkeys(VERSIONS, 0)
 
     def all_copies_are_done() -> bool:
         nonlocal answered

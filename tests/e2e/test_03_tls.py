@@ -6,6 +6,7 @@ import pytest
 import urllib3
 from e2e_stack import Stack
 from e2e_traffic import HOST, MODEL
+
 from gpuserve.traffic.certificate import issue
 
 pytestmark = pytest.mark.e2e
@@ -17,7 +18,13 @@ def _get(ca: str, host: str, tmp_path) -> urllib3.BaseHTTPResponse:
     file = tmp_path / "ca.crt"
     file.write_text(ca)
     pool = urllib3.HTTPSConnectionPool(
-        "127.0.0.1", 8443, server_hostname=host, assert_hostname=host, ca_certs=str(file), cert_reqs="CERT_REQUIRED", retries=False
+        "127.0.0.1",
+        8443,
+        server_hostname=host,
+        assert_hostname=host,
+        ca_certs=str(file),
+        cert_reqs="CERT_REQUIRED",
+        retries=False,
     )
     return pool.request("GET", f"/v2/models/{MODEL}", headers={"Host": host}, timeout=10)
 

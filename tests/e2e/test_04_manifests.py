@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from e2e_cluster import ROOT, Cluster, run
 from e2e_stack import Stack
+
 from gpuserve.cli.stack import open_stack, stack_names
 
 pytestmark = pytest.mark.e2e

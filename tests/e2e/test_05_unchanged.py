@@ -18,7 +18,9 @@ def _pulumi(stack: Stack, *arguments: str):
 
 def _versions(cluster: Cluster) -> dict[str, str]:
     """Return the generation of everything that the stack declares: it grows with each change of a spec."""
-    kinds = "deployments,services,horizontalpodautoscalers,gateways.gateway.networking.k8s.io,httproutes,networkpolicies,configmaps"
+    kinds = (
+        "deployments,services,horizontalpodautoscalers,gateways.gateway.networking.k8s.io,httproutes,networkpolicies,configmaps"
+    )
     return {
         f"{found['kind']}/{found['metadata']['name']}": f"{found['metadata']['uid']} {found['metadata'].get('generation')}"
         for found in cluster.get(kinds, "-n", "gpuserve-local")

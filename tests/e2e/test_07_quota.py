@@ -61,7 +61,9 @@ def test_status_names_the_quota_that_refuses_a_replica(stack: Stack, quiet: Clus
 
     least(2)
     try:
-        code, found = wait_for("the refusal", lambda: (answer := _status(stack)) and not answer[1]["ready"] and answer, seconds=60)
+        code, found = wait_for(
+            "the refusal", lambda: (answer := _status(stack)) and not answer[1]["ready"] and answer, seconds=60
+        )
         assert code == 1
         if "exceeded quota" not in found["blocked_by"]["reason"]:  # seen between the wish and the refusal
             code, found = _status(stack)

@@ -6,6 +6,7 @@ import yaml
 from e2e_cluster import ROOT, run, wait_for
 from e2e_stack import Stack
 from e2e_traffic import Load
+
 from gpuserve.cli.stack import open_stack
 from gpuserve.monitoring.manifests import queries
 from gpuserve_embedded.tools import ensure
@@ -44,7 +45,9 @@ def test_every_query_of_rules_and_dashboard_returns_data(stack: Stack):
 
 def test_prometheus_runs_the_rules_that_the_stack_declares(stack: Stack, rules: str):
     declared = {
-        (group["name"], rule.get("record") or rule.get("alert")) for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]
+        (group["name"], rule.get("record") or rule.get("alert"))
+        for group in yaml.safe_load(rules)["groups"]
+        for rule in group["rules"]
     }
 
     def running() -> dict[tuple[str, str], str]:

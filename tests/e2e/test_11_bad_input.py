@@ -72,9 +72,7 @@ def test_without_root_and_kubeconfig_up_says_so_at_once(tmp_path: Path, workshop
     reads = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
     variables = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     variables.pop("KUBECONFIG", None)
-    done = run(
-        [*user, *reads, sys.executable, "-m", "gpuserve_embedded", "up"], variables, cwd=workshop.folder, timeout=60
-    )
+    done = run([*user, *reads, sys.executable, "-m", "gpuserve_embedded", "up"], variables, cwd=workshop.folder, timeout=60)
     _assert_clear(done, "root", "KUBECONFIG")
     assert not (tmp_path / "cache" / "gpuserve" / "tools").exists()
 

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.e2e
 
 
 def test_destroy_removes_what_the_stack_made_and_nothing_else(stack: Stack):
-    done = run(["pulumi", "--non-interactive", "destroy", "-s", "local", "--yes", "--skip-preview"], stack.variables, timeout=400)
+    done = run(
+        ["pulumi", "--non-interactive", "destroy", "-s", "local", "--yes", "--skip-preview"], stack.variables, timeout=400
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     namespaces = {found["metadata"]["name"] for found in stack.cluster.get("namespaces")}
     assert NAMESPACE not in namespaces

@@ -9,6 +9,10 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from syrupy.assertion import SnapshotAssertion
+
 from gpuserve.cli.output import to_yaml
 from gpuserve.cli.stack import open_stack, stack_names
 from gpuserve.kubernetes.metadata import MANAGER, is_patch
@@ -18,9 +22,6 @@ from gpuserve.platform.load import Environment
 from gpuserve.platform.render import render
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve_images.spec import ModelSpec
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from syrupy.assertion import SnapshotAssertion
 
 STACKS = Path(__file__).parents[2] / "stacks"
 NAMES = stack_names(STACKS)

@@ -1,0 +1,111 @@
+"""Running a program and measuring it from outside, and the table that the README shows."""
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+Report = Callable[[str], None]
+"""Takes a line that says what is being measured now."""
+
+KIB_PER_MIB = 1024
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a program took.
+
+    Attributes:
+        seconds: Wall-clock time from start to end.
+        mebibytes: Peak resident memory of the largest of its processes.
+        output: What it printed on standard output.
+    """
+
+    seconds: float
+    mebibytes: float
+    output: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, the result, and what it stands beside."""
+
+    what: str
+    result: str
+    beside: str = ""
+
+
+def timed(command: Sequence[str | Path], variables: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Run:
+    """Run a program to its end.
+
+    Args:
+        command: Program and arguments.
+        variables: Environment over this process's own.
+        cwd: Folder to run it in.
+
+    Raises:
+        RuntimeError: When it fails; with the end of what it said.
+    """
+    with tempfile.TemporaryFile() as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=cwd,
+            env={**os.environ, **(variables or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        said = output.read().decode(errors="replace")
+    if process.returncode != 0:
+        tail = "\n".join(said.splitlines()[-40:])
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with status {process.returncode}:\n{tail}")
+    return Run(seconds, usage.ru_maxrss / KIB_PER_MIB, said)
+
+
+def best(runs: int, measure: Callable[[], Run]) -> Run:
+    """Return the quickest of several runs: the one that the machine's other work disturbed least."""
+    return min((measure() for _ in range(runs)), key=lambda run: run.seconds)
+
+
+def growth(sizes: Mapping[int, float]) -> float:
+    """Return the exponent by which a cost grows with the size, from the smallest size that matters to the largest.
+
+    1 is linear and 2 quadratic. The first size is left out when there are three: it is mostly the time to start.
+    """
+    from math import log
+
+    (low, small), (high, large) = sorted(sizes.items())[-2:]
+    return log(large / small) / log(high / low)
+
+
+def bench_platform(count: int, *, pool: str = "bench", **service: Any) -> dict[str, Any]:
+    """Return the platform object of a stack with ``count`` services of one model, each with one version and an autoscaler."""
+    return {
+        "environment": "local",
+        "registry": "localhost:5000/models",
+        "pools": [{"name": pool, "accelerator": "simulated", "gpus": 10_000, "quota": {"gpus": 10_000}}],
+        "services": [
+            {
+                "name": f"service-{number}",
+                "model": "filetype",
+                "pool": pool,
+                "versions": [{"build": "fp32", "weight": 100}],
+                "traffic": {"host": f"service-{number}.example.com"},
+                "scale": {"min": 1, "max": 2, "queue_time": "10ms"},
+                **service,
+            }
+            for number in range(count)
+        ],
+        "monitoring": {"alerts": True, "dashboards": True, "namespace": "monitoring"},
+    }

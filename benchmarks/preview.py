@@ -1,0 +1,145 @@
+"""`pulumi preview` of 10, 100 and 300 services through `Platform` and through a hand-written program with the same objects.
+
+Every program uses a Kubernetes provider with the same settings, and the same cluster, which holds none of the objects.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.measure import ROOT, Report, Row, bench_platform, growth, timed
+from gpuserve.cli.stack import open_stack
+from gpuserve_embedded import cluster
+from gpuserve_embedded.run import environment
+
+SIZES = (10, 100, 300)
+STACK = "bench"
+TOGETHER = "await_outputs_together()\n"
+PROGRAMS = ("platform", "platform, outputs awaited one by one", "hand-written", "hand-written, outputs awaited together")
+
+HAND_WRITTEN = """
+import json
+import pulumi
+import pulumi_kubernetes as k8s
+
+#TOGETHER#
+KINDS = {
+    "Namespace": k8s.core.v1.Namespace,
+    "ResourceQuota": k8s.core.v1.ResourceQuota,
+    "ServiceAccount": k8s.core.v1.ServiceAccount,
+    "ConfigMap": k8s.core.v1.ConfigMap,
+    "Service": k8s.core.v1.Service,
+    "Deployment": k8s.apps.v1.Deployment,
+    "NetworkPolicy": k8s.networking.v1.NetworkPolicy,
+    "PodDisruptionBudget": k8s.policy.v1.PodDisruptionBudget,
+    "HorizontalPodAutoscaler": k8s.autoscaling.v2.HorizontalPodAutoscaler,
+}
+cluster = k8s.Provider("cluster", kube_client_settings={"qps": 200, "burst": 400})
+opts = pulumi.ResourceOptions(provider=cluster)
+namespaces = {}
+for thing in json.load(open("objects.json")):
+    kind, metadata, version = thing.pop("kind"), thing.pop("metadata"), thing.pop("apiVersion")
+    namespace = namespaces.get(metadata.get("namespace"))
+    after = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[namespace])) if namespace else opts
+    name = f"{metadata.get('namespace')}-{metadata['name']}-{kind}"
+    if kind in KINDS:
+        made = KINDS[kind](name, metadata=metadata, opts=after, **thing)
+    else:
+        made = k8s.apiextensions.CustomResource(name, api_version=version, kind=kind, metadata=metadata, others=thing, opts=after)
+    if kind == "Namespace":
+        namespaces[metadata["name"]] = made
+"""
+
+
+def run(report: Report) -> dict[str, Any]:
+    """Return the seconds of each program by number of services, and ratios of one run."""
+    with _a_cluster(report), tempfile.TemporaryDirectory() as folder:
+        measured = {str(count): _previews(Path(folder), count, report) for count in SIZES}
+    seconds = {program: {int(count): size[program] for count, size in measured.items()} for program in PROGRAMS}
+    return {
+        "sizes": measured,
+        "growth": {program: growth(by_size) for program, by_size in seconds.items()},
+        "ratio": {count: size["hand-written"] / size["platform"] for count, size in measured.items()},
+    }
+
+
+@contextmanager
+def _a_cluster(report: Report) -> Iterator[None]:
+    """Use the cluster that is given or runs; else start the embedded one and stop it at the end."""
+    if environment.is_external() or cluster.status().ready:
+        yield
+        return
+    report("starting the embedded cluster")
+    cluster.start(report)
+    try:
+        yield
+    finally:
+        cluster.stop()
+
+
+def _previews(folder: Path, count: int, report: Report) -> dict[str, Any]:
+    checkout = folder / str(count)
+    _prepare(checkout, count)
+    manifests = list(open_stack(STACK, checkout / "stacks").manifests())
+    (checkout / "objects.json").write_text(json.dumps(manifests))
+    state = checkout / "state"
+    state.mkdir()
+    variables = {**os.environ, **environment.variables(ROOT), "PULUMI_BACKEND_URL": f"file://{state}"}
+    variables.setdefault("PULUMI_CONFIG_PASSPHRASE", "")
+    timed(["pulumi", "--non-interactive", "stack", "init", STACK], variables, checkout)
+    result: dict[str, Any] = {"objects": len(manifests)}
+    for program, text in _programs().items():
+        report(f"preview of {count} services ({len(manifests)} objects): {program}")
+        (checkout / "__main__.py").write_text(text)
+        result[program] = timed(["pulumi", "--non-interactive", "preview", "-s", STACK], variables, checkout).seconds
+    return result
+
+
+def _prepare(checkout: Path, count: int) -> None:
+    shutil.copytree(ROOT / "stacks" / "models", checkout / "stacks" / "models")
+    shutil.copy(ROOT / "Pulumi.yaml", checkout)
+    (checkout / ".venv").symlink_to(ROOT / ".venv")
+    config = {"config": {"gpuserve:platform": bench_platform(count)}}
+    (checkout / "stacks" / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump(config))
+
+
+def _programs() -> dict[str, str]:
+    """Return the text of each program; those that differ in one line differ in nothing else."""
+    platform = (ROOT / "__main__.py").read_text()
+    if TOGETHER not in platform:
+        raise RuntimeError(f"__main__.py has no line {TOGETHER!r} to leave out")
+    together = "from gpuserve.kubernetes.engine import await_outputs_together\n" + TOGETHER
+    texts = (
+        platform,
+        platform.replace(TOGETHER, ""),
+        HAND_WRITTEN.replace("#TOGETHER#", ""),
+        HAND_WRITTEN.replace("#TOGETHER#", together),
+    )
+    return dict(zip(PROGRAMS, texts, strict=True))
+
+
+def rows(result: dict[str, Any]) -> list[Row]:
+    """Return the lines of the table."""
+    found: list[Row] = []
+    for count, size in result["sizes"].items():
+        beside = f"hand-written program: {size['hand-written']:.1f} s ({result['ratio'][count]:.1f} times as long)"
+        found.append(
+            Row(f"`pulumi preview`, {count} services ({size['objects']:,} objects)", f"{size['platform']:.1f} s", beside)
+        )
+    powers = result["growth"]
+    alone = PROGRAMS[1]
+    found.append(
+        Row(
+            "growth of the preview with the number of services",
+            f"power of {powers['platform']:.2f}",
+            f"hand-written: {powers['hand-written']:.2f}; `Platform` with outputs awaited one by one: {powers[alone]:.2f}",
+        )
+    )
+    return found
