@@ -48,7 +48,7 @@ def build(module: GoModule, progress: Callable[[str], None]) -> Path:
         ToolError: Go is missing or too old, or the build failed.
     """
     source = modules_folder() / module.name
-    name = f"{module.name}-{build_key(source, module, go_version(module.name))}"
+    name = f"{module.name}-{build_key(source, module, go_version(source))}"
     return put(name, lambda folder: _build_into(folder, source, module, progress), progress)
 
 
@@ -75,18 +75,22 @@ def build_key(source: Path, module: GoModule, compiler: str) -> str:
 
 
 @cache
-def go_version(program: str) -> str:
-    """The version of the Go toolchain on PATH, for example `go1.26.1`.
+def go_version(source: Path) -> str:
+    """The version of the Go toolchain that builds a module, for example `go1.26.1`.
+
+    Args:
+        source: The module's folder: its go.mod may ask for a newer toolchain than the one on PATH, which then fetches it.
 
     Raises:
-        ToolError: There is none.
+        ToolError: There is none, or none that is new enough.
     """
     try:
-        run = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd=modules_folder())
+        run = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd=source)
     except (OSError, subprocess.CalledProcessError) as error:
+        said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
         raise ToolError(
-            program,
-            f"it is built from its Go module, and there is no Go toolchain to do it ({error})",
+            source.name,
+            f"it comes from a Go module, and there is no Go toolchain to build it with ({said})",
             "install Go 1.26 or newer, and put it on PATH",
         ) from error
     return run.stdout.strip()
@@ -98,7 +102,7 @@ def module_folder(folder: Path, module: str) -> Path:
     Raises:
         ToolError: It cannot be fetched, or is not what go.sum says.
     """
-    go_version(module)
+    go_version(folder)
     command = ["go", "mod", "download", "-json", module]
     environment = {**os.environ, "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
