@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import requests
@@ -61,7 +61,7 @@ class Load:
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._send, daemon=True) for _ in range(threads)]
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
