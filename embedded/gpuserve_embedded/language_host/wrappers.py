@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
@@ -49,13 +50,20 @@ def write_wrappers(bin_dir: Path, python: Path) -> None:
     """
     bin_dir.mkdir(parents=True, exist_ok=True)
     for name, text in _WRAPPERS.items():
-        wrapper = bin_dir / name
         # absolute, not resolved: an environment's interpreter is a link, and its target would miss the environment
-        wrapper.write_text(text.format(python=shlex.quote(str(python.absolute()))))
-        wrapper.chmod(_EXECUTABLE)
+        _write(bin_dir / name, text.format(python=shlex.quote(str(python.absolute()))))
 
 
 def remove_wrappers(bin_dir: Path) -> None:
     """Take the stand-ins away again, for the official programs are here now."""
     for name in _WRAPPERS:
         (bin_dir / name).unlink(missing_ok=True)
+
+
+def _write(wrapper: Path, text: str) -> None:
+    if wrapper.is_file() and wrapper.read_text() == text:
+        return
+    new = wrapper.with_name(f".{wrapper.name}.{os.getpid()}")  # replaced in one step: the engine may be starting it just now
+    new.write_text(text)
+    new.chmod(_EXECUTABLE)
+    new.replace(wrapper)

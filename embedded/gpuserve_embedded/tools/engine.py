@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +63,8 @@ def prepare_pulumi(folder: Path, python: Path, progress: Callable[[str], None]) 
         _hard_link(pulumi, engine)
     else:
         remove_wrappers(folder)
-        engine.unlink(missing_ok=True)
+        if not engine.is_symlink():
+            engine.unlink(missing_ok=True)
         _symbolic_link(pulumi, engine)
         _symbolic_link(host, folder / "pulumi-language-python")
     if shutil.which(provider.name) != str(provider):
@@ -80,16 +82,27 @@ def _plugin_folder() -> Path:
 def _symbolic_link(target: Path, link: Path) -> None:
     if link.is_file() and not link.is_symlink():
         return  # a plugin that Pulumi installed itself
-    link.unlink(missing_ok=True)
-    link.symlink_to(target.resolve())
+    _put_in_place(link, lambda new: new.symlink_to(target.resolve()))
 
 
 def _hard_link(target: Path, link: Path) -> None:
-    link.unlink(missing_ok=True)
+    if not (link.is_file() and link.samefile(target)):
+        _put_in_place(link, lambda new: _link_or_copy(target.resolve(), new))
+
+
+def _link_or_copy(target: Path, new: Path) -> None:
     try:
-        link.hardlink_to(target.resolve())
+        new.hardlink_to(target)
     except OSError:  # another file system
-        shutil.copy2(target.resolve(), link)
+        shutil.copy2(target, new)
+
+
+def _put_in_place(path: Path, make: Callable[[Path], None]) -> None:
+    """Replace a file in one step: another process may be starting it just now."""
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
+        new = Path(folder) / path.name
+        make(new)
+        new.replace(path)
 
 
 def _language_host(pulumi: Path, progress: Callable[[str], None]) -> Path | None:

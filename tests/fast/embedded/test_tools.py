@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from gpuserve_embedded.tools import ToolError, crds, ensure, release
+
+from gpuserve_embedded.tools import ToolError, crds, ensure, prepare_pulumi, release
 from gpuserve_embedded.tools.build import build, build_key, go_version
 from gpuserve_embedded.tools.cache import put, tools_folder
 from gpuserve_embedded.tools.catalogue import DEFINITIONS, KUBE, PROGRAMS, GoModule, ModuleFile, Release
@@ -227,6 +228,46 @@ class TestFinding:
             ensure("pulumi-language-python", silent)
         remove_wrappers(folder)
         assert not list(folder.iterdir())
+
+
+class TestPulumi:
+    @pytest.fixture
+    def built(self, tmp_path, monkeypatch):
+        folder = tmp_path / "built"
+        folder.mkdir()
+        for name in ("pulumi", "pulumi-resource-kubernetes"):
+            (folder / name).write_text("#!/bin/sh\n")
+            (folder / name).chmod(0o755)
+
+        def find(name, _progress):
+            if not (folder / name).exists():
+                raise ToolError(name, "absent", "none")
+            return folder / name
+
+        monkeypatch.setattr("gpuserve_embedded.tools.engine.ensure", find)
+        monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("PATH", "/usr/bin:/bin")
+        return folder
+
+    def test_lays_out_engine_stand_ins_and_provider_as_often_as_it_is_asked(self, built, tmp_path):
+        for _ in range(2):
+            tools = prepare_pulumi(tmp_path / "bin", Path(sys.executable), silent)
+        assert tools.stand_in
+        names = ["pulumi", "pulumi-language-python", "pulumi-resource-pulumi-python"]
+        assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == names
+        # beside its own file, through no link: or the engine warns of each plugin at each command
+        assert tools.pulumi.resolve().parent == tmp_path / "bin"
+        plugin = tmp_path / "home" / "plugins" / "resource-kubernetes-v4.25.0" / "pulumi-resource-kubernetes"
+        assert plugin.samefile(built / "pulumi-resource-kubernetes")
+
+    def test_prefers_the_official_language_host(self, built, tmp_path):
+        prepare_pulumi(tmp_path / "bin", Path(sys.executable), silent)
+        (built / "pulumi-language-python").write_text("official")
+        tools = prepare_pulumi(tmp_path / "bin", Path(sys.executable), silent)
+        assert not tools.stand_in
+        assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == ["pulumi", "pulumi-language-python"]
+        assert (tmp_path / "bin" / "pulumi-language-python").read_text() == "official"
+        assert (tmp_path / "bin" / "pulumi").samefile(built / "pulumi")
 
 
 class TestRelease:
