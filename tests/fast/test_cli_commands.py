@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
 from gpuserve.cli import check, inspection
 from gpuserve.cli.schema import schema_text, stack_schema
 from gpuserve.cli.stack import open_stack
@@ -144,23 +145,29 @@ def test_doctor_names_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     found = {item["subject"]: item for item in json.loads(result.stdout)}
     assert result.exit_code == 1
     assert not found["pulumi"]["ok"]
-    assert "KUBECONFIG is not set" in found["cluster"]["found"]
+    assert "KUBECONFIG: is not set" in found["cluster"]["found"]
     assert not found["gpu"]["needed"]
 
 
-@pytest.mark.parametrize("kubeconfig", [None, "missing", "dead"])
+@pytest.mark.parametrize(
+    ("kubeconfig", "words"),
+    [
+        (None, ["KUBECONFIG: is not set", "names no cluster"]),
+        ("missing", ["the file does not exist"]),
+        ("empty", ["names no cluster"]),
+        ("dead", ["cluster http://127.0.0.1:1: does not answer"]),
+    ],
+)
 def test_status_without_a_cluster_says_so(
-    kubeconfig: str | None, sandbox: Any, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kubeconfig: str | None, words: list[str], sandbox: Any, cli: Cli, tmp_path: Path
 ) -> None:
-    if kubeconfig is not None:
-        file = tmp_path / "kubeconfig"
-        monkeypatch.setenv("KUBECONFIG", str(file))
-        if kubeconfig == "dead":
-            file.write_text(DEAD)
-    result = cli("status", "-s", "local", "--stacks", sandbox.stacks)
+    variables = {} if kubeconfig is None else {"KUBECONFIG": str(tmp_path / kubeconfig)}
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "dead").write_text(DEAD)
+    result = cli("status", "-s", "local", "--stacks", sandbox.stacks, env=variables)
     assert result.exit_code == 1
-    assert "Fix: " in result.stderr
-    assert ("does not answer" if kubeconfig == "dead" else "names no cluster") in result.stderr
+    for word in (*words, "Fix: "):
+        assert word in result.stderr
     assert "Traceback" not in result.output
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from gpuserve.cli.environment import additions, adopt_environment
 
 

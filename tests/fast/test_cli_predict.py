@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from gpuserve.cli.inference import InferenceError, decode, encode, infer
 
 Cli = Callable[..., Any]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from gpuserve.cli import readiness
 
 META = {"namespace": "gpuserve-local", "generation": 1}

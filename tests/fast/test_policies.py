@@ -10,13 +10,14 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf import struct_pb2
+from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
+from pulumi_policy.proxy import UNKNOWN_ARRAY_VALUE, UNKNOWN_STRING_VALUE
+
 from gpuserve_policies import RULES, Context, violations
 from gpuserve_policies.gpu import GPU_LIMITS
 from gpuserve_policies.images import IMAGE_PINNED
 from gpuserve_policies.probes import PROBES_PRESENT
 from gpuserve_policies.rule import Rule
-from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
-from pulumi_policy.proxy import UNKNOWN_ARRAY_VALUE, UNKNOWN_STRING_VALUE
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "registry.example.com/filetype@sha256:" + "a" * 64

@@ -72,9 +72,8 @@ def check(
 
 
 def _check_stack(name: str, stacks: Path) -> tuple[int, list[Finding]]:
-    from gpuserve_policies import Context
-
     from gpuserve.cli.stack import open_stack
+    from gpuserve_policies import Context
 
     stack = open_stack(name, stacks)
     context = Context(built_images=stack.images)

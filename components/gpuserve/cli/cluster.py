@@ -30,17 +30,15 @@ class Cluster:
 
     Attributes:
         address: Where the API server is.
+        version: Its version, such as ``v1.36.3``.
     """
 
     def __init__(self, client: kubernetes.client.ApiClient) -> None:
-        """Connect with ``client``; asks the API server which kinds it has."""
+        """Connect with ``client``; asks the API server for its version and for the kinds it has."""
         self.address = str(client.configuration.host)
+        # The first question has a time limit, unlike the discovery of kinds after it.
+        self.version = str(kubernetes.client.VersionApi(client).get_code(_request_timeout=TIMEOUT).git_version)
         self._dynamic = DynamicClient(client)
-
-    def version(self) -> str:
-        """Return the API server's version, such as ``v1.36.3``."""
-        known: Any = self._dynamic.version
-        return str(known["kubernetes"]["gitVersion"])
 
     def list(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[Object]:
         """Return the objects of one kind in a namespace; none when the cluster has no such kind."""
@@ -70,12 +68,10 @@ def connect() -> Cluster:
     try:
         client = _client(named)
     except (ConfigException, OSError) as error:
-        where = f"KUBECONFIG = {named!r}" if named else f"KUBECONFIG is not set and {Path('~/.kube/config').expanduser()}"
-        reason = " ".join(str(error).split())
+        where = f"KUBECONFIG = {named!r}" if named else "KUBECONFIG"
         raise ClusterUnreachableError(
-            f"{where}: names no cluster ({reason}). Fix: run `make up`, or set KUBECONFIG to your cluster's file"
+            f"{where}: {_no_config(named, error)}. Fix: run `make up`, or set KUBECONFIG to your cluster's file"
         ) from error
-    client.configuration.retries = False
     try:
         return Cluster(client)
     except (HTTPError, ApiException, OSError) as error:
@@ -87,10 +83,22 @@ def connect() -> Cluster:
 
 
 def _client(named: str) -> kubernetes.client.ApiClient:
+    configuration = kubernetes.client.Configuration()
+    configuration.retries = False
     if not named and "KUBERNETES_SERVICE_HOST" in os.environ:
-        kubernetes.config.load_incluster_config()
-        return kubernetes.client.ApiClient()
-    return kubernetes.config.new_client_from_config(config_file=named or None)
+        kubernetes.config.load_incluster_config(client_configuration=configuration)
+    else:
+        kubernetes.config.load_kube_config(config_file=named or None, client_configuration=configuration)
+    return kubernetes.client.ApiClient(configuration)
+
+
+def _no_config(named: str, error: Exception) -> str:
+    """Return why no cluster is named, in the user's terms where the library's are vague."""
+    if not named:
+        return f"is not set, and {Path('~/.kube/config').expanduser()} names no cluster either"
+    if not any(Path(file).exists() for file in named.split(os.pathsep)):
+        return "the file does not exist"
+    return f"names no cluster ({' '.join(str(error).split())})"
 
 
 def _absent(error: Exception, nothing: Any) -> Any:

@@ -68,7 +68,7 @@ def _cluster() -> Diagnosis:
 
     try:
         cluster = connect()
-        return Diagnosis("cluster", ok=True, found=f"Kubernetes {cluster.version()} at {cluster.address}")
+        return Diagnosis("cluster", ok=True, found=f"Kubernetes {cluster.version} at {cluster.address}")
     except ClusterUnreachableError as error:
         return Diagnosis("cluster", ok=False, found=str(error))
 

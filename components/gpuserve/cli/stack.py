@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuserve_images.errors import ImageError
-
 from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.platform.compose import ImageOf, Plan, compose, image_requests
 from gpuserve.platform.images import tagged_images
 from gpuserve.platform.load import Environment, load_stack
 from gpuserve.platform.render import render
+from gpuserve_images.errors import ImageError
 
 
 class ModelFilesError(GpuserveError):
