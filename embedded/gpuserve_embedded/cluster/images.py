@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gpuserve_images.oci import File, ImageConfig, Layer, bake, resolve
-
 from gpuserve_embedded.cluster.layout import REGISTRY
+from gpuserve_images.oci import File, ImageConfig, Layer, bake, resolve
 
 _RECIPE: Final = "1"
 """Change it with this module: it is part of every image's tag."""

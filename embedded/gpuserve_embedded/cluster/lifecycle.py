@@ -25,7 +25,7 @@ from gpuserve_embedded.cluster import (
     registry,
 )
 from gpuserve_embedded.cluster.api import Api, wait_until
-from gpuserve_embedded.cluster.crds import INSTALLED, definitions
+from gpuserve_embedded.cluster.crds import BEFORE_GATEWAY, INSTALLED, definitions
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.images import PAUSE, SYSTEM_IMAGES, ensure_images
 from gpuserve_embedded.cluster.layout import LOGS, cache_folder, registry_data
@@ -133,12 +133,14 @@ def _install(images: dict[str, str], progress: Progress) -> None:
     progress("installing the system's pods")
     api = Api()
     with ThreadPoolExecutor() as pool:
-        # The API server takes its time over large definitions, and only the gateway waits for its own.
-        others = [pool.submit(_define, name) for name in INSTALLED[1:]]
-        _define(INSTALLED[0])
+        first = [pool.submit(_define, name) for name in BEFORE_GATEWAY]
+        for definition in first:
+            definition.result()
+        # The API server takes its time over large definitions, and nothing waits for these.
+        others = [pool.submit(_define, name) for name in INSTALLED if name not in BEFORE_GATEWAY]
         api.apply(addons.manifests(images))
-        for other in others:
-            other.result()
+        for definition in others:
+            definition.result()
     progress("waiting for the system's pods")
     wait_until(
         "wait for the cluster",

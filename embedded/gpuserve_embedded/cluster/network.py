@@ -1,6 +1,7 @@
 """The pod network: a bridge, its CNI configuration, the kernel's settings, and the way out."""
 
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from gpuserve_embedded.cluster.layout import (
     SERVICES,
     STATE,
 )
-from gpuserve_embedded.cluster.processes import boot_id, run
+from gpuserve_embedded.cluster.processes import boot_id, run, search_path
 
 CNI_CONFIG: Final = STATE / "cni"
 _FIX: Final = "check that this is root on a kernel with bridges and nftables (a container needs NET_ADMIN for both)"
@@ -102,7 +103,7 @@ def links() -> list[str]:
 
 def tables() -> list[tuple[str, str]]:
     """Return the nftables tables of the cluster that exist, as (family, name)."""
-    if not Path("/usr/sbin/nft").exists():
+    if shutil.which("nft", path=search_path()) is None:  # nothing is installed yet, so nothing was made
         return []
     listed = run("list nftables", ["nft", "list", "tables"], fix=_FIX).splitlines()
     existing = {tuple(line.split()[1:3]) for line in listed}

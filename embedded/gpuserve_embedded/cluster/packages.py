@@ -10,6 +10,7 @@ from typing import Final
 
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import CNI_PLUGINS
+from gpuserve_embedded.cluster.processes import search_path
 
 PACKAGES: Final[dict[str, str | Path]] = {
     "containerd": "containerd",
@@ -33,7 +34,7 @@ _LOG_LINES: Final = 15
 
 def missing() -> list[str]:
     """Return the packages whose program is not on this machine."""
-    return [package for package, program in PACKAGES.items() if shutil.which(program) is None]
+    return [package for package, program in PACKAGES.items() if shutil.which(program, path=search_path()) is None]
 
 
 def install(progress: Callable[[str], None]) -> None:
@@ -70,7 +71,8 @@ def install(progress: Callable[[str], None]) -> None:
 @contextmanager
 def _no_service_starts() -> Generator[None]:
     """Keep maintainer scripts from starting services, by the means Debian has for it (invoke-rc.d(8), policy-rc.d)."""
-    running_before = {service for service in _SERVICES if _is_active(service)}
+    active_before = {service for service in _SERVICES if _systemctl("is-active", service)}
+    enabled_before = {service for service in _SERVICES if _systemctl("is-enabled", service)}
     ours = not _POLICY.exists() or _POLICY.read_text() == _REFUSE
     if ours:
         _POLICY.write_text(_REFUSE)
@@ -81,19 +83,11 @@ def _no_service_starts() -> Generator[None]:
         if ours:
             _POLICY.unlink(missing_ok=True)
         for service in _SERVICES:
-            if service not in running_before and _is_active(service):
+            if service not in active_before and _systemctl("is-active", service):
                 _systemctl("stop", service)
-            if service not in running_before and _is_enabled_by_us(service):
+            # One that the installation enabled would start at the next boot and take the cluster's ports.
+            if service not in enabled_before and _systemctl("is-enabled", service):
                 _systemctl("disable", service)
-
-
-def _is_enabled_by_us(service: str) -> bool:
-    # A service that was not running and is enabled now would start at the next boot and take the cluster's ports.
-    return _systemctl("is-enabled", service)
-
-
-def _is_active(service: str) -> bool:
-    return _systemctl("is-active", service)
 
 
 def _systemctl(verb: str, service: str) -> bool:

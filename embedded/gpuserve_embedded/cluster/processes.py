@@ -58,7 +58,7 @@ def start(daemon: Daemon) -> None:
     procs = cgroups.create_for(daemon.name)
     for folder in (LOGS, PIDS):
         folder.mkdir(parents=True, exist_ok=True)
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(Path.home()), **daemon.environment}
+    environment = {"PATH": search_path(), "HOME": str(Path.home()), **daemon.environment}
     # The shell enters the control group before it becomes the daemon, so that no moment exists in which a killed
     # start leaves a process that nobody can find.
     enter = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(procs), *map(str, daemon.command)]
@@ -134,10 +134,17 @@ def run(step: str, command: Sequence[str | Path], *, fix: str, stdin: str | None
     Raises:
         ClusterError: it is not installed, or its exit status is not 0.
     """
-    program = shutil.which(str(command[0]))
+    program = shutil.which(str(command[0]), path=search_path())
     if program is None:
         raise ClusterError(step, command[0], "the program is not installed", fix)
-    done = subprocess.run([program, *map(str, command[1:])], input=stdin, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *map(str, command[1:])],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": search_path()},
+    )
     if done.returncode != 0:
         raise ClusterError(
             step,
@@ -147,6 +154,11 @@ def run(step: str, command: Sequence[str | Path], *, fix: str, stdin: str | None
             log=(done.stderr or done.stdout).splitlines()[-_LOG_TAIL_LINES:],
         )
     return done.stdout
+
+
+def search_path() -> str:
+    """Return where programs are looked for: ``PATH``, and the administrator's folders that a plain ``su`` leaves out."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 def tail(log: Path, lines: int = _LOG_TAIL_LINES) -> list[str]:

@@ -4,6 +4,7 @@ import ipaddress
 import json
 
 import pytest
+
 from gpuserve_embedded.cluster import cgroups, containerd, control_plane, crds, layout, network, node, registry
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.images import SYSTEM_IMAGES, tag
@@ -90,11 +91,13 @@ def test_definitions_are_read_once_and_kept(tmp_path, monkeypatch) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "a.yaml").write_text(
-        "kind: CustomResourceDefinition\nmetadata: {name: a}\nspec: {default: =}\nstatus: {conditions: []}\n---\nkind: Other\n"
+        "kind: CustomResourceDefinition\nspec: {names: {kind: Probe}, default: =}\nstatus: {conditions: []}\n"
+        "---\nkind: Other\n"
+        "---\nkind: CustomResourceDefinition\nspec: {names: {kind: Prometheus}}\n"
     )
-    found = crds.definitions("some", lambda _: source)
-    assert found == [{"kind": "CustomResourceDefinition", "metadata": {"name": "a"}, "spec": {"default": "="}}]
-    assert crds.definitions("some", lambda _: source) == found
+    found = crds.definitions("prometheus-operator", lambda _: source)
+    assert found == [{"kind": "CustomResourceDefinition", "spec": {"names": {"kind": "Probe"}, "default": "="}}]
+    assert crds.definitions("prometheus-operator", lambda _: source) == found
     assert len(list((tmp_path / "cache" / "gpuserve" / "crds").iterdir())) == 1
 
 
