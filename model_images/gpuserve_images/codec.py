@@ -72,13 +72,21 @@ def load_codec(io: str | None, folder: Path) -> Codec:
     return Codec(names["encode"], names["decode"], path)
 
 
-def encode_all(codec: Codec, files: Sequence[Path], signature: Signature, field: str) -> list[Tensors]:
+@dataclass(frozen=True)
+class Encoded:
+    """Samples that a model can take, and the files they came from, in the same order."""
+
+    files: tuple[Path, ...]
+    tensors: tuple[Tensors, ...]
+
+
+def encode_all(codec: Codec, files: Sequence[Path], signature: Signature, field: str) -> Encoded:
     """Encode samples, leaving out those that the codec refuses with ValueError, and check them against the signature.
 
     Raises:
         CodecError: When names, types or shapes do not match the model, or hardly any file could be encoded.
     """
-    encoded: list[Tensors] = []
+    encoded: dict[Path, Tensors] = {}
     refused = ""
     for file in files:
         try:
@@ -87,11 +95,11 @@ def encode_all(codec: Codec, files: Sequence[Path], signature: Signature, field:
             refused = f"; {file.name}: {error}"
             continue
         _check(tensors, signature, file, codec)
-        encoded.append(tensors)
+        encoded[file] = tensors
     if len(encoded) < min(MIN_SAMPLES, len(files)) or not encoded:
         reason = f"has {len(encoded)} usable samples of {len(files)} files{refused}"
         raise CodecError(field, reason, f"Name samples that the model can read, at least {MIN_SAMPLES}.")
-    return encoded
+    return Encoded(tuple(encoded), tuple(encoded.values()))
 
 
 def batches(samples: Sequence[Tensors], size: int, *, whole: bool = False) -> Iterator[Tensors]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gpuserve_images import source as source_stage
 from gpuserve_images.capacity import Capacity, measure_capacity
-from gpuserve_images.codec import Tensors, encode_all, load_codec
+from gpuserve_images.codec import Encoded, Tensors, encode_all, load_codec
 from gpuserve_images.key import require_build
 from gpuserve_images.optimise import level_for, optimise
 from gpuserve_images.quantise import quantise_dynamic, quantise_static
@@ -67,7 +67,7 @@ def build_onnx(
         records.append(record)
     else:
         try:
-            samples = bench.encode(bench.files.calibrate, f"builds.{build}.calibrate.inputs")
+            samples = bench.calibration()
             records.append(quantise_static(source.path, out, samples, spec.calibrate, target, progress=progress))
             quantisation, parity, record = "static", *bench.verify(out)
         except ParityError as static:
@@ -76,7 +76,7 @@ def build_onnx(
             quantisation, parity, record = "dynamic", *bench.verify(out, after=static)
         records.append(record)
     progress("capacity", 0, 0)
-    capacity = measure_capacity(out, bench.samples, tuple(bench.reference), model.slo)
+    capacity = measure_capacity(out, bench.samples.tensors, tuple(bench.reference), model.slo)
     return OnnxBuild(bench.signature, quantisation, parity, tuple(records), capacity)
 
 
@@ -89,7 +89,7 @@ class _Bench:
     folder: Path
     signature: Signature
     files: SampleSet
-    samples: list[Tensors]
+    samples: Encoded
     reference: Reference
     progress: Progress
 
@@ -100,11 +100,13 @@ class _Bench:
         progress("samples", 0, 0)
         samples = encode_all(load_codec(model.io, folder), files.verify, signature, "verify.inputs")
         sizes = model.verify_batches() if signature.batched else (1,)
-        reference = reference_outputs(source, samples, sizes, progress)
+        reference = reference_outputs(source, samples.tensors, sizes, progress)
         return cls(model, build, folder, signature, files, samples, reference, progress)
 
-    def encode(self, files: tuple[Path, ...], field: str) -> list[Tensors]:
-        return encode_all(load_codec(self.model.io, self.folder), files, self.signature, field)
+    def calibration(self) -> tuple[Tensors, ...]:
+        codec = load_codec(self.model.io, self.folder)
+        field = f"builds.{self.build}.calibrate.inputs"
+        return encode_all(codec, self.files.calibrate, self.signature, field).tensors
 
     def verify(self, path: Path, after: ParityError | None = None) -> tuple[Parity, StageRecord]:
         """Measure and judge a file; `after` is why an earlier way was given up."""
@@ -112,8 +114,8 @@ class _Bench:
         if not self.signature.same_interface(built):
             reason = "has another interface than its source model"
             raise ParityError(f"build {self.build}", reason, "Report this model: a stage changed its inputs or outputs.")
-        names = [file.name for file in self.files.verify]
-        parity = measure(path, self.reference, self.samples, names=names, progress=self.progress)
+        names = [file.name for file in self.samples.files]
+        parity = measure(path, self.reference, self.samples.tensors, names=names, progress=self.progress)
         bars = self.model.bars(self.build)
         try:
             judge(parity, bars, self.build)

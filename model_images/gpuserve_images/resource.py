@@ -23,7 +23,7 @@ from pulumi.dynamic import (
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.build import CPU, build, published
-from gpuserve_images.errors import ImageError
+from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.key import content_key, image_reference
 from gpuserve_images.report import BuildReport
 from gpuserve_images.spec import ModelSpec, Target
@@ -132,9 +132,14 @@ class ImageProvider(ResourceProvider):
     serialize_as_secret_always = False
 
     def check(self, _olds: Props, news: Props) -> CheckResult:
-        """Refuse what would fail in `create`, while nothing has been changed yet."""
+        """Refuse what would fail in `create`, while nothing has been changed yet: this runs in a preview too."""
         try:
-            key = _arguments(news).key()
+            arguments = _Arguments(news)
+            key = arguments.key()
+            if key != _olds.get("key"):
+                published(arguments.tag())
+        except RegistryError as error:
+            return CheckResult(news, [CheckFailure("registry", str(error))])
         except (SpecError, ImageError) as error:
             return CheckResult(news, [CheckFailure("model", str(error))])
         failures = []
@@ -150,19 +155,19 @@ class ImageProvider(ResourceProvider):
     def create(self, props: Props) -> CreateResult:
         """Build the image, or find it in the registry."""
         with _readable_errors():
-            report = _arguments(props).build()
+            report = _Arguments(props).build()
         return CreateResult(report.tag, _outputs(props, report))
 
     def update(self, _id: str, _olds: Props, _news: Props) -> UpdateResult:
         """Build the image of the new content; the old one stays in the registry."""
         with _readable_errors():
-            report = _arguments(_news).build()
+            report = _Arguments(_news).build()
         return UpdateResult(_outputs(_news, report))
 
     def read(self, id_: str, props: Props) -> ReadResult:
         """Look the image up; an empty id tells the engine that it is gone, so that the next `up` makes it again."""
         with _readable_errors():
-            found = published(_arguments(props).tag())
+            found = published(_Arguments(props).tag())
         if found is None:
             return ReadResult("", {})
         return ReadResult(id_, _outputs(props, found))
@@ -193,10 +198,6 @@ class _Arguments:
         return build(self.model, self.name, folder=self.folder, registry=self.registry, base=self.base, target=self.target)
 
 
-def _arguments(props: Props) -> _Arguments:
-    return _Arguments(props)
-
-
 def plain_inputs(value: object) -> Any:
     """Return plain data without the fields that say nothing: the engine drops nulls, and would then see a difference."""
     data = plain(value)
@@ -224,7 +225,8 @@ def _readable_errors() -> Iterator[None]:
         del sys.tracebacklimit
     try:
         yield
-    except (SpecError, ImageError):
-        if not os.environ.get("GPUSERVE_DEBUG"):
-            sys.tracebacklimit = 0
-        raise
+    except (SpecError, ImageError) as error:
+        if os.environ.get("GPUSERVE_DEBUG"):
+            raise
+        sys.tracebacklimit = 0
+        raise error.with_traceback(None) from None
