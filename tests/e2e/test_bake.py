@@ -1,0 +1,103 @@
+"""Images as other tools see them, large ones, and base images built by the real buildah."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from e2e_registry import RegistryServer
+from gpuserve_images import base, buildah
+from gpuserve_images.errors import BaseImageError
+from gpuserve_images.oci import File, ImageConfig, Layer, bake, resolve
+
+pytestmark = pytest.mark.e2e
+
+RSS_LIMIT_MIB = 256
+BAKE_AND_MEASURE = """
+import json, resource, sys
+from pathlib import Path
+from gpuserve_images.oci import File, Layer, bake
+result = bake(sys.argv[1], [Layer({"/models/m/1/model.plan": File(Path(sys.argv[2]))})])
+print(json.dumps({"uploaded": result.uploaded_bytes, "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+def tool(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store for buildah that goes away with the test."""
+    options = ["--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
+    yield options
+    tool("buildah", *options, "rm", "--all")
+
+
+@pytest.mark.slow
+def test_four_gigabytes_bake_in_flat_memory(registry, tmp_path):
+    model = tmp_path / "model.plan"
+    with model.open("wb") as stream:
+        stream.truncate(4 << 30)
+    out = json.loads(tool(sys.executable, "-c", BAKE_AND_MEASURE, f"{registry.host}/large:1", str(model)))
+    assert out["uploaded"] > 4 << 30
+    assert out["rss_mib"] < RSS_LIMIT_MIB
+
+
+def test_buildah_builds_on_a_baked_image(registry, store, tmp_path):
+    """It refuses images whose history does not match their layers, and checks every digest."""
+    first = bake(f"{registry.host}/on/base:1", [Layer({"/a": File(b"a")}), Layer({"/b": File(b"b")})])
+    second = bake(
+        f"{registry.host}/on/model:1", [Layer({"/c": File(b"c", 0o755)})], base=first.reference, config=ImageConfig(["/c"])
+    )
+    (tmp_path / "Dockerfile").write_text(f"FROM {second.reference}\nCOPY d /d\n")
+    (tmp_path / "d").write_text("d")
+    tool("buildah", *store, "bud", "--isolation", "chroot", "--tls-verify=false", "--tag", "built", str(tmp_path))
+    about = json.loads(tool("buildah", *store, "inspect", "--type", "image", "built"))["OCIv1"]
+    assert about["config"]["Entrypoint"] == ["/c"]
+    assert len(about["rootfs"]["diff_ids"]) == 4
+    container = tool("buildah", *store, "from", "built").strip()
+    mounted = tool("buildah", *store, "mount", container).strip()
+    assert tool("cat", *(f"{mounted}/{name}" for name in "abcd")) == "abcd"
+
+
+def test_a_recipe_is_built_pushed_and_cleaned_away(registry, tmp_path):
+    recipe, work = tmp_path / "recipe", tmp_path / "work"
+    recipe.mkdir()
+    (recipe / "hello").write_text("hello")
+    (recipe / "Dockerfile").write_text("FROM scratch\nCOPY hello /hello\nUSER 1000\n")
+    lines = []
+    reference = f"{registry.host}/recipe:1"
+    buildah.build(recipe, reference, mirror=registry.host, work=work, report=lines.append)
+    assert resolve(reference) is not None
+    assert any("COPY hello" in line for line in lines)
+    assert not work.exists()
+
+
+def test_a_build_that_fails_says_why_and_leaves_nothing(registry, tmp_path):
+    recipe, work = tmp_path / "recipe", tmp_path / "work"
+    recipe.mkdir()
+    (recipe / "Dockerfile").write_text("FROM scratch\nCOPY missing /\n")
+    with pytest.raises(BaseImageError, match="missing"):
+        buildah.build(recipe, f"{registry.host}/recipe:2", mirror=registry.host, work=work, report=lambda _: None)
+    assert resolve(f"{registry.host}/recipe:2") is None
+    assert not work.exists()
+
+
+@pytest.mark.slow
+def test_the_triton_image_is_built_once(registry):
+    """From nothing: a Debian root from packages where Docker Hub cannot be reached, then the ordinary Dockerfile."""
+    assert shutil.which("mmdebstrap"), "apt-get install mmdebstrap"
+    reference = base.ensure_base("triton-cpu", registry.host)
+    before = len(registry.requests())
+    assert base.ensure_base("triton-cpu", registry.host) == reference
+    assert [method for method, _, _ in registry.requests()[before:]] == ["GET"]
