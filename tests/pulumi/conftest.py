@@ -22,10 +22,11 @@ class Registered:
 
 @dataclass
 class Recorder:
-    """Runs a program and keeps its registrations by name, in their order."""
+    """Runs a program and keeps its registrations by name, and all of them in their order."""
 
     resources: dict[str, Registered] = field(default_factory=dict[str, Registered])
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    registered: list[Registered] = field(default_factory=list[Registered])
 
     def run(self, program: Callable[[], Any]) -> Any:
         """Run ``program`` to its end, with every registration done, and return what it returned."""
@@ -60,9 +61,9 @@ class _Monitor(MockMonitor):
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the method's name in the protocol
         if request.type != "pulumi:pulumi:Stack":
             inputs = pulumi.runtime.rpc.deserialize_properties(request.object)
-            self._recorder.resources[request.name] = Registered(
-                request.type, request.name, inputs, request.parent, sorted(request.dependencies)
-            )
+            registered = Registered(request.type, request.name, inputs, request.parent, sorted(request.dependencies))
+            self._recorder.resources[request.name] = registered
+            self._recorder.registered.append(registered)
         return super().RegisterResource(request)
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the method's name in the protocol

@@ -45,7 +45,7 @@ def test_python_examples_register_every_component(engine, monkeypatch):
     monkeypatch.chdir(ROOT)
     program = "\n".join(_blocks("python"))
     engine.run(lambda: exec(program, {}))  # noqa: S102 - the README's own program
-    types = {resource.type.rpartition(":")[2] for resource in engine.resources.values()}
+    types = {resource.type.rpartition(":")[2] for resource in engine.registered}
     components = {"GpuNodePool", "ModelImage", "ServingStack", "TrafficPolicy", "GpuAutoscaler", "MonitoringStack"}
     assert components <= types
     assert {"Deployment", "HorizontalPodAutoscaler", "Gateway", "ResourceQuota"} <= types

@@ -1,5 +1,6 @@
 """The top of the tree: one resource that holds a whole environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import pulumi
 
 from gpuserve.autoscaling.component import GpuAutoscaler
 from gpuserve.kubernetes.component import Component
+from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.monitoring.component import MonitoringStack
 from gpuserve.node_pool.component import GpuNodePool
 from gpuserve.platform.compose import ImageRequest, Plan, compose, image_requests
-from gpuserve.platform.load import Environment, load_environment
+from gpuserve.platform.load import CONFIG_KEY, Environment, load_environment
 from gpuserve.platform.outputs import service_output
 from gpuserve.serving.component import ServingStack
 from gpuserve.traffic.component import TrafficPolicy
@@ -33,13 +35,13 @@ class Platform(Component):
     def __init__(
         self,
         name: str,
-        args: dict[str, Any],
+        args: Mapping[str, Any],
         opts: pulumi.ResourceOptions | None = None,
         *,
         folder: Path = Path("stacks"),
     ) -> None:
         file = folder / f"Pulumi.{pulumi.get_stack()}.yaml"
-        environment = load_environment(args, file=file, path="config.gpuserve:platform")
+        environment = _load(args, file)
         super().__init__("Platform", name, environment.platform, opts)
         images = self._images(environment)
         plan = compose(environment, lambda request: images[request].reference)
@@ -82,3 +84,11 @@ class Platform(Component):
         for stack, monitoring in plan.monitoring.items():
             MonitoringStack(stack, monitoring, pulumi.ResourceOptions(parent=self))
         return {policy: TrafficPolicy(policy, traffic, after(traffic.namespace)) for policy, traffic in plan.traffic.items()}
+
+
+def _load(args: Mapping[str, Any], file: Path) -> Environment:
+    """Validate the whole environment before anything is registered; the engine shows a `RunError` without a traceback."""
+    try:
+        return load_environment(args, file=file, path=f"config.{CONFIG_KEY}")
+    except GpuserveError as error:
+        raise pulumi.RunError(f"{error}") from error
