@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 import requests
-from gpuserve_embedded import cluster
+
+from gpuserve_embedded import cluster, tools
 from gpuserve_embedded.cluster import cgroups, layout, processes
 from gpuserve_embedded.cluster.api import Api
 
@@ -86,10 +87,11 @@ def pod_of(name: str, image: str, **container: Any) -> dict[str, Any]:
     }
 
 
-def system_image(api: Api, namespace: str, name: str) -> str:
-    deployment = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
-    assert deployment
-    return deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+def idle_image(api: Api) -> str:
+    """Return an image that runs for ever: the device plugin, which looks for a kubelet until it finds one."""
+    plugin = api.get("/apis/apps/v1/namespaces/kube-system/daemonsets/simulated-gpus")
+    assert plugin
+    return plugin["spec"]["template"]["spec"]["containers"][0]["image"]
 
 
 def test_every_part_serves_and_the_node_has_eight_gpus(running) -> None:
@@ -108,9 +110,10 @@ def test_a_second_start_changes_nothing_and_is_quick(running) -> None:
 
 
 def test_a_pod_gets_the_gpus_it_asks_for_and_no_more_than_there_are(api) -> None:
-    image = system_image(api, "kube-system", "coredns")
+    image = idle_image(api)
     for name, gpus in (("two-gpus", 2), ("too-many-gpus", layout.SIMULATED_GPUS)):
-        api.apply([pod_of(name, image, resources={"limits": {"nvidia.com/gpu": gpus}})])
+        pod = pod_of(name, image, args=["--device-plugin-dir=/nowhere"], resources={"limits": {"nvidia.com/gpu": gpus}})
+        api.apply([pod])
     pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
 
     def phase(name: str) -> str:
@@ -121,6 +124,11 @@ def test_a_pod_gets_the_gpus_it_asks_for_and_no_more_than_there_are(api) -> None
     assert refused
     assert refused["status"]["phase"] == "Pending"
     assert "Insufficient nvidia.com/gpu" in json.dumps(refused["status"])
+    (pid,) = [pid for pid, command in cgroups.processes().items() if "/nowhere" in command]
+    variables = dict(entry.split("=", 1) for entry in Path(f"/proc/{pid}/environ").read_text().split("\0") if entry)
+    assert len(variables["NVIDIA_VISIBLE_DEVICES"].split(",")) == 2
+    logs = [tools.ensure("kubectl", print), "--kubeconfig", cluster.KUBECONFIG, "--namespace", NAMESPACE, "logs", "two-gpus"]
+    assert "no kubelet yet" in subprocess.run(logs, capture_output=True, text=True, check=True).stdout
 
 
 def test_service_names_resolve(running) -> None:
@@ -178,7 +186,7 @@ def test_the_gateway_routes_by_host(api) -> None:
 
 
 def test_a_recorded_series_becomes_a_metric_that_the_autoscaler_reads(api) -> None:
-    rules = "groups: [{name: test, rules: [{record: 'gpuserve:test_up', expr: 'up{namespace=\"gateway-system\"}'}]}]"
+    rules = "groups: [{name: test, rules: [{record: 'gpuserve:queue_seconds', expr: 'up{namespace=\"gateway-system\"}'}]}]"
     api.apply(
         [
             {
@@ -189,7 +197,7 @@ def test_a_recorded_series_becomes_a_metric_that_the_autoscaler_reads(api) -> No
             }
         ]
     )
-    path = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/gateway-system/pods/*/gpuserve_test_up"
+    path = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/gateway-system/pods/*/gpuserve_queue_seconds"
 
     def items() -> list[Any]:
         return (api.get(path) or {}).get("items", [])

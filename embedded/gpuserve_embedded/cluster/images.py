@@ -1,7 +1,7 @@
 """Images of the system pods: one static program each, baked onto nothing."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +49,11 @@ SYSTEM_IMAGES: Final = (
 )
 
 
-def ensure_images(programs: Callable[[str], Path], progress: Callable[[str], None]) -> dict[str, str]:
+def ensure_images(programs: Mapping[str, Path], progress: Callable[[str], None]) -> dict[str, str]:
     """Bake what the registry lacks.
 
     Args:
-        programs: returns the file of a tool.
+        programs: the file of each tool, by its name.
         progress: told about each image that has to be baked.
 
     Returns:
@@ -64,7 +64,7 @@ def ensure_images(programs: Callable[[str], Path], progress: Callable[[str], Non
     """
 
     def ensure(image: SystemImage) -> str:
-        return _ensure(image, programs(image.program), progress)
+        return _ensure(image, programs[image.program], progress)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         references = pool.map(ensure, SYSTEM_IMAGES)

@@ -1,7 +1,7 @@
 """Starting and stopping the cluster."""
 
 import fcntl
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from gpuserve_embedded.cluster import (
     processes,
     registry,
 )
-from gpuserve_embedded.cluster.api import Api, wait_until
+from gpuserve_embedded.cluster.api import Api, Manifest, wait_until
 from gpuserve_embedded.cluster.crds import BEFORE_GATEWAY, INSTALLED, definitions
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.images import PAUSE, SYSTEM_IMAGES, ensure_images
@@ -58,15 +58,16 @@ def start(progress: Progress = lambda _: None) -> None:
             api = Api()
             if addons.wanting(api) is not None:
                 progress("completing the cluster that runs")
-                _install(ensure_images(_programs(progress), progress), progress)
+                parts = _gather(progress)
+                _install(parts, ensure_images(parts.programs, progress), progress)
             return
         ports.check_free(ours=cgroups.processes())
         packages.install(progress)
-        programs = _programs(progress)
+        parts = _gather(progress)
         if cleanup.leftovers():
             progress("removing what an earlier cluster left")
             cleanup.remove_everything()
-        _start_anew(programs, progress)
+        _start_anew(parts, progress)
 
 
 def stop(*, purge: bool = False) -> None:
@@ -86,16 +87,21 @@ def stop(*, purge: bool = False) -> None:
 
 
 @dataclass(frozen=True)
-class _Programs:
-    """The files of the tools, found once."""
+class _Parts:
+    """What a cluster is made of, got before anything is changed: it may take minutes, or fail."""
 
-    files: dict[str, Path]
-
-    def __call__(self, name: str) -> Path:
-        return self.files[name]
+    programs: dict[str, Path]
+    definitions: dict[str, list[Manifest]]
 
 
-def _start_anew(programs: _Programs, progress: Progress) -> None:
+def _gather(progress: Progress) -> _Parts:
+    return _Parts(
+        {name: tools.ensure(name, progress) for name in _PROGRAMS},
+        {name: definitions(name, tools.crds) for name in INSTALLED},
+    )
+
+
+def _start_anew(parts: _Parts, progress: Progress) -> None:
     progress("preparing the network, certificates and control groups")
     network.remember_settings()
     cgroups.create()
@@ -103,15 +109,15 @@ def _start_anew(programs: _Programs, progress: Progress) -> None:
     pki.create()
     registry.configure()
     node.configure()
-    kube = programs("kube")
+    kube = parts.programs["kube"]
     progress("starting the control plane, the registry and the container runtime")
     with ThreadPoolExecutor() as pool:
         control = pool.submit(_start_control_plane, kube)
-        images = pool.submit(_start_runtime, programs, progress)
+        images = pool.submit(_start_runtime, parts.programs, progress)
         control.result()
         _serve(node.kubelet(kube), after=images)
         _serve(node.kube_proxy(kube))
-        _install(images.result(), progress)
+        _install(parts, images.result(), progress)
 
 
 def _start_control_plane(kube: Path) -> None:
@@ -121,7 +127,7 @@ def _start_control_plane(kube: Path) -> None:
         processes.start(daemon)
 
 
-def _start_runtime(programs: _Programs, progress: Progress) -> dict[str, str]:
+def _start_runtime(programs: dict[str, Path], progress: Progress) -> dict[str, str]:
     _serve(registry.daemon())
     images = ensure_images(programs, progress)
     containerd.configure(images[PAUSE.repository])
@@ -129,18 +135,21 @@ def _start_runtime(programs: _Programs, progress: Progress) -> dict[str, str]:
     return images
 
 
-def _install(images: dict[str, str], progress: Progress) -> None:
+def _install(parts: _Parts, images: dict[str, str], progress: Progress) -> None:
     progress("installing the system's pods")
     api = Api()
     with ThreadPoolExecutor() as pool:
-        first = [pool.submit(_define, name) for name in BEFORE_GATEWAY]
-        for definition in first:
-            definition.result()
+
+        def define(names: Iterable[str]) -> list[Future[None]]:
+            return [pool.submit(Api().apply, parts.definitions[name]) for name in names]
+
+        for defined in define(BEFORE_GATEWAY):
+            defined.result()
         # The API server takes its time over large definitions, and nothing waits for these.
-        others = [pool.submit(_define, name) for name in INSTALLED if name not in BEFORE_GATEWAY]
+        others = define(name for name in INSTALLED if name not in BEFORE_GATEWAY)
         api.apply(addons.manifests(images))
-        for definition in others:
-            definition.result()
+        for defined in others:
+            defined.result()
     progress("waiting for the system's pods")
     wait_until(
         "wait for the cluster",
@@ -150,19 +159,11 @@ def _install(images: dict[str, str], progress: Progress) -> None:
     )
 
 
-def _define(name: str) -> None:
-    Api().apply(definitions(name, tools.crds))
-
-
 def _serve(daemon: processes.Daemon, *, after: "Future[dict[str, str]] | None" = None) -> None:
     if after is not None:
         after.result()
     processes.start(daemon)
     processes.wait_healthy(daemon)
-
-
-def _programs(progress: Progress) -> _Programs:
-    return _Programs({name: tools.ensure(name, progress) for name in _PROGRAMS})
 
 
 def _require_root(step: str) -> None:
