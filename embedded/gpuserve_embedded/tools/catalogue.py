@@ -188,6 +188,8 @@ PROGRAMS: Mapping[str, Program] = {
 DEFINITIONS: Mapping[str, Definitions] = {
     # The release that Traefik 3.6.10 is built with: see its go.mod.
     "gateway-api": Definitions("sigs.k8s.io/gateway-api", "config/crd/standard"),
+    "traefik": Definitions("github.com/traefik/traefik/v3", "docs/content/reference/dynamic-configuration"),
+    "cert-manager": Definitions("github.com/cert-manager/cert-manager", "deploy/crds"),
     "prometheus-operator": Definitions("github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd"),
     "keda": Definitions("github.com/kedacore/keda/v2", "config/crd/bases"),
 }

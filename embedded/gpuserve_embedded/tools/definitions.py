@@ -16,7 +16,7 @@ def crds(name: str) -> Path:
     """Return a folder of a project's custom resource definitions, one YAML file each.
 
     Args:
-        name: A key of `DEFINITIONS`: `gateway-api`, `prometheus-operator` or `keda`.
+        name: A key of `DEFINITIONS`: `gateway-api`, `traefik`, `cert-manager`, `prometheus-operator` or `keda`.
 
     Returns:
         A read-only folder in Go's module cache. Its content was checked against `embedded/modules/crds/go.sum`.
