@@ -1,6 +1,7 @@
 """The commands on a small platform: what they print, where, and how they exit."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,41 @@ def test_doctor_names_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert not found["pulumi"]["ok"]
     assert "KUBECONFIG: is not set" in found["cluster"]["found"]
     assert not found["gpu"]["needed"]
+
+
+class FakeNvml:
+    """NVIDIA's management library, with as many GPUs as given, or without a driver."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def nvmlInit(self) -> None:
+        if not self.names:
+            raise self.NVMLError
+
+    def nvmlShutdown(self) -> None:
+        pass
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.names)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return self.names[handle]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"), [((), "no NVIDIA driver here"), (("NVIDIA L4", "NVIDIA L4"), "NVIDIA L4, NVIDIA L4")]
+)
+def test_doctor_looks_for_gpus(names: tuple[str, ...], found: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(*names))
+    gpu = next(item for item in json.loads(cli("doctor", "--json").stdout) if item["subject"] == "gpu")
+    assert (gpu["ok"], gpu["found"]) == (bool(names), found)
 
 
 @pytest.mark.parametrize(

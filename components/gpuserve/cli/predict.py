@@ -78,8 +78,9 @@ def _address(stack: "Stack", service: str) -> str:
     gateway = live(connect(), service, traffic)
     url = address_url(gateway, "HTTP", traffic.host) if gateway else None
     if url is None:
+        reason = "has no plain HTTP listener" if gateway else "does not exist"
         raise PredictError(
-            f"service {service!r}: has no address yet: its Gateway does not exist. "
+            f"service {service!r}: has no address yet: its Gateway {reason}. "
             f"Fix: run `pulumi up -s {stack.name}`, and see `gpuserve status -s {stack.name}`"
         )
     return url
