@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -150,37 +151,31 @@ def test_doctor_names_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert not found["gpu"]["needed"]
 
 
-class FakeNvml:
-    """NVIDIA's management library, with as many GPUs as given, or without a driver."""
+def nvml(names: tuple[str, ...]) -> SimpleNamespace:
+    """Return NVIDIA's management library with these GPUs; without any there is no driver."""
 
-    class NVMLError(Exception):
+    class NvmlError(Exception):
         pass
 
-    def __init__(self, *names: str) -> None:
-        self.names = names
+    def init() -> None:
+        if not names:
+            raise NvmlError
 
-    def nvmlInit(self) -> None:
-        if not self.names:
-            raise self.NVMLError
-
-    def nvmlShutdown(self) -> None:
-        pass
-
-    def nvmlDeviceGetCount(self) -> int:
-        return len(self.names)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
-
-    def nvmlDeviceGetName(self, handle: int) -> str:
-        return self.names[handle]
+    return SimpleNamespace(
+        NVMLError=NvmlError,
+        nvmlInit=init,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetCount=lambda: len(names),
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetName=lambda handle: names[handle],
+    )
 
 
 @pytest.mark.parametrize(
     ("names", "found"), [((), "no NVIDIA driver here"), (("NVIDIA L4", "NVIDIA L4"), "NVIDIA L4, NVIDIA L4")]
 )
 def test_doctor_looks_for_gpus(names: tuple[str, ...], found: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(*names))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(names))
     gpu = next(item for item in json.loads(cli("doctor", "--json").stdout) if item["subject"] == "gpu")
     assert (gpu["ok"], gpu["found"]) == (bool(names), found)
 
