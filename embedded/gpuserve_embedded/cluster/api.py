@@ -58,7 +58,7 @@ class Api:
             with suppress(requests.RequestException):
                 path = self._path(manifest)
                 if path is None:
-                    reason = f"the API server has no {manifest['kind']} in {manifest['apiVersion']}"
+                    reason = f"the API server does not answer, or offers no {manifest['kind']} in {manifest['apiVersion']}"
                 else:
                     response = self._session.patch(
                         API_SERVER + path,
