@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import STACKS, JsonOption, StacksOption
@@ -119,10 +120,12 @@ def _report(counts: dict[str, int], found: list[Finding], broken: list[str], *, 
         typer.echo(to_json(result))
         return
     if found:
-        table = Table("stack", "object", "rule", "why", "fix", show_lines=True)
+        table = Table(
+            "stack", Column("object", overflow="fold"), "rule", Column("why", overflow="fold"), "fix", show_lines=True
+        )
         for finding in found:
             why = f"{finding.field} {finding.reason}"
-            table.add_row(finding.stack, finding.object, finding.rule, why, finding.fix)
+            table.add_row(finding.stack, finding.object, finding.rule, escape(why), escape(finding.fix))
         stdout().print(table)
     for error in broken:
         notice(error)

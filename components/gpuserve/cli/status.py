@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import STACKS, JsonOption, StackOption, StacksOption
@@ -30,7 +30,9 @@ def status(stack: StackOption, stacks: StacksOption = STACKS, as_json: JsonOptio
 def _show(name: str, service: dict[str, Any]) -> None:
     split = ", ".join(f"{version} {weight} %" for version, weight in service["versions"].items())
     address = f"{service['url']} with Host: {service['host']}" if service["url"] else "no address yet"
-    table = Table("", "part", "object", "state", title=f"{name}: {address} ({split})", title_justify="left")
+    table = Table(
+        "", "part", Column("object", overflow="fold"), "state", title=f"{name}: {address} ({split})", title_justify="left"
+    )
     for part, state in service["parts"].items():
         mark = "[green]ready[/]" if state["ready"] else "[red]waits[/]"
         table.add_row(mark, part, state["object"], escape(state["reason"] or _details(state)))
@@ -38,7 +40,7 @@ def _show(name: str, service: dict[str, Any]) -> None:
     console.print(table)
     if service["blocked_by"]:
         blocked = service["blocked_by"]
-        console.print(f"blocked by [bold]{escape(blocked['object'])}[/]: {escape(blocked['reason'])}")
+        console.print(f"blocked by [bold]{escape(blocked['object'])}[/]: {escape(blocked['reason'])}", soft_wrap=True)
     elif service["example"]:
         console.print(f"try: {service['example']}", markup=False, soft_wrap=True)
 
