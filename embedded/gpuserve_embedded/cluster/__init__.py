@@ -10,7 +10,7 @@ cluster.stop()
 from gpuserve_embedded.cluster.cleanup import leftovers
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import KUBECONFIG
-from gpuserve_embedded.cluster.lifecycle import Progress, start, stop
+from gpuserve_embedded.cluster.lifecycle import Progress, check, prepare, start, stop
 from gpuserve_embedded.cluster.status import ClusterStatus, DaemonStatus, PodStatus, status
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "DaemonStatus",
     "PodStatus",
     "Progress",
+    "check",
     "leftovers",
+    "prepare",
     "start",
     "status",
     "stop",

@@ -38,6 +38,26 @@ _PROGRAMS: Final = ("kube", *dict.fromkeys(image.program for image in SYSTEM_IMA
 _READY_TIMEOUT_SECONDS: Final = 180.0
 
 
+def check() -> None:
+    """Refuse what cannot work, before minutes are spent on it: another user than root, a port that somebody holds.
+
+    Raises:
+        ClusterError: the user is not root, or a port that the cluster needs is in use.
+    """
+    _require_root("start the cluster")
+    if not daemons_serve():
+        ports.check_free(ours=cgroups.processes())
+
+
+def prepare(progress: Progress = lambda _: None) -> None:
+    """Get the cluster's programs and definitions, which on a bare machine takes minutes the first time.
+
+    Raises:
+        ToolError: a program can neither be found nor built.
+    """
+    _gather(progress)
+
+
 def start(progress: Progress = lambda _: None) -> None:
     """Start the cluster, or do nothing where it runs and is ready.
 
@@ -132,6 +152,10 @@ def _start_runtime(programs: dict[str, Path], progress: Progress) -> dict[str, s
     images = ensure_images(programs, progress)
     containerd.configure(images[PAUSE.repository])
     _serve(containerd.daemon())
+    # Unpacked while the API server starts, not when their pods are waited for.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for pulled in [pool.submit(containerd.pull, image) for image in images.values()]:
+            pulled.result()
     return images
 
 

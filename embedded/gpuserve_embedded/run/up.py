@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve.platform.load import Environment, load_stack
-from gpuserve_embedded.cluster import start
+from gpuserve_embedded import cluster
 from gpuserve_embedded.cluster.layout import PROMETHEUS
 from gpuserve_embedded.run import environment
 from gpuserve_embedded.run.predict import first_prediction
@@ -47,11 +47,15 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
     folder = environment.checkout()
     declared = load_stack(stack, folder / "stacks")
     external = environment.is_external()
+    if not external:
+        cluster.check()
     with steps.step("Tools: Pulumi, provider, cluster") as progress:
         variables = environment.prepare(folder, progress)
+        if not external:
+            cluster.prepare(progress)
     with steps.step("Cluster: yours" if external else "Cluster: control plane, node, gateway, Prometheus") as progress:
         if not external:
-            start(progress)
+            cluster.start(progress)
     with steps.step("Base image: Triton with ONNX Runtime") as progress:
         for recipe in _recipes(declared):
             ensure_base(recipe, declared.platform.registry, progress)
