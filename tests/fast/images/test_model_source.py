@@ -1,0 +1,158 @@
+"""A model file that is missing, empty, truncated, foreign or incomplete gives a sentence, never a stack of parser errors."""
+
+import onnx
+import pytest
+from gpuserve_images.samples import MAX_SAMPLE_BYTES, pick, sample_set
+from gpuserve_images.source import SourceError, check, resolve
+from gpuserve_images.spec import SampleSpec, SourceSpec, load_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from e2e_small_model import classifier, write_model_folder
+
+WHOLE = classifier().SerializeToString()
+FILE = SourceSpec(file="model.onnx")
+
+
+def refusal(folder, content: bytes) -> str:
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        resolve(FILE, folder)
+    return str(caught.value)
+
+
+def test_a_whole_model_is_accepted(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(WHOLE)
+    source = resolve(FILE, tmp_path)
+    check(source.path)
+    assert source.record.outputs == {"model.onnx": source.sha256}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (WHOLE[:-1], "truncated ONNX file"),
+        (WHOLE[: len(WHOLE) // 2], "truncated ONNX file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "is not an ONNX file"),
+        (b"PK\x03\x04" + bytes(100), "is not an ONNX file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is not an ONNX file"),
+        (b"<html><body>404</body></html>", "is not an ONNX file"),
+        (b"\x08\x08", "holds no graph"),
+    ],
+    ids=["empty", "last byte", "half", "png", "zip", "lfs pointer", "html", "header"],
+)
+def test_a_file_that_is_no_whole_model_says_which(tmp_path, content, words):
+    message = refusal(tmp_path, content)
+    assert "model.onnx" in message
+    assert words in message
+
+
+@settings(deadline=None, max_examples=60)
+@given(cut=st.integers(0, len(WHOLE) - 1))
+def test_no_cut_of_a_model_passes_for_a_model(tmp_path_factory, cut):
+    refusal(tmp_path_factory.mktemp("cut"), WHOLE[:cut])
+
+
+@settings(deadline=None, max_examples=60)
+@given(content=st.binary(max_size=300))
+def test_no_random_bytes_pass_for_a_model(tmp_path_factory, content):
+    refusal(tmp_path_factory.mktemp("random"), content)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"file": "absent.onnx"}, "source.file.*absent.onnx.*does not exist"),
+        ({"file": "."}, "is a folder"),
+        ({"package": "no_such_package", "path": "a"}, "source.package.*no_such_package.*not an installed"),
+        ({"package": "not a name", "path": "a"}, "not an installed"),
+        ({"package": "six_or_any_module", "path": "a"}, "not an installed"),
+        ({"package": "magika", "path": "models/none.onnx"}, "source.path.*models/none.onnx.*does not exist"),
+    ],
+)
+def test_a_source_that_is_not_there_names_field_value_and_place(tmp_path, source, words):
+    with pytest.raises(SourceError, match=words):
+        resolve(SourceSpec.parse(source), tmp_path)
+
+
+def test_an_invalid_graph_is_refused_by_onnx_itself(tmp_path):
+    model = classifier()
+    model.graph.node[0].input[0] = "nobody"
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(SourceError, match="not a valid ONNX model.*nobody"):
+        check(resolve(FILE, tmp_path).path)
+
+
+class TestExternalData:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        onnx.save(
+            classifier(), tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+        )
+        return tmp_path
+
+    def test_it_is_part_of_the_source(self, folder):
+        assert [file.name for file in resolve(FILE, folder).external] == ["weights.bin"]
+
+    def test_missing(self, folder):
+        (folder / "weights.bin").unlink()
+        with pytest.raises(SourceError, match=r"tensor w1 \(weights.bin\): keeps its weights in a file that is missing"):
+            resolve(FILE, folder)
+
+    def test_truncated(self, folder):
+        weights = folder / "weights.bin"
+        weights.write_bytes(weights.read_bytes()[:-4])
+        with pytest.raises(SourceError, match="needs .* bytes of .*weights.bin, which has"):
+            resolve(FILE, folder)
+
+    def test_outside_of_the_folder(self, folder):
+        model = onnx.load(folder / "model.onnx", load_external_data=False)
+        for entry in model.graph.initializer[0].external_data:
+            if entry.key == "location":
+                entry.value = "../secrets"
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(SourceError, match="outside of the model's folder"):
+            resolve(FILE, folder)
+
+
+class TestSamples:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        return write_model_folder(tmp_path / "model").parent
+
+    def test_no_file_calibrates_and_verifies(self, folder):
+        chosen = sample_set(load_model(folder / "small.yaml"), "int8", folder)
+        hashes = chosen.hashes()
+        assert len(chosen.verify) + len(chosen.calibrate) == 96
+        assert chosen.calibrate
+        assert not set(hashes["verify"]) & set(hashes["calibrate"])
+
+    def test_a_copy_is_the_same_sample(self, folder):
+        first = next((folder / "samples").iterdir())
+        (folder / "samples" / "copy.npz").write_bytes(first.read_bytes())
+        assert len(sample_set(load_model(folder / "small.yaml"), "fp32", folder).verify) == 96
+
+    def test_the_choice_does_not_depend_on_where_the_folder_is(self, folder, tmp_path):
+        other = write_model_folder(tmp_path / "other").parent
+        spec = SampleSpec(folder="samples", limit=10)
+        assert [f.name for f in pick([spec], folder, "f")] == [f.name for f in pick([spec], other, "f")]
+
+    def test_empty_huge_and_linked_files_are_no_samples(self, folder):
+        samples = folder / "samples"
+        (samples / "empty.npz").touch()
+        (samples / "link.npz").symlink_to(samples / "0.npz")
+        with (samples / "huge.npz").open("wb") as stream:
+            stream.truncate(MAX_SAMPLE_BYTES + 1)
+        assert len(pick([SampleSpec(folder="samples")], folder, "f")) == 96
+
+    @pytest.mark.parametrize(
+        ("spec", "words"),
+        [
+            ({"folder": "nowhere"}, r"verify.inputs\[0\].folder \(nowhere\): is not a folder"),
+            ({"folder": "samples", "glob": "*.jpg"}, r"verify.inputs\[0\].glob \(\*.jpg\): matches no file"),
+            ({"package": "no_such_package"}, r"verify.inputs\[0\].package \(no_such_package\)"),
+        ],
+    )
+    def test_none_is_an_error(self, folder, spec, words):
+        with pytest.raises(SourceError, match=words):
+            pick([SampleSpec.parse(spec)], folder, "verify.inputs")

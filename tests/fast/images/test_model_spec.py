@@ -1,0 +1,107 @@
+"""What a model's YAML may say, and what it answers when it says something else."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve_images.spec import BarsSpec, ModelSpec, load_model
+from e2e_small_model import write_model_folder
+
+MODELS = Path(__file__).parents[3] / "stacks" / "models"
+GOOD = {
+    "name": "small",
+    "source": {"file": "small.onnx"},
+    "builds": {"fp32": {"engine": "onnxruntime"}},
+    "verify": {"inputs": "samples"},
+}
+INT8 = {"engine": "onnxruntime", "precision": "int8", "calibrate": "samples"}
+
+
+def problems(**changes: object) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        ModelSpec.parse(GOOD | changes, file="small.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_model_of_the_repository_loads(path):
+    assert load_model(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"sources": {}}, "sources", "did you mean 'source'?"),
+        ({"name": "My Model"}, "name", "not a DNS label"),
+        ({"source": {}}, "source", "either `file:` or `package:`"),
+        ({"source": {"file": "a.onnx", "package": "magika", "path": "b"}}, "source", "either `file:` or `package:`"),
+        ({"source": {"package": "magika"}}, "source", "belong together"),
+        ({"source": {"package": "magika", "path": "../../etc/passwd"}}, "source.path", "leaves the package"),
+        ({"source": {"package": "magika", "path": "/etc/passwd"}}, "source.path", "leaves the package"),
+        ({"builds": {}}, "builds", "at least 1"),
+        ({"builds": {"fp32": {"engine": "onnx"}}}, "builds.fp32.engine", "'onnxruntime'"),
+        ({"builds": {"fp32": {"engine": "onnxruntime", "precison": "int8"}}}, "builds.fp32.precison", "did you mean 'precision'?"),
+        ({"builds": {"int8": {"engine": "onnxruntime", "precision": "int8"}}}, "builds.int8", "add `calibrate:`"),
+        ({"builds": {"fp32": {"engine": "onnxruntime", "calibrate": "samples"}}}, "builds.fp32", "remove `calibrate:`"),
+        ({"builds": {"rtx": {"engine": "tensorrt-rtx"}}}, "builds.rtx", "add `architectures:"),
+        ({"builds": {"rtx": {"engine": "tensorrt-rtx", "architectures": ["ampere"]}}}, "builds.rtx.architectures", "sm_80"),
+        ({"builds": {"fp32": {"engine": "onnxruntime", "architectures": ["sm_80"]}}}, "builds.fp32", "remove `architectures:`"),
+        ({"builds": {"int8": INT8}}, "", "no bar judges build 'int8'"),
+        ({"verify": {"inputs": []}}, "verify.inputs", "at least 1"),
+        ({"verify": {"inputs": "samples", "top1_agreement": 99}}, "verify.top1_agreement", "less than or equal to 1"),
+        ({"batch": {"max": 4, "preferred": [8]}}, "batch", "above the largest batch 4"),
+        ({"batch": {"queue_delay": "1 minute"}}, "batch.queue_delay", "not a duration"),
+        ({"slo": {"availability": "101%"}}, "slo.availability", "over 100 percent"),
+    ],
+)
+def test_a_wrong_model_is_refused_with_field_and_fix(changes, field, words):
+    (problem,) = problems(**changes)
+    assert problem.startswith(f"small.yaml: {field}")
+    assert words in problem
+
+
+def test_all_problems_of_a_file_come_at_once():
+    assert len(problems(name="No Name", batch={"max": 0}, slo={"availability": "200"})) == 3
+
+
+def test_a_missing_file_names_the_models_there_are(tmp_path):
+    write_model_folder(tmp_path / "models")
+    with pytest.raises(SpecError, match=r"does not exist.*\['small'\]"):
+        load_model(tmp_path / "models" / "smal.yaml")
+
+
+@pytest.mark.parametrize(("text", "words"), [("name: [", "is not YAML"), ("just text", "is not a mapping"), ("", "is not a mapping")])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, words):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError, match=words):
+        load_model(path)
+
+
+def test_a_build_overrides_the_models_bars_and_fp32_has_a_default():
+    model = ModelSpec.parse(
+        GOOD
+        | {
+            "builds": {"fp32": {"engine": "onnxruntime"}, "int8": INT8 | {"verify": {"top1_agreement": 0.9}}},
+            "verify": {"inputs": "samples", "top1_agreement": 0.99, "cosine": 0.5},
+        }
+    )
+    assert model.bars("fp32") == BarsSpec(top1_agreement=0.99, cosine=0.5, max_abs_error=1e-4)
+    assert model.bars("int8") == BarsSpec(top1_agreement=0.9, cosine=0.5)
+
+
+def test_batch_sizes_to_verify_follow_the_batching():
+    assert ModelSpec.parse(GOOD).verify_batches() == (1, 8, 32)
+    assert ModelSpec.parse(GOOD | {"batch": {"max": 4}}).verify_batches() == (1, 4)
+    assert ModelSpec.parse(GOOD | {"verify": {"inputs": "samples", "batches": [2]}}).verify_batches() == (2,)
+
+
+def test_a_folder_may_be_written_short():
+    short, long = (ModelSpec.parse(GOOD | {"verify": {"inputs": inputs}}) for inputs in ("samples", [{"folder": "samples"}]))
+    assert short == long
+
+
+def test_a_spec_survives_yaml(tmp_path):
+    path = write_model_folder(tmp_path / "model")
+    assert load_model(path) == ModelSpec.parse(yaml.safe_load(path.read_text(encoding="utf-8")))

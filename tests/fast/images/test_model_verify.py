@@ -1,0 +1,160 @@
+"""Parity: the measures, the bars, and what cannot pass."""
+
+import numpy as np
+import onnx
+import pytest
+from e2e_small_model import FEATURES, classifier
+from gpuserve_images.codec import CodecError, Codec, batches, encode_all, load_codec
+from gpuserve_images.signature import read_signature
+from gpuserve_images.spec import BarsSpec
+from gpuserve_images.verify import Parity, ParityError, judge, measure, reference_outputs
+from onnx import TensorProto, helper, numpy_helper
+
+PARITY = Parity(
+    samples=100, batches=(1,), max_abs_error=1e-3, max_rel_error=0.02, cosine=0.98, top1_agreement=0.97, disagreeing=("a.py", "b.py")
+)
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.onnx"
+    onnx.save(classifier(), path)
+    return path
+
+
+@pytest.fixture
+def samples():
+    random = np.random.default_rng(3)
+    return [{"x": random.normal(size=(1, FEATURES)).astype(np.float32)} for _ in range(21)]
+
+
+def changed(path, name: str, change) -> "object":
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)).astype(np.float32), name))
+    out = path.with_name("build.onnx")
+    onnx.save(model, out)
+    return out
+
+
+def test_a_model_equals_itself(source, samples):
+    parity = measure(source, reference_outputs(source, samples, (1, 4, 32)), samples)
+    assert parity.max_abs_error < 1e-6
+    assert parity.top1_agreement == 1
+    assert parity.cosine == pytest.approx(1)
+    assert parity.batches == (1, 4, 32)
+    judge(parity, BarsSpec(max_abs_error=1e-6, top1_agreement=1), "fp32")
+
+
+def test_a_moved_class_is_found_and_named(source, samples):
+    build = changed(source, "b2", lambda bias: bias + np.array([50, 0, 0, 0]))
+    names = [f"{index}.npz" for index in range(len(samples))]
+    parity = measure(build, reference_outputs(source, samples, (1, 8)), samples, names=names)
+    assert parity.top1_agreement < 0.9
+    assert parity.disagreeing[0] in names
+    assert parity.max_abs_error > 0.5
+    with pytest.raises(ParityError, match=r"top1_agreement is .* the bar is 0.99.*nothing was pushed.*Fix:"):
+        judge(parity, BarsSpec(top1_agreement=0.99), "int8")
+
+
+def test_nan_is_a_failure_whatever_the_bars(source, samples):
+    build = changed(source, "w1", lambda weights: weights * np.nan)
+    with pytest.raises(ParityError, match="output scores: gives NaN or infinity at batch size 8"):
+        measure(build, reference_outputs(source, samples, (8,)), samples)
+
+
+def test_a_source_that_gives_nan_is_named_as_the_source(source, samples):
+    with pytest.raises(ParityError, match="source model, output scores"):
+        reference_outputs(changed(source, "b1", lambda bias: bias * np.inf), samples, (1,))
+
+
+def test_other_outputs_are_a_failure(source, samples):
+    model = onnx.load(source)
+    model.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4]))
+    onnx.save(model, source.with_name("more.onnx"))
+    with pytest.raises(ParityError, match="has outputs"):
+        measure(source.with_name("more.onnx"), reference_outputs(source, samples, (1,)), samples)
+
+
+@pytest.mark.parametrize(
+    ("bars", "missed"),
+    [
+        ({"max_abs_error": 1e-2}, []),
+        ({"max_abs_error": 1e-4}, ["max_abs_error is 0.001, the bar is 0.0001"]),
+        ({"max_rel_error": 0.01}, ["max_rel_error is 0.02, the bar is 0.01"]),
+        ({"cosine": 0.99}, ["cosine is 0.98, the bar is 0.99"]),
+        ({"top1_agreement": 0.97}, []),
+        ({"top1_agreement": 0.98, "cosine": 0.99}, ["top1_agreement is 0.97", "cosine is 0.98"]),
+    ],
+)
+def test_bars(bars, missed):
+    if not missed:
+        judge(PARITY, BarsSpec(**bars), "b")
+        return
+    with pytest.raises(ParityError) as caught:
+        judge(PARITY, BarsSpec(**bars), "b")
+    for words in (*missed, "build b", "a.py"):
+        assert words in str(caught.value)
+
+
+def test_a_bar_that_cannot_be_measured_does_not_pass_silently():
+    parity = PARITY.model_copy(update={"top1_agreement": None})
+    with pytest.raises(ParityError, match="cannot be measured"):
+        judge(parity, BarsSpec(top1_agreement=0.5), "b")
+
+
+class TestSamplesToTensors:
+    def codec(self, make):
+        return Codec(make, lambda outputs: str(outputs))
+
+    def test_batches_hold_every_sample_in_order(self, samples):
+        joined = np.concatenate([batch["x"] for batch in batches(samples, 8)])
+        assert np.array_equal(joined, np.concatenate([sample["x"] for sample in samples]))
+        assert [len(batch["x"]) for batch in batches(samples, 8, whole=True)] == [8, 8, 8]
+        assert [len(batch["x"]) for batch in batches(samples[:3], 8, whole=True)] == [8]
+
+    def test_files_that_the_model_cannot_read_are_left_out(self, source, tmp_path):
+        files = [tmp_path / str(index) for index in range(10)]
+
+        def encode(path):
+            if path.name == "4":
+                raise ValueError("too short")
+            return {"x": np.zeros((1, FEATURES), np.float32)}
+
+        encoded = encode_all(self.codec(encode), files, read_signature(source), "verify.inputs")
+        assert [file.name for file in encoded.files] == list("012356789")
+
+    @pytest.mark.parametrize(
+        ("tensors", "words"),
+        [
+            ({"y": np.zeros((1, FEATURES), np.float32)}, "other inputs than the model has"),
+            ({"x": np.zeros((1, FEATURES), np.float64)}, r"another type or shape.*FP32 of shape \[-1, 8\]"),
+            ({"x": np.zeros((FEATURES,), np.float32)}, r"float32 \[8\]"),
+            ({"x": np.zeros((1, FEATURES + 1), np.float32)}, r"float32 \[1, 9\]"),
+        ],
+    )
+    def test_tensors_that_do_not_fit_are_refused(self, source, tmp_path, tensors, words):
+        with pytest.raises(CodecError, match=words):
+            encode_all(self.codec(lambda _: tensors), [tmp_path / "a"] * 8, read_signature(source), "verify.inputs")
+
+    def test_too_few_samples_judge_nothing(self, source, tmp_path):
+        def encode(_):
+            raise ValueError("is no tensor")
+
+        with pytest.raises(CodecError, match=r"verify.inputs: has 0 usable samples of 9 files; a: is no tensor"):
+            encode_all(self.codec(encode), [tmp_path / "a"] * 9, read_signature(source), "verify.inputs")
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("import no_such_module", "fails when it is loaded: ModuleNotFoundError"),
+            ("def encode(path): ...", "defines no function `decode`"),
+            (None, "does not exist"),
+        ],
+    )
+    def test_a_broken_io_file_is_named(self, tmp_path, text, words):
+        if text is not None:
+            (tmp_path / "io.py").write_text(text)
+        with pytest.raises(CodecError, match=words):
+            load_codec("io.py", tmp_path)
