@@ -26,7 +26,7 @@ def build(folder: Path, reference: str, *, mirror: str, work: Path, report: Call
         BaseImageError: buildah is missing or failed; with the last lines it wrote.
     """
     store = ["--root", str(work / "root"), "--runroot", str(work / "run")]
-    _clear(work, store)
+    _clear(work)
     work.mkdir(parents=True)
     settings = _write_settings(work, mirror)
     secure = not is_loopback(Reference.parse(reference).registry)
@@ -39,7 +39,7 @@ def build(folder: Path, reference: str, *, mirror: str, work: Path, report: Call
         push = ["buildah", *store, "push", *tls, reference, f"docker://{reference}"]
         run(push, what=f"base image {folder.name}", report=report)
     finally:
-        _clear(work, store)
+        _clear(work)
 
 
 def _write_settings(work: Path, mirror: str) -> dict[str, Path]:
@@ -63,9 +63,15 @@ def _write_settings(work: Path, mirror: str) -> dict[str, Path]:
     return {**paths, "ca": authorities} if authorities else paths
 
 
-def _clear(work: Path, store: list[str]) -> None:
+def _silent(_line: str) -> None:
+    """Report nothing."""
+
+
+def _clear(work: Path) -> None:
+    """Unmount and remove everything, whatever state a killed build left its store in."""
     if not work.exists():
         return
-    # buildah unmounts what an interrupted build left mounted; removing the tree alone would fail on the mounts.
-    run(["buildah", *store, "rm", "--all"], what="clearing buildah's store", report=lambda _: None)
+    mounted = [line.split()[1].encode().decode("unicode_escape") for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for place in reversed([place for place in mounted if Path(place).is_relative_to(work)]):
+        run(["umount", "--lazy", place], what="clearing buildah's store", report=_silent)
     shutil.rmtree(work)
