@@ -19,7 +19,8 @@ def crds(name: str) -> Path:
         name: A key of `DEFINITIONS`: `gateway-api`, `traefik`, `cert-manager`, `prometheus-operator` or `keda`.
 
     Returns:
-        A read-only folder in Go's module cache. Its content was checked against `embedded/modules/crds/go.sum`.
+        A read-only folder in Go's module cache, which may hold other YAML beside them. Its content was
+        checked against `embedded/modules/crds/go.sum`.
 
     Raises:
         ToolError: No such project is known, or its module cannot be fetched.
