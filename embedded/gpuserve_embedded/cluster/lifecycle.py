@@ -1,7 +1,7 @@
 """Starting and stopping the cluster."""
 
 import fcntl
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,11 +75,11 @@ def start(progress: Progress = lambda _: None) -> None:
     _require_root("start the cluster")
     with _alone():
         if daemons_serve():
-            api = Api()
-            if addons.wanting(api) is not None:
+            if addons.wanting(Api()) is not None:
                 progress("completing the cluster that runs")
                 parts = _gather(progress)
-                _install(parts, ensure_images(parts.programs, progress), progress)
+                _install(parts.definitions, lambda: ensure_images(parts.programs, progress))
+                _wait_ready(progress)
             return
         ports.check_free(ours=cgroups.processes())
         packages.install(progress)
@@ -129,15 +129,17 @@ def _start_anew(parts: _Parts, progress: Progress) -> None:
     pki.create()
     registry.configure()
     node.configure()
-    kube = parts.programs["kube"]
     progress("starting the control plane, the registry and the container runtime")
+    kube = parts.programs["kube"]
     with ThreadPoolExecutor() as pool:
-        control = pool.submit(_start_control_plane, kube)
-        images = pool.submit(_start_runtime, parts.programs, progress)
-        control.result()
-        _serve(node.kubelet(kube), after=images)
-        _serve(node.kube_proxy(kube))
-        _install(parts, images.result(), progress)
+        runtime = pool.submit(_start_runtime, parts.programs, progress)
+        _start_control_plane(kube)
+        progress("starting the node and installing the system's pods")
+        installed = pool.submit(_install, parts.definitions, runtime.result)
+        runtime.result()
+        _serve(node.kubelet(kube), node.kube_proxy(kube))
+        installed.result()
+    _wait_ready(progress)
 
 
 def _start_control_plane(kube: Path) -> None:
@@ -147,7 +149,7 @@ def _start_control_plane(kube: Path) -> None:
         processes.start(daemon)
 
 
-def _start_runtime(programs: dict[str, Path], progress: Progress) -> dict[str, str]:
+def _start_runtime(programs: Mapping[str, Path], progress: Progress) -> dict[str, str]:
     _serve(registry.daemon())
     images = ensure_images(programs, progress)
     containerd.configure(images[PAUSE.repository])
@@ -159,22 +161,23 @@ def _start_runtime(programs: dict[str, Path], progress: Progress) -> dict[str, s
     return images
 
 
-def _install(parts: _Parts, images: dict[str, str], progress: Progress) -> None:
-    progress("installing the system's pods")
-    api = Api()
+def _install(definitions: Mapping[str, Sequence[Manifest]], images: Callable[[], Mapping[str, str]]) -> None:
     with ThreadPoolExecutor() as pool:
 
         def define(names: Iterable[str]) -> list[Future[None]]:
-            return [pool.submit(Api().apply, parts.definitions[name]) for name in names]
+            return [pool.submit(Api().apply, definitions[name]) for name in names]
 
         for defined in define(BEFORE_GATEWAY):
             defined.result()
+        Api().apply(addons.manifests(images()))
         # The API server takes its time over large definitions, and nothing waits for these.
-        others = define(name for name in INSTALLED if name not in BEFORE_GATEWAY)
-        api.apply(addons.manifests(images))
-        for defined in others:
+        for defined in define(name for name in definitions if name not in BEFORE_GATEWAY):
             defined.result()
+
+
+def _wait_ready(progress: Progress) -> None:
     progress("waiting for the system's pods")
+    api = Api()
     wait_until(
         "wait for the cluster",
         lambda: addons.wanting(api),
@@ -183,11 +186,11 @@ def _install(parts: _Parts, images: dict[str, str], progress: Progress) -> None:
     )
 
 
-def _serve(daemon: processes.Daemon, *, after: "Future[dict[str, str]] | None" = None) -> None:
-    if after is not None:
-        after.result()
-    processes.start(daemon)
-    processes.wait_healthy(daemon)
+def _serve(*daemons: processes.Daemon) -> None:
+    for daemon in daemons:
+        processes.start(daemon)
+    for daemon in daemons:
+        processes.wait_healthy(daemon)
 
 
 def _require_root(step: str) -> None:
