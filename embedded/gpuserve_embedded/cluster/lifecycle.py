@@ -47,6 +47,7 @@ def check() -> None:
     _require_root("start the cluster")
     if not daemons_serve():
         ports.check_free(ours=cgroups.processes())
+        network.check_free()
 
 
 def prepare(progress: Progress = lambda _: None) -> None:
@@ -82,6 +83,7 @@ def start(progress: Progress = lambda _: None) -> None:
                 _wait_ready(progress)
             return
         ports.check_free(ours=cgroups.processes())
+        network.check_free()
         packages.install(progress)
         parts = _gather(progress)
         if cleanup.leftovers():

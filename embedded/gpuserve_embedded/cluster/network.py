@@ -3,9 +3,11 @@
 import json
 import shutil
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final
 
+from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import (
     BRIDGE,
     CNI_NETWORK,
@@ -48,6 +50,41 @@ KUBE_PROXY_TABLES: Final = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
 """What kube-proxy makes in nftables mode (pkg/proxy/nftables, ``kubeProxyTable``)."""
 
 OUR_TABLES: Final = (("ip", NFT_TABLE), *KUBE_PROXY_TABLES)
+
+
+def check_free() -> None:
+    """Check that nobody else routes the cluster's addresses or runs Kubernetes' rules on this machine.
+
+    Raises:
+        ClusterError: somebody does; it names the interface and the addresses, or the rules.
+    """
+    for interface, routed in routes():
+        for wanted in (PODS, SERVICES):
+            if interface != BRIDGE and routed.prefixlen > 0 and routed.overlaps(wanted):
+                raise ClusterError(
+                    "check the network",
+                    f"{wanted}",
+                    f"this machine routes {routed} to {interface}",
+                    "remove that route or interface, or run the cluster on another machine and give its kubeconfig",
+                )
+    strangers = [name for _, name in tables() if name != NFT_TABLE]
+    if strangers and not STATE.exists():
+        raise ClusterError(
+            "check the network",
+            f"nftables table {strangers[0]}",
+            "another Kubernetes runs on this machine, or left its rules",
+            "give that cluster's kubeconfig, or remove it and its rules",
+        )
+
+
+def routes() -> list[tuple[str, IPv4Network]]:
+    """Return this machine's IPv4 routes: the interface and the addresses (the kernel's /proc/net/route)."""
+    found: list[tuple[str, IPv4Network]] = []
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        interface, destination, *_ = fields = line.split()
+        address, mask = (IPv4Address(bytes.fromhex(text)[::-1]) for text in (destination, fields[7]))
+        found.append((interface, IPv4Network(f"{address}/{mask}")))
+    return found
 
 
 def remember_settings() -> None:

@@ -115,3 +115,40 @@ def test_the_cache_is_where_the_user_keeps_caches(name, tmp_path, monkeypatch) -
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         monkeypatch.setenv("HOME", str(tmp_path))
         assert layout.cache_folder() == tmp_path / ".cache" / "gpuserve"
+
+
+ROUTES = """\
+Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
+eth0 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0
+{interface} {destination} 00000000 0001 0 0 0 {mask} 0 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("interface", "destination", "mask", "refused"),
+    [
+        ("eth0", "0000A8C0", "0000FFFF", None),
+        ("gpuserve0", "0000F40A", "0000FFFF", None),
+        ("cni0", "0001F40A", "00FFFFFF", r"this machine routes 10\.244\.1\.0/24 to cni0"),
+        ("tun0", "0000000A", "000000FF", r"this machine routes 10\.0\.0\.0/8 to tun0"),
+    ],
+)
+def test_addresses_that_are_routed_elsewhere_are_refused(monkeypatch, interface, destination, mask, refused) -> None:
+    text = ROUTES.format(interface=interface, destination=destination, mask=mask)
+    monkeypatch.setattr(network.Path, "read_text", lambda _: text)
+    monkeypatch.setattr(network, "tables", list)
+    if refused is None:
+        network.check_free()
+    else:
+        with pytest.raises(ClusterError, match=refused):
+            network.check_free()
+
+
+def test_the_rules_of_another_kubernetes_are_refused_but_not_our_own(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(network, "routes", list)
+    monkeypatch.setattr(network, "tables", lambda: [("ip", "kube-proxy")])
+    monkeypatch.setattr(network, "STATE", tmp_path / "absent")
+    with pytest.raises(ClusterError, match="another Kubernetes"):
+        network.check_free()
+    monkeypatch.setattr(network, "STATE", tmp_path)
+    network.check_free()
