@@ -90,7 +90,11 @@ def resolve(source: SourceSpec, folder: Path) -> SourceFile:
         SourceError: Naming the file, the value, the reason and what to do.
     """
     path = locate(source, folder)
-    model = load(path)
+    try:
+        model = load(path)
+    except SourceError as error:
+        field = f"{FIELD}.path" if source.package is not None else f"{FIELD}.file"
+        raise SourceError(field, error.reason, error.fix, value=error.where) from error
     return SourceFile(path, sha256_file(path), tuple(_external_files(model, path)))
 
 

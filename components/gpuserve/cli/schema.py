@@ -4,14 +4,13 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from gpuserve.cli.output import notice, to_json
-from gpuserve.kubernetes.units import Quantity
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -71,8 +70,6 @@ class _Described(GenerateJsonSchema):
             shown = properties[field.alias or name]
             if name in described:
                 shown.setdefault("description", described[name])
-            if any("" in unit.units for unit in _quantities(field.annotation)):
-                _accept_numbers(shown)
         return result
 
 
@@ -83,17 +80,3 @@ def _attributes(docstring: str) -> Iterator[tuple[str, str]]:
         name, found, text = entry.strip().partition(": ")
         if found:
             yield name, " ".join(text.split())
-
-
-def _quantities(annotation: Any) -> Iterator[type[Quantity]]:
-    if isinstance(annotation, type) and issubclass(annotation, Quantity):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _quantities(argument)
-
-
-def _accept_numbers(shown: dict[str, Any]) -> None:
-    """Let a quantity whose unit may be left out be a number, as YAML reads ``percent: 10``."""
-    for part in (shown, *shown.get("anyOf", ())):
-        if part.get("type") == "string":
-            part["type"] = ["string", "number"]

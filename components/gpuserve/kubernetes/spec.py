@@ -33,8 +33,14 @@ class Spec(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            details = error.errors(include_url=False)
+            details = _without_echoes(error.errors(include_url=False))
             raise SpecError(_problem(cls, detail, file, path) for detail in details) from error
+
+
+def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Drop "too short" of lists whose only fault is that pydantic does not count their wrong items."""
+    wrong = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
+    return [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in wrong]
 
 
 def _problem(cls: type[BaseModel], detail: ErrorDetails, file: str | None, path: str) -> Problem:

@@ -70,7 +70,8 @@ class Quantity:
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: object) -> dict[str, Any]:
         """Describe the written form, so that editors can check it."""
-        return {"type": "string", "pattern": cls.json_pattern, "examples": [cls.example]}
+        text = {"type": "string", "pattern": cls.json_pattern, "examples": [cls.example]}
+        return {"anyOf": [text, {"type": "number", "minimum": 0}]} if "" in cls.units else text
 
 
 class Duration(Quantity):

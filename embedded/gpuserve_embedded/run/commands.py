@@ -20,7 +20,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; pr
 
 def up(
     stack: Stack = "local",
-    file: Annotated[Path, typer.Option("--file", "-f", help="File to send to the first service.")] = Path("README.md"),
+    file: Annotated[
+        Path, typer.Option("--file", "-f", help="File to send to the first service.", exists=True, dir_okay=False)
+    ] = Path("README.md"),
     json: Json = False,
 ) -> None:
     """Everything: tools, cluster, base image, `pulumi up`, and a real prediction at the end."""

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpuserve.platform.load import Environment, load_stack
+from gpuserve.platform.compose import image_requests
+from gpuserve.platform.load import load_stack
 from gpuserve_embedded import cluster
 from gpuserve_embedded.cluster.layout import PROMETHEUS
 from gpuserve_embedded.run import environment
 from gpuserve_embedded.run.predict import first_prediction
 from gpuserve_embedded.run.pulumi import Pulumi
 from gpuserve_embedded.run.steps import Steps
-from gpuserve_images.base import ensure_base
+from gpuserve_images import serving_base
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
         if not external:
             cluster.start(progress)
     with steps.step("Base image: Triton with ONNX Runtime") as progress:
-        for recipe in _recipes(declared):
-            ensure_base(recipe, declared.platform.registry, progress)
+        for base in {serving_base.default_base(request.target) for request in image_requests(declared.platform)}:
+            serving_base.ensure(base, declared.platform.registry, lambda line, _done, _total: progress(line))
     engine = Pulumi(folder, stack, variables, folder / ".gpuserve" / "pulumi.log")
     with steps.step(f"pulumi up -s {stack}") as progress:
         engine.select()
@@ -76,9 +77,3 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
         dashboard=f"ConfigMap {monitoring.namespace}/gpuserve-dashboard",
         seconds=steps.seconds,
     )
-
-
-def _recipes(declared: Environment) -> list[str]:
-    """Return the base images that must exist before models are baked onto them."""
-    simulated = any(pool.accelerator == "simulated" for pool in declared.platform.pools)
-    return ["triton-cpu"] if simulated else []
