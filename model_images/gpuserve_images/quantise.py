@@ -68,6 +68,8 @@ def quantise_static(
             extra_options={
                 "ActivationSymmetric": symmetric,
                 "WeightSymmetric": True,
+                # TensorRT's DequantizeLinear takes no INT32, the type of a quantised bias.
+                "QuantizeBias": not symmetric,
                 "CalibPercentile": calibrate.percentile,
                 # The quantiser's own repair of tiny bias scales compares a whole vector of scales as if it were one (ONNX Runtime
                 # 1.31), so it fails on per-channel Gemm; a bias that loses too much shows in the parity instead.

@@ -82,10 +82,9 @@ class ModelImage(pulumi.ComponentResource):
         """
         try:
             spec = ModelSpec.parse(model)
-            self.key = content_key(spec, build, folder=folder, target=target, base=base)
+            key = content_key(spec, build, folder=folder, target=target, base=base)
         except (SpecError, ImageError) as error:
             raise pulumi.RunError(str(error)) from error
-        self.tag = image_reference(spec, self.key, registry)
         inputs: Props = {
             "model": plain_inputs(spec),
             "build": build,
@@ -93,9 +92,12 @@ class ModelImage(pulumi.ComponentResource):
             "registry": registry,
             "target": plain_inputs(asdict(target)),
             "base": base,
-            "key": self.key,
+            "key": key,
         }
         super().__init__("gpuserve:index:ModelImage", name, inputs, opts)
+        # After the base class, which makes an Output of every input's name.
+        self.key = key
+        self.tag = image_reference(spec, key, registry)
         image = _Image(ImageProvider(), f"{name}-build", inputs, pulumi.ResourceOptions(parent=self))
         self.reference = image.reference
         self.signature = image.signature

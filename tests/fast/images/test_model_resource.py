@@ -1,0 +1,168 @@
+"""`ModelImage` as the engine sees it: what differs, what is built, what a refresh finds, how errors read."""
+
+import asyncio
+import sys
+import traceback
+from typing import Any
+
+import dill
+import pulumi
+import pytest
+from e2e_registry import BINARY, RegistryServer
+from e2e_small_model import write_model_folder
+from gpuserve_images.key import content_key, image_reference
+from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.resource import ImageProvider, ModelImage, plain_inputs
+from gpuserve_images.spec import Target, load_model
+from gpuserve_images.verify import ParityError
+from pulumi.dynamic.dynamic import serialize_provider
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    assert BINARY is not None, "docker-registry is not installed: apt-get install docker-registry"
+    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def props(tmp_path, registry, monkeypatch) -> dict[str, Any]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("gpuserve_images.capacity.BUDGET", 0.02)
+    folder = write_model_folder(tmp_path / "model").parent
+    base = bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
+    return inputs(folder, f"{registry.host}/models", base)
+
+
+def inputs(folder, registry: str, base: str, build: str = "fp32") -> dict[str, Any]:
+    model = load_model(folder / "small.yaml")
+    return {
+        "model": plain_inputs(model),
+        "build": build,
+        "folder": str(folder),
+        "registry": registry,
+        "target": {"kind": "cpu", "server": "triton"},
+        "base": base,
+        "key": content_key(model, build, folder=folder, target=Target(), base=base),
+    }
+
+
+PROVIDER = ImageProvider()
+
+
+def test_the_provider_is_pickled_by_name_and_always_the_same():
+    assert isinstance(dill.loads(dill.dumps(PROVIDER)), ImageProvider)
+    assert serialize_provider(ImageProvider()) == serialize_provider(ImageProvider())
+    assert len(serialize_provider(PROVIDER)) < 200
+
+
+def test_create_then_no_difference_then_read(props):
+    assert PROVIDER.check({}, props).failures == []
+    created = PROVIDER.create(props)
+    state = created.outs or {}
+    assert created.id.endswith(props["key"][:40])
+    assert "@sha256:" in state["reference"]
+    assert PROVIDER.diff(created.id, state, props).changes is False
+    assert PROVIDER.diff(created.id, state, props | {"folder": "/somewhere/else"}).changes is False
+    assert PROVIDER.diff(created.id, state, props | {"key": "0" * 64}).changes is True
+    assert PROVIDER.diff(created.id, state, props | {"registry": "other/models"}).changes is True
+    read = PROVIDER.read(created.id, state)
+    assert (read.id, read.outs) == (created.id, state)
+
+
+def test_a_vanished_image_is_gone_after_a_refresh(props):
+    state = PROVIDER.create(props).outs or {}
+    assert PROVIDER.read("id", state | {"key": "f" * 64}).id == ""
+
+
+def test_update_builds_the_new_content_and_keeps_the_old(props, tmp_path):
+    old = PROVIDER.create(props)
+    path = tmp_path / "model" / "small.yaml"
+    path.write_text(path.read_text().replace("max: 16", "max: 8"))
+    new = inputs(tmp_path / "model", props["registry"], props["base"])
+    updated = PROVIDER.update(old.id, old.outs or {}, new).outs or {}
+    assert updated["reference"] != (old.outs or {})["reference"]
+    assert PROVIDER.read(old.id, old.outs or {}).id == old.id
+
+
+def test_check_finds_what_would_fail_later(props, tmp_path):
+    (down,) = PROVIDER.check({}, props | {"registry": "localhost:1/models"}).failures
+    assert (down.property, "is down" in down.reason) == ("registry", True)
+    (stale,) = PROVIDER.check({}, props | {"key": "0" * 64}).failures
+    assert (stale.property, "run it again" in stale.reason) == ("key", True)
+    (tmp_path / "model" / "small.onnx").write_bytes(b"")
+    (empty,) = PROVIDER.check({}, props).failures
+    assert (empty.property, "is empty" in empty.reason) == ("model", True)
+
+
+def test_an_unchanged_image_needs_no_registry_in_a_preview(props):
+    unreachable = props | {"registry": "localhost:1/models"}
+    assert PROVIDER.check(unreachable, unreachable).failures == []
+
+
+def test_a_failed_build_reads_as_one_sentence(props, tmp_path, monkeypatch):
+    path = tmp_path / "model" / "small.yaml"
+    path.write_text(path.read_text().replace("top1_agreement: 0.9", "max_abs_error: 1.0e-09"))
+    bad = inputs(tmp_path / "model", props["registry"], props["base"], "int8")
+    monkeypatch.delenv("GPUSERVE_DEBUG", raising=False)
+    try:
+        with pytest.raises(ParityError) as caught:
+            PROVIDER.create(bad)
+        text = "".join(traceback.format_exception(caught.value))
+    finally:
+        del sys.tracebacklimit
+    assert "nothing was pushed" in text
+    assert "File " not in text
+    assert "exception" not in text
+
+
+class Mocks(pulumi.runtime.Mocks):
+    def __init__(self) -> None:
+        self.made: dict[str, pulumi.runtime.MockResourceArgs] = {}
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict]:
+        self.made[args.typ] = args
+        return f"{args.name}-id", dict(args.inputs) | {"reference": "registry/small@sha256:0", "signature": "{}", "parity": "null"}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict:
+        return {}
+
+
+@pytest.fixture
+def mocks():
+    made = Mocks()
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi.runtime.set_mocks(made, project="p", stack="s")
+    return made
+
+
+def test_the_component_knows_key_and_tag_at_plan_time(mocks, props, tmp_path):
+    folder = tmp_path / "model"
+    model = load_model(folder / "small.yaml")
+    image = ModelImage("fp32", model, build="fp32", folder=folder, registry=props["registry"], base=props["base"])
+    assert image.key == props["key"]
+    assert image.tag == image_reference(model, image.key, props["registry"])
+    loop = asyncio.get_event_loop()
+    assert loop.run_until_complete(image.reference.future()) == "registry/small@sha256:0"
+    component = mocks.made["gpuserve:index:ModelImage"]
+    child = mocks.made["pulumi-python:dynamic/gpuserve:Image"]
+    assert component.name == "fp32"
+    assert {**child.inputs, "__provider": None} == {**props, "__provider": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"build": "fp64"}, "no such build"),
+        ({"model": {"name": "x"}}, "source: is required but missing"),
+        ({"model": "truncated"}, "truncated ONNX file"),
+    ],
+)
+def test_wrong_arguments_end_the_program_without_a_traceback(mocks, props, tmp_path, changes, words):
+    folder = tmp_path / "model"
+    model: Any = changes.get("model", load_model(folder / "small.yaml"))
+    if model == "truncated":
+        (folder / "small.onnx").write_bytes((folder / "small.onnx").read_bytes()[:200])
+        model = load_model(folder / "small.yaml")
+    with pytest.raises(pulumi.RunError, match=words):
+        ModelImage("x", model, build=changes.get("build", "fp32"), folder=folder, registry=props["registry"])

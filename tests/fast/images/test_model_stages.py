@@ -1,0 +1,194 @@
+"""Each stage alone, over files: optimise, quantise, compile, time."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from e2e_small_model import FEATURES, classifier
+from gpuserve_images.capacity import measure_capacity
+from gpuserve_images.compile_tensorrt import CompileError, architectures, compile_engine, profiles, rtx_module
+from gpuserve_images.optimise import level_for, optimise
+from gpuserve_images.quantise import heads, quantise_dynamic, quantise_static
+from gpuserve_images.records import sha256_file
+from gpuserve_images.session import Session
+from gpuserve_images.signature import Signature, TensorSpec, read_signature
+from gpuserve_images.source import SourceError, check
+from gpuserve_images.spec import BatchSpec, CalibrateSpec, SloSpec, Target
+from gpuserve_images.verify import measure, reference_outputs
+from onnx import TensorProto, helper
+
+CPU, GPU = Target("cpu"), Target("gpu")
+STATIC = CalibrateSpec.parse({"inputs": "samples"})
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.onnx"
+    onnx.save(classifier(), path)
+    return path
+
+
+@pytest.fixture
+def samples():
+    random = np.random.default_rng(3)
+    return [{"x": random.normal(size=(1, FEATURES)).astype(np.float32)} for _ in range(40)]
+
+
+def operators(path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+class TestOptimise:
+    @pytest.mark.parametrize("level", ["none", "basic", "extended"])
+    def test_same_answers_and_interface(self, source, samples, tmp_path, level):
+        out = tmp_path / "out.onnx"
+        record = optimise(source, out, level)
+        assert record.outputs == {"out.onnx": sha256_file(out)}
+        assert read_signature(out).same_interface(read_signature(source))
+        assert measure(out, reference_outputs(source, samples, (1, 8)), samples).max_abs_error < 1e-6
+
+    def test_the_same_bytes_each_time(self, source, tmp_path):
+        outputs = [optimise(source, tmp_path / name, "extended").outputs[name] for name in ("a.onnx", "b.onnx")]
+        assert outputs[0] == outputs[1]
+
+    def test_basic_keeps_to_standard_operators(self, source, tmp_path):
+        out = tmp_path / "out.onnx"
+        optimise(source, out, level_for("auto", GPU))
+        check(out)
+        assert {node.domain for node in onnx.load(out).graph.node} <= {"", "ai.onnx"}
+
+    def test_auto_depends_on_the_target(self):
+        assert (level_for("auto", CPU), level_for("auto", GPU), level_for("none", CPU)) == ("extended", "basic", "none")
+
+    def test_an_operator_that_the_runtime_lacks_is_named(self, tmp_path):
+        model = classifier()
+        model.graph.node[2].op_type = "NoSuchOperator"
+        onnx.save(model, tmp_path / "odd.onnx")
+        with pytest.raises(SourceError, match=r"odd.onnx: cannot be run by ONNX Runtime: .*NoSuchOperator"):
+            optimise(tmp_path / "odd.onnx", tmp_path / "out.onnx", "basic")
+
+
+class TestQuantise:
+    @pytest.mark.parametrize(("target", "zero_point"), [(CPU, TensorProto.UINT8), (GPU, TensorProto.INT8)])
+    def test_static_puts_qdq_pairs_with_weights_per_channel(self, source, samples, tmp_path, target, zero_point):
+        out = tmp_path / "out.onnx"
+        record = quantise_static(source, out, samples, STATIC, target)
+        graph = onnx.load(out).graph
+        constants = {tensor.name: tensor for tensor in graph.initializer}
+        quantised = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+        assert quantised
+        assert constants[quantised[0].input[2]].data_type == zero_point
+        assert any(list(tensor.dims) == [32] and "scale" in name for name, tensor in constants.items())
+        assert record.options["kept_in_fp32"] == ["head"]
+        check(out)
+
+    def test_the_head_can_be_quantised_too(self, source, samples, tmp_path):
+        out = tmp_path / "out.onnx"
+        record = quantise_static(source, out, samples, STATIC.model_copy(update={"keep_head": False}), CPU)
+        assert record.options["kept_in_fp32"] == []
+        assert operators(out)["QuantizeLinear"] > 1
+
+    @pytest.mark.parametrize("method", ["percentile", "minmax", "entropy"])
+    def test_every_method_stays_near_the_source(self, source, samples, tmp_path, method):
+        out = tmp_path / "out.onnx"
+        quantise_static(source, out, samples, STATIC.model_copy(update={"method": method}), CPU)
+        parity = measure(out, reference_outputs(source, samples, (8,)), samples)
+        assert parity.top1_agreement >= 0.9
+        assert 0 < parity.max_abs_error < 0.5
+
+    def test_dynamic_quantises_the_weights(self, source, samples, tmp_path):
+        out = tmp_path / "out.onnx"
+        assert quantise_dynamic(source, out).options["mode"] == "dynamic"
+        assert operators(out)["MatMulInteger"] == 2
+        assert measure(out, reference_outputs(source, samples, (8,)), samples).top1_agreement >= 0.9
+
+    def test_the_same_bytes_each_time(self, source, samples, tmp_path):
+        hashes = {quantise_static(source, tmp_path / name, samples, STATIC, CPU).outputs[name] for name in ("a", "b")}
+        assert len(hashes) == 1
+
+    def test_nothing_to_quantise_is_an_error(self, tmp_path, samples):
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            [helper.make_node("Relu", ["x"], ["y"])],
+            "g",
+            [value("x", TensorProto.FLOAT, ["n", FEATURES])],
+            [value("y", TensorProto.FLOAT, ["n", FEATURES])],
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "relu.onnx")
+        for stage in (
+            lambda: quantise_static(tmp_path / "relu.onnx", tmp_path / "o", samples, STATIC, CPU),
+            lambda: quantise_dynamic(tmp_path / "relu.onnx", tmp_path / "o"),
+        ):
+            with pytest.raises(SourceError, match=r"\(Relu\): has none of the operators"):
+                stage()
+
+    def test_a_single_layer_is_quantised_although_it_is_the_head(self, tmp_path):
+        model = classifier()
+        del model.graph.node[3:]
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info("h3", TensorProto.FLOAT, ["batch", 32]))
+        onnx.save(model, tmp_path / "one.onnx")
+        assert heads(tmp_path / "one.onnx") == []
+
+
+class TestCompile:
+    trt = rtx_module()
+
+    @pytest.mark.parametrize("architecture", ["sm_80", "sm_86", "sm_89", "sm_120"])
+    def test_an_engine_is_built_without_a_gpu(self, source, tmp_path, architecture):
+        out = tmp_path / "model.engine"
+        shapes = profiles(read_signature(source), BatchSpec(max=16))
+        record = compile_engine(self.trt, source, out, architecture=architecture, shapes=shapes)
+        assert out.stat().st_size > 1000
+        assert record.options["profiles"] == {"x": [[1, FEATURES], [8, FEATURES], [16, FEATURES]]}
+        assert record.tools == {"tensorrt_rtx": self.trt.__version__}
+
+    def test_engines_of_two_architectures_differ(self, source, tmp_path):
+        shapes = profiles(read_signature(source), BatchSpec())
+        hashes = {
+            compile_engine(self.trt, source, tmp_path / arch, architecture=arch, shapes=shapes).outputs[arch]
+            for arch in ("sm_80", "sm_89")
+        }
+        assert len(hashes) == 2
+
+    def test_int8_qdq_is_compiled_as_it_is(self, source, samples, tmp_path):
+        quantised = tmp_path / "int8.onnx"
+        quantise_static(source, quantised, samples, STATIC, GPU)
+        shapes = profiles(read_signature(quantised), BatchSpec())
+        compile_engine(self.trt, quantised, tmp_path / "model.engine", architecture="sm_89", shapes=shapes)
+        assert (tmp_path / "model.engine").stat().st_size > 1000
+
+    def test_an_architecture_that_this_builder_lacks_names_those_it_has(self, source, tmp_path):
+        with pytest.raises(CompileError, match=r"architectures \(sm_70\).*builds for sm_75, sm_80"):
+            compile_engine(self.trt, source, tmp_path / "e", architecture="sm_70", shapes={})
+        assert "sm_80" in architectures(self.trt)
+
+    def test_an_operator_that_tensorrt_lacks_is_named_with_its_node(self, tmp_path):
+        model = classifier()
+        model.graph.node[2].op_type = "NoSuchOperator"
+        model.graph.node[2].name = "odd"
+        onnx.save(model, tmp_path / "odd.onnx")
+        with pytest.raises(CompileError, match="not accepted by TensorRT's parser.*NoSuchOperator"):
+            compile_engine(self.trt, tmp_path / "odd.onnx", tmp_path / "e", architecture="sm_80", shapes={})
+
+    def test_a_free_axis_without_bounds_is_refused(self):
+        free = Signature(
+            inputs=(TensorSpec(name="text", dtype="INT64", shape=(-1, -1)),),
+            outputs=(TensorSpec(name="y", dtype="FP32", shape=(-1, 2)),),
+            opset=17,
+        )
+        with pytest.raises(CompileError, match=r"input text \(\[-1, -1\]\): has a free axis besides the batch"):
+            profiles(free, BatchSpec())
+
+
+def test_capacity_counts_only_what_keeps_the_promise(source, samples, monkeypatch):
+    monkeypatch.setattr("gpuserve_images.capacity.BUDGET", 0.05)
+    generous, impossible = (SloSpec.parse({"latency_p95": limit}) for limit in ("10s", "0.0001ms"))
+    assert measure_capacity(source, samples, (1, 8), generous).at_slo > 0
+    timing = measure_capacity(source, samples, (1,), impossible)
+    assert timing.at_slo is None
+    assert timing.timings[0].p50_ms <= timing.timings[0].p95_ms
+
+
+def test_a_session_runs_one_thread_when_told(source, samples):
+    assert Session(source, threads=1).run(samples[0])["scores"].shape == (1, 4)
