@@ -11,7 +11,7 @@ from gpuserve.kubernetes.component import Component
 from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.monitoring.component import MonitoringStack
 from gpuserve.node_pool.component import GpuNodePool
-from gpuserve.platform.compose import ImageRequest, Plan, compose, image_requests
+from gpuserve.platform.compose import ImageRequest, Plan, compose, image_requests, request
 from gpuserve.platform.load import CONFIG_KEY, Environment, load_environment
 from gpuserve.platform.outputs import service_output
 from gpuserve.serving.component import ServingStack
@@ -45,7 +45,7 @@ class Platform(Component):
         super().__init__("Platform", name, environment.platform, opts)
         images = self._images(environment)
         plan = compose(environment, lambda request: images[request].reference)
-        routes = self._register(plan)
+        routes = self._register(plan, self._served(environment, images))
         self.services = pulumi.Output.all(
             **{
                 service.name: service_output(service, environment, routes[service.name])
@@ -68,9 +68,20 @@ class Platform(Component):
             for request in image_requests(environment.platform)
         }
 
-    def _register(self, plan: Plan) -> dict[str, TrafficPolicy]:
-        """Register every component; what lives in a pool's namespace waits for the pool."""
-        pools = {n: GpuNodePool(n, spec, pulumi.ResourceOptions(parent=self)) for n, spec in plan.pools.items()}
+    def _served(self, environment: Environment, images: Mapping[ImageRequest, ModelImage]) -> list[ModelImage]:
+        """Return the images that pods will run, without those that are only built ahead."""
+        platform = environment.platform
+        served = {request(platform, service, version.build) for service in platform.services for version in service.versions}
+        return [image for wanted, image in images.items() if wanted in served]
+
+    def _register(self, plan: Plan, images: list[ModelImage]) -> dict[str, TrafficPolicy]:
+        """Register every component; what lives in a pool's namespace waits for the pool.
+
+        Nothing in the cluster is touched before the images are there: a registry that is down, or a build below its bar, then
+        changes nothing.
+        """
+        built = pulumi.ResourceOptions(parent=self, depends_on=images)
+        pools = {n: GpuNodePool(n, spec, built) for n, spec in plan.pools.items()}
         by_namespace = {pool.placement.namespace: pool for pool in pools.values()}
         servers: dict[str, ServingStack] = {}
 
@@ -82,7 +93,7 @@ class Platform(Component):
         for scaler, autoscaling in plan.autoscaling.items():
             GpuAutoscaler(scaler, autoscaling, pulumi.ResourceOptions(parent=self, depends_on=[servers[scaler]]))
         for stack, monitoring in plan.monitoring.items():
-            MonitoringStack(stack, monitoring, pulumi.ResourceOptions(parent=self))
+            MonitoringStack(stack, monitoring, built)
         return {policy: TrafficPolicy(policy, traffic, after(traffic.namespace)) for policy, traffic in plan.traffic.items()}
 
 
