@@ -26,6 +26,7 @@ PROGRAMS = ("platform", "platform, outputs awaited one by one", "hand-written", 
 
 HAND_WRITTEN = """
 import json
+import re
 import pulumi
 import pulumi_kubernetes as k8s
 
@@ -50,9 +51,10 @@ for thing in json.load(open("objects.json")):
     after = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[namespace])) if namespace else opts
     name = f"{metadata.get('namespace')}-{metadata['name']}-{kind}"
     if kind in KINDS:
-        made = KINDS[kind](name, metadata=metadata, opts=after, **thing)
+        arguments = {re.sub("([A-Z])", r"_\\1", key).lower(): value for key, value in thing.items()}
+        made = KINDS[kind](name, metadata=metadata, opts=after, **arguments)
     else:
-        made = k8s.apiextensions.CustomResource(name, api_version=version, kind=kind, metadata=metadata, others=thing, opts=after)
+        made = k8s.apiextensions.CustomResource(name, api_version=version, kind=kind, metadata=metadata, spec=thing["spec"], opts=after)
     if kind == "Namespace":
         namespaces[metadata["name"]] = made
 """

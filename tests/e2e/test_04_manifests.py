@@ -30,25 +30,7 @@ def namespaces(stack: Stack) -> Iterator[None]:
         stack.cluster.kubectl("delete", "namespace", *made, "--wait=true")
 
 
-@pytest.fixture
-def definitions(stack: Stack) -> Iterator[None]:
-    """Definitions of kinds that the embedded cluster runs nothing for, from their own projects."""
-    from gpuserve_embedded.cluster.crds import definitions as read
-    from gpuserve_embedded.tools import DEFINITIONS, crds
-
-    present = {found["metadata"]["name"] for found in stack.cluster.get("customresourcedefinitions")}
-    missing = [found for name in DEFINITIONS for found in read(name, crds) if found["metadata"]["name"] not in present]
-    for found in missing:
-        stack.cluster.kubectl("create", "-f", "-", stdin=json.dumps(found))
-    for found in missing:
-        name = f"customresourcedefinition/{found['metadata']['name']}"
-        stack.cluster.kubectl("wait", "--for=condition=Established", name, "--timeout=60s")
-    yield
-    for found in missing:
-        stack.cluster.kubectl("delete", "customresourcedefinition", found["metadata"]["name"])
-
-
-@pytest.mark.usefixtures("namespaces", "definitions")
+@pytest.mark.usefixtures("namespaces")
 def test_the_api_server_takes_every_manifest_of_every_stack(stack: Stack):
     refused: dict[str, str] = {}
     for name in stack_names(STACKS):
