@@ -119,13 +119,21 @@ def _make(  # noqa: PLR0913, PLR0917 - hands one call's arguments on
     """Run the stages into a folder, and write down what they did."""
     if require_build(model, build).engine == "onnxruntime":
         made = build_onnx(model, build, folder=folder, out=place / "model.onnx", target=target, progress=progress)
-        details = {"quantisation": made.quantisation, "parity": made.parity}
-        signature, records, capacity = made.signature, made.records, made.capacity
+        summary = Summary(
+            model=model.name,
+            build=build,
+            key=key,
+            signature=made.signature,
+            quantisation=made.quantisation,
+            parity=made.parity,
+        )
+        records, capacity = made.records, made.capacity
     else:
         engine = engines.build_engines(model, build, folder=folder, out=place / "engines", target=target, progress=progress)
-        details = {"architectures": engine.architectures}
-        signature, records, capacity = engine.signature, engine.records, None
-    summary = Summary(model=model.name, build=build, key=key, signature=signature, **details)
+        summary = Summary(
+            model=model.name, build=build, key=key, signature=engine.signature, architectures=engine.architectures
+        )
+        records, capacity = engine.records, None
     result = {
         "summary": summary.model_dump(mode="json"),
         "records": [record.model_dump(mode="json") for record in records],

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def locked(key: str, root: Path) -> Iterator[None]:
+def locked(key: str, root: Path) -> Generator[None]:
     """Hold the lock of a key; a second build of it waits here. The kernel frees the lock of a killed process."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / f"{key}.lock").open("w") as handle:

@@ -67,7 +67,7 @@ def architectures(trt: ModuleType) -> tuple[str, ...]:
     return tuple(sorted((f"sm_{name[2:]}" for name in names), key=lambda name: int(name[3:])))
 
 
-def compile_engine(
+def compile_engine(  # noqa: PLR0913 - a stage is a function of its files and its options
     trt: ModuleType, model: Path, out: Path, *, architecture: str, shapes: Mapping[str, Profile], workspace: int = WORKSPACE
 ) -> StageRecord:
     """Build one engine for one GPU architecture, which need not be present.

@@ -26,7 +26,7 @@ class EngineBuild:
     records: tuple[StageRecord, ...]
 
 
-def build_engines(
+def build_engines(  # noqa: PLR0913 - a stage is a function of its files and its options
     model: ModelSpec, build: str, *, folder: Path, out: Path, target: Target, progress: Progress = silent
 ) -> EngineBuild:
     """Write `<architecture>/model.engine` for each architecture, and `signature.json` beside them.

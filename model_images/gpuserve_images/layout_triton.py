@@ -75,7 +75,7 @@ def parse_config(text: str) -> Any:
         raise LayoutError("config.pbtxt", f"is not accepted: {error}", "Correct the named line.") from error
 
 
-def lay_out(
+def lay_out(  # noqa: PLR0913 - a stage is a function of its files and its options
     name: str, model: Path, signature: Signature, *, engine: str, batch: BatchSpec, target: Target
 ) -> tuple[dict[str, Path | bytes], StageRecord]:
     """Return the repository as image paths with their content, and the record.
@@ -103,7 +103,8 @@ def lay_out(
 def _protobuf() -> tuple[Any, Any]:
     from tritonclient.grpc import model_config_pb2
 
-    return model_config_pb2.ModelConfig, model_config_pb2
+    module: Any = model_config_pb2
+    return module.ModelConfig, module
 
 
 def _data_type(model_config: Any, tensor: TensorSpec) -> int:

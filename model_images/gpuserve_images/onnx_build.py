@@ -35,7 +35,7 @@ class OnnxBuild:
     capacity: Capacity
 
 
-def build_onnx(
+def build_onnx(  # noqa: PLR0913 - a stage is a function of its files and its options
     model: ModelSpec, build: str, *, folder: Path, out: Path, target: Target, progress: Progress = silent
 ) -> OnnxBuild:
     """Write a verified model.

@@ -4,8 +4,10 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from gpuserve_images.codec import Tensors, batches
 from gpuserve_images.records import Progress, StageRecord, sha256_file, silent, tool_versions
@@ -15,11 +17,14 @@ from gpuserve_images.spec import CalibrateSpec, Target
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Operators that are quantised: where the arithmetic is. Others gain nothing and lose accuracy."""
 
+_one_at_a_time = threading.Lock()
+"""The quantiser's output is caught by process-wide means, and its activations fill the memory once."""
+
 CALIBRATION_BATCH = 8
 """Samples per calibration run: bounds the memory of the activations that are kept."""
 
 
-def quantise_static(
+def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and its options
     model: Path,
     out: Path,
     samples: Sequence[Tensors],
@@ -57,7 +62,7 @@ def quantise_static(
         quantize(
             prepared,
             out,
-            _Reader(samples, progress),
+            cast("Any", _Reader(samples, progress)),
             nodes_to_exclude=kept,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
@@ -127,8 +132,8 @@ def heads(model: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _prepared(model: Path) -> Iterator[Path]:
-    """Infer shapes and fold constants, as the quantiser wants it, and keep its chatter off the terminal."""
+def _prepared(model: Path) -> Generator[Path]:
+    """Infer shapes and fold constants, as the quantiser wants it."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -136,19 +141,26 @@ def _prepared(model: Path) -> Iterator[Path]:
     if not kinds & set(OPERATORS):
         reason = f"has none of the operators that INT8 speeds up ({', '.join(OPERATORS)})"
         raise SourceError(str(model), reason, "Build it in fp32.", value=", ".join(sorted(kinds)))
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        with _quiet(), tempfile.TemporaryDirectory() as folder:
             prepared = Path(folder) / "prepared.onnx"
             quant_pre_process(model, prepared, skip_symbolic_shape=True)
             yield prepared
     except (ValueError, RuntimeError, NotImplementedError, AssertionError, KeyError) as error:
         reason = f"cannot be quantised: {type(error).__name__}: {' '.join(str(error).split())}"
         raise SourceError(str(model), reason, "Build it in fp32, or calibrate on samples of one shape.") from error
-    finally:
-        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    with _one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
+        logger = logging.getLogger()
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 class _Reader:
@@ -171,7 +183,7 @@ class _Reader:
         """Accept the quantiser's striding, which is not asked for."""
 
 
-def _record(model: Path, out: Path, options: dict[str, object]) -> StageRecord:
+def _record(model: Path, out: Path, options: Mapping[str, object]) -> StageRecord:
     return StageRecord(
         stage="quantise",
         inputs={"model": sha256_file(model)},

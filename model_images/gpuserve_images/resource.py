@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -221,10 +221,11 @@ def _outputs(props: Props, report: BuildReport) -> Props:
 
 
 @contextmanager
-def _readable_errors() -> Iterator[None]:
-    """Show users the message alone: the dynamic provider's host sends a formatted traceback, whose frames are no use to them."""
-    if hasattr(sys, "tracebacklimit"):
-        del sys.tracebacklimit
+def _readable_errors() -> Generator[None]:
+    """Show users the message alone: the dynamic provider's host sends a formatted traceback, whose frames are no use to them.
+
+    `GPUSERVE_DEBUG=1` shows them. The limit is the process's own, so it stays: requests are served by several threads.
+    """
     try:
         yield
     except (SpecError, ImageError) as error:

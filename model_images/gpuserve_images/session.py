@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -47,4 +47,5 @@ class Session:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """Return the outputs by name."""
-        return dict(zip(self.outputs, self._session.run(None, dict(inputs)), strict=True))
+        arrays = cast("list[NDArray[Any]]", self._session.run(None, dict(inputs)))
+        return dict(zip(self.outputs, arrays, strict=True))

@@ -1,6 +1,5 @@
 """Stage 2: a model's signature, read from the model itself."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,6 +9,8 @@ from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.source import SourceError, load
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from onnx import ModelProto, ValueInfoProto
 
 DYNAMIC = -1

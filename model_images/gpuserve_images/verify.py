@@ -116,7 +116,7 @@ def measure(
         cosine=worst.cosine,
         top1_agreement=float(worst.top1.mean()) if worst.classifies else None,
         source_batch_error=_spread(list(reference.values())),
-        disagreeing=tuple(names[index] for index in wrong[:10] if index < len(names)),
+        disagreeing=tuple(names[int(index)] for index in wrong[:10] if index < len(names)),
     )
 
 

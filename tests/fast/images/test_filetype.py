@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from magika import Magika
+
 from gpuserve_images.codec import batches, encode_all, load_codec
 from gpuserve_images.onnx_build import build_onnx
 from gpuserve_images.samples import sample_set
@@ -11,7 +13,6 @@ from gpuserve_images.session import Session
 from gpuserve_images.signature import read_signature
 from gpuserve_images.source import resolve
 from gpuserve_images.spec import Target, load_model
-from magika import Magika
 
 MODELS = Path(__file__).parents[3] / "stacks" / "models"
 

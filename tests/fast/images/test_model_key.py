@@ -5,6 +5,7 @@ import shutil
 import onnx
 import pytest
 from e2e_small_model import classifier, write_model_folder
+
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images import key as key_module
 from gpuserve_images.key import content_key, engine_architectures, image_reference, image_tag
@@ -46,7 +47,9 @@ CHANGES = {
     "bar": {"verify": {"inputs": "samples", "top1_agreement": 0.8}},
     "verification samples": {"verify": {"inputs": {"folder": "samples", "limit": 50}, "top1_agreement": 0.9}},
     "calibration method": {
-        "builds": {"int8": {"engine": "onnxruntime", "precision": "int8", "calibrate": {"inputs": "samples", "method": "minmax"}}}
+        "builds": {
+            "int8": {"engine": "onnxruntime", "precision": "int8", "calibrate": {"inputs": "samples", "method": "minmax"}}
+        }
     },
 }
 

@@ -10,12 +10,13 @@ import pulumi
 import pytest
 from e2e_registry import BINARY, RegistryServer
 from e2e_small_model import write_model_folder
+from pulumi.dynamic.dynamic import serialize_provider
+
 from gpuserve_images.key import content_key, image_reference
 from gpuserve_images.oci import File, Layer, bake
 from gpuserve_images.resource import ImageProvider, ModelImage, plain_inputs
 from gpuserve_images.spec import Target, load_model
 from gpuserve_images.verify import ParityError
-from pulumi.dynamic.dynamic import serialize_provider
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ PROVIDER = ImageProvider()
 
 
 def test_the_provider_is_pickled_by_name_and_always_the_same():
-    assert isinstance(dill.loads(dill.dumps(PROVIDER)), ImageProvider)
+    assert isinstance(dill.loads(dill.dumps(PROVIDER)), ImageProvider)  # noqa: S301 - what was dumped on the same line
     assert serialize_provider(ImageProvider()) == serialize_provider(ImageProvider())
     assert len(serialize_provider(PROVIDER)) < 200
 
@@ -122,7 +123,11 @@ class Mocks(pulumi.runtime.Mocks):
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict]:
         self.made[args.typ] = args
-        return f"{args.name}-id", dict(args.inputs) | {"reference": "registry/small@sha256:0", "signature": "{}", "parity": "null"}
+        return f"{args.name}-id", dict(args.inputs) | {
+            "reference": "registry/small@sha256:0",
+            "signature": "{}",
+            "parity": "null",
+        }
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> dict:
         return {}

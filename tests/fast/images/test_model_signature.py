@@ -3,13 +3,14 @@
 import onnx
 import pytest
 from e2e_small_model import CLASSES, FEATURES, classifier
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
 from gpuserve_images.layout_triton import LayoutError, config_pbtxt, lay_out, parse_config
 from gpuserve_images.signature import DATA_TYPES, Signature, TensorSpec, read_signature
 from gpuserve_images.source import SourceError
 from gpuserve_images.spec import BatchSpec, Target
-from hypothesis import given
-from hypothesis import strategies as st
-from onnx import TensorProto, helper
 
 CPU = Target()
 
@@ -22,7 +23,9 @@ def write(folder, model):
 
 def identity(dtype: int, shape: list[str | int] | None) -> onnx.ModelProto:
     value = helper.make_tensor_value_info
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value("x", dtype, shape)], [value("y", dtype, shape)])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "g", [value("x", dtype, shape)], [value("y", dtype, shape)]
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 

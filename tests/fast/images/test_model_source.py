@@ -2,12 +2,13 @@
 
 import onnx
 import pytest
+from e2e_small_model import classifier, write_model_folder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gpuserve_images.samples import MAX_SAMPLE_BYTES, pick, sample_set
 from gpuserve_images.source import SourceError, check, resolve
 from gpuserve_images.spec import SampleSpec, SourceSpec, load_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from e2e_small_model import classifier, write_model_folder
 
 WHOLE = classifier().SerializeToString()
 FILE = SourceSpec(file="model.onnx")
@@ -79,16 +80,14 @@ def test_an_invalid_graph_is_refused_by_onnx_itself(tmp_path):
     model = classifier()
     model.graph.node[0].input[0] = "nobody"
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(SourceError, match="not a valid ONNX model.*nobody"):
+    with pytest.raises(SourceError, match=r"not a valid ONNX model.*nobody"):
         check(resolve(FILE, tmp_path).path)
 
 
 class TestExternalData:
     @pytest.fixture
     def folder(self, tmp_path):
-        onnx.save(
-            classifier(), tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
-        )
+        onnx.save(classifier(), tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
         return tmp_path
 
     def test_it_is_part_of_the_source(self, folder):
@@ -102,7 +101,7 @@ class TestExternalData:
     def test_truncated(self, folder):
         weights = folder / "weights.bin"
         weights.write_bytes(weights.read_bytes()[:-4])
-        with pytest.raises(SourceError, match="needs .* bytes of .*weights.bin, which has"):
+        with pytest.raises(SourceError, match=r"needs .* bytes of .*weights.bin, which has"):
             resolve(FILE, folder)
 
     def test_outside_of_the_folder(self, folder):

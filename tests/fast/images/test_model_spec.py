@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from e2e_small_model import write_model_folder
+
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.spec import BarsSpec, ModelSpec, load_model
-from e2e_small_model import write_model_folder
 
 MODELS = Path(__file__).parents[3] / "stacks" / "models"
 GOOD = {
@@ -41,7 +42,11 @@ def test_every_model_of_the_repository_loads(path):
         ({"source": {"package": "magika", "path": "/etc/passwd"}}, "source.path", "leaves the package"),
         ({"builds": {}}, "builds", "at least 1"),
         ({"builds": {"fp32": {"engine": "onnx"}}}, "builds.fp32.engine", "'onnxruntime'"),
-        ({"builds": {"fp32": {"engine": "onnxruntime", "precison": "int8"}}}, "builds.fp32.precison", "did you mean 'precision'?"),
+        (
+            {"builds": {"fp32": {"engine": "onnxruntime", "precison": "int8"}}},
+            "builds.fp32.precison",
+            "did you mean 'precision'?",
+        ),
         ({"builds": {"int8": {"engine": "onnxruntime", "precision": "int8"}}}, "builds.int8", "add `calibrate:`"),
         ({"builds": {"fp32": {"engine": "onnxruntime", "calibrate": "samples"}}}, "builds.fp32", "remove `calibrate:`"),
         ({"builds": {"rtx": {"engine": "tensorrt-rtx"}}}, "builds.rtx", "add `architectures:"),
@@ -71,7 +76,9 @@ def test_a_missing_file_names_the_models_there_are(tmp_path):
         load_model(tmp_path / "models" / "smal.yaml")
 
 
-@pytest.mark.parametrize(("text", "words"), [("name: [", "is not YAML"), ("just text", "is not a mapping"), ("", "is not a mapping")])
+@pytest.mark.parametrize(
+    ("text", "words"), [("name: [", "is not YAML"), ("just text", "is not a mapping"), ("", "is not a mapping")]
+)
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, words):
     path = tmp_path / "broken.yaml"
     path.write_text(text, encoding="utf-8")

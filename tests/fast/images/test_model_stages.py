@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from e2e_small_model import FEATURES, classifier
+from onnx import TensorProto, helper
+
 from gpuserve_images.capacity import measure_capacity
 from gpuserve_images.compile_tensorrt import CompileError, architectures, compile_engine, profiles, rtx_module
 from gpuserve_images.optimise import level_for, optimise
@@ -16,7 +18,6 @@ from gpuserve_images.signature import Signature, TensorSpec, read_signature
 from gpuserve_images.source import SourceError, check
 from gpuserve_images.spec import BatchSpec, CalibrateSpec, SloSpec, Target
 from gpuserve_images.verify import measure, reference_outputs
-from onnx import TensorProto, helper
 
 CPU, GPU = Target("cpu"), Target("gpu")
 STATIC = CalibrateSpec.parse({"inputs": "samples"})
@@ -168,7 +169,7 @@ class TestCompile:
         model.graph.node[2].op_type = "NoSuchOperator"
         model.graph.node[2].name = "odd"
         onnx.save(model, tmp_path / "odd.onnx")
-        with pytest.raises(CompileError, match="not accepted by TensorRT's parser.*NoSuchOperator"):
+        with pytest.raises(CompileError, match=r"not accepted by TensorRT's parser.*NoSuchOperator"):
             compile_engine(self.trt, tmp_path / "odd.onnx", tmp_path / "e", architecture="sm_80", shapes={})
 
     def test_a_free_axis_without_bounds_is_refused(self):

@@ -4,14 +4,21 @@ import numpy as np
 import onnx
 import pytest
 from e2e_small_model import FEATURES, classifier
-from gpuserve_images.codec import CodecError, Codec, batches, encode_all, load_codec
+from onnx import TensorProto, helper, numpy_helper
+
+from gpuserve_images.codec import Codec, CodecError, batches, encode_all, load_codec
 from gpuserve_images.signature import read_signature
 from gpuserve_images.spec import BarsSpec
 from gpuserve_images.verify import Parity, ParityError, judge, measure, reference_outputs
-from onnx import TensorProto, helper, numpy_helper
 
 PARITY = Parity(
-    samples=100, batches=(1,), max_abs_error=1e-3, max_rel_error=0.02, cosine=0.98, top1_agreement=0.97, disagreeing=("a.py", "b.py")
+    samples=100,
+    batches=(1,),
+    max_abs_error=1e-3,
+    max_rel_error=0.02,
+    cosine=0.98,
+    top1_agreement=0.97,
+    disagreeing=("a.py", "b.py"),
 )
 
 
@@ -106,7 +113,7 @@ def test_a_bar_that_cannot_be_measured_does_not_pass_silently():
 
 class TestSamplesToTensors:
     def codec(self, make):
-        return Codec(make, lambda outputs: str(outputs))
+        return Codec(make, str)
 
     def test_batches_hold_every_sample_in_order(self, samples):
         joined = np.concatenate([batch["x"] for batch in batches(samples, 8)])
