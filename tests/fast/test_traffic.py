@@ -8,10 +8,11 @@ import pytest
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.units import Duration, Percent
 from gpuserve.kubernetes.values import Endpoint
+from gpuserve.traffic.checks import problems
 from gpuserve.traffic.gateways import DIALECTS
 from gpuserve.traffic.gateways.gateway_api import duration
 from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests
-from gpuserve.traffic.spec import TrafficSpec
+from gpuserve.traffic.spec import GatewaySpec, TlsSpec, TrafficSpec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -213,3 +214,12 @@ def test_a_mirrored_share_survives_gateway_api(thousandths: int) -> None:
     mirror = portable(mirror={"to": INT8, "percent": percent})["route"]["spec"]["rules"][0]["filters"][0]["requestMirror"]
     fraction = mirror.get("fraction", {"numerator": mirror.get("percent"), "denominator": 100})
     assert fraction["numerator"] / fraction["denominator"] == pytest.approx(percent.fraction)
+
+
+def test_a_stack_file_can_ask_before_there_is_a_policy() -> None:
+    shared = GatewaySpec.parse({"name": "shared"})
+    found = list(problems(gateway=shared, tls=TlsSpec(mode="generated"), mirror=Percent("0.5%")))
+    assert [(problem.field, problem.value) for problem in found] == [("tls.mode", "generated"), ("mirror.percent", "0.5%")]
+    assert "gateway class of dialect gateway-api" in found[1].fix
+    portable_class = GatewaySpec.parse({"class": "envoy"})
+    assert not list(problems(gateway=portable_class, tls=TlsSpec(), mirror=Percent("0.5%")))
