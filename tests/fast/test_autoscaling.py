@@ -4,13 +4,14 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gpuserve.autoscaling.manifests import manifests, quantity
 from gpuserve.autoscaling.spec import AutoscalerSpec
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import ScaleTarget
 from gpuserve.monitoring.adapter import adapter_rules
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 TARGET = ScaleTarget("gpuserve-local", "Deployment", "filetype-fp32")
 

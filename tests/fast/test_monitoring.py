@@ -7,14 +7,15 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import MetricsSource
 from gpuserve.monitoring.adapter import adapter_rules
 from gpuserve.monitoring.manifests import manifests, queries
 from gpuserve.monitoring.series import SERIES
 from gpuserve.monitoring.spec import MonitoringSpec
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def source(service: str = "filetype", version: str = "fp32", **changes: Any) -> MetricsSource:

@@ -5,6 +5,9 @@ from typing import Any
 
 import pulumi
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.units import Duration, Percent
 from gpuserve.kubernetes.values import Endpoint
@@ -13,8 +16,6 @@ from gpuserve.traffic.gateways import DIALECTS
 from gpuserve.traffic.gateways.gateway_api import duration
 from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests
 from gpuserve.traffic.spec import GatewaySpec, TlsSpec, TrafficSpec
-from hypothesis import given
-from hypothesis import strategies as st
 
 FP32 = Endpoint("gpuserve-local", "filetype-fp32", 8000, 8001, "v2")
 INT8 = Endpoint("gpuserve-local", "filetype-int8", 8000, 8001, "v2")

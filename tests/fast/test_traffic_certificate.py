@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
+
 from gpuserve.traffic.certificate import LEAF_LIFETIME, RENEW_BEFORE, Certificate, is_due, issue, renew
 from gpuserve.traffic.certificate_resource import CertificateProvider
 
