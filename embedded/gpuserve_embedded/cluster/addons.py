@@ -2,7 +2,8 @@
 
 import base64
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final, cast
 
@@ -111,11 +112,14 @@ def _wanting(api: Api) -> Iterator[str]:
         yield f"APIService {_METRICS_API} is not available"
 
 
-def _workloads(kind: str) -> Iterable[tuple[str, str]]:
-    for name in MANIFESTS:
-        for manifest in read(name):
-            if manifest["kind"] == kind:
-                yield manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+@cache
+def _workloads(kind: str) -> list[tuple[str, str]]:
+    return [
+        (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        for name in MANIFESTS
+        for manifest in read(name)
+        if manifest["kind"] == kind
+    ]
 
 
 def _is_ready(workload: Mapping[str, Any]) -> bool:

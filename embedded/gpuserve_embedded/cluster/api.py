@@ -36,7 +36,7 @@ class Api:
 
     def get(self, path: str) -> dict[str, Any] | None:
         """Return the object or list at an API path; None where there is none."""
-        with suppress(requests.RequestException, ValueError):
+        with suppress(OSError, ValueError):  # no answer, no certificates yet, or no JSON
             response = self._session.get(API_SERVER + path, timeout=_TIMEOUT_SECONDS)
             if response.ok:
                 return cast("dict[str, Any]", response.json())

@@ -38,6 +38,13 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@pytest.fixture(autouse=True)
+def certificates(monkeypatch, tmp_path) -> None:
+    for name in ("ca.crt", "admin.crt", "admin.key"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(module, "PKI", tmp_path)
+
+
 @pytest.fixture
 def server(monkeypatch):
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
