@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import Duration
@@ -17,6 +17,27 @@ LONGEST_WINDOW = 3600
 
 API_VERSIONS = {"Deployment": "apps/v1", "StatefulSet": "apps/v1"}
 """Kinds of workloads that can be scaled."""
+
+
+def _resolvable(value: Duration) -> Duration:
+    if value.seconds < 0.001:  # noqa: PLR2004 - the custom metrics API counts in thousandths
+        msg = "is below 1ms, the resolution of the custom metrics API; set at least 1ms"
+        raise ValueError(msg)
+    return value
+
+
+def _allowed(value: Duration) -> Duration:
+    if value.seconds > LONGEST_WINDOW:
+        msg = f"is over {LONGEST_WINDOW} s, the most that a HorizontalPodAutoscaler takes; set at most 1h"
+        raise ValueError(msg)
+    return value
+
+
+QueueTime = Annotated[Duration, AfterValidator(_resolvable)]
+"""An average time in the queue that can be scaled on."""
+
+ScaleDownWindow = Annotated[Duration, AfterValidator(_allowed)]
+"""How long less must have been enough before replicas go."""
 
 
 class AutoscalerSpec(Spec):
@@ -35,31 +56,15 @@ class AutoscalerSpec(Spec):
     target: ScaleTarget
     min: Replicas = 1
     max: Replicas
-    queue_time: Duration | None = None
+    queue_time: QueueTime | None = None
     qps: Annotated[float, BeforeValidator(known_at_plan_time), Field(ge=0.001)] | None = None
-    scale_down_window: Duration = Duration("300s")
+    scale_down_window: ScaleDownWindow = Duration("300s")
 
     @field_validator("target")
     @classmethod
     def _scalable(cls, value: ScaleTarget) -> ScaleTarget:
         if value.kind not in API_VERSIONS:
             msg = f"is a {value.kind}, which has no replicas to set; use one of {', '.join(API_VERSIONS)}"
-            raise ValueError(msg)
-        return value
-
-    @field_validator("queue_time")
-    @classmethod
-    def _resolvable(cls, value: Duration | None) -> Duration | None:
-        if value is not None and value.seconds < 0.001:  # noqa: PLR2004 - see the attribute's description
-            msg = "is below 1ms, the resolution of the custom metrics API; set at least 1ms"
-            raise ValueError(msg)
-        return value
-
-    @field_validator("scale_down_window")
-    @classmethod
-    def _window_is_allowed(cls, value: Duration) -> Duration:
-        if value.seconds > LONGEST_WINDOW:
-            msg = f"is over {LONGEST_WINDOW} s, the most that a HorizontalPodAutoscaler takes; set at most 1h"
             raise ValueError(msg)
         return value
 

@@ -78,7 +78,7 @@ def _fields_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         if current is None or isinstance(part, int) or part not in current.model_fields:
             continue
         current = next(_models_in(current.model_fields[part].annotation), None)
-    return list(current.model_fields) if current else []
+    return [field.alias or name for name, field in current.model_fields.items()] if current else []
 
 
 def _models_in(annotation: object) -> Iterator[type[BaseModel]]:

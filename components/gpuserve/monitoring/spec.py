@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from gpuserve.kubernetes.errors import suggestion
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
@@ -17,6 +17,17 @@ Namespace = Annotated[
     Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63),
 ]
 """A namespace that somebody else may have named: an RFC 1123 label."""
+
+
+def _sane_window(window: Duration) -> Duration:
+    if not 4 <= window.seconds <= 300:  # noqa: PLR2004 - four scrapes of 1 s; the shortest burn window
+        msg = "is not between 4s and 5m (four scrapes of one second; the shortest window of the alert); set for example 1m"
+        raise ValueError(msg)
+    return window
+
+
+RateWindow = Annotated[Duration, AfterValidator(_sane_window)]
+"""The window that rates are taken over."""
 
 
 class SloSpec(Spec):
@@ -67,7 +78,7 @@ class MonitoringSpec(Spec):
     alerts: bool = True
     dashboards: bool = True
     namespace: Namespace = "monitoring"
-    window: Duration = Duration("1m")
+    window: RateWindow = Duration("1m")
 
     @field_validator("sources")
     @classmethod
@@ -88,11 +99,3 @@ class MonitoringSpec(Spec):
             msg = f"has two objectives for service {repeated!r}; keep one"
             raise ValueError(msg)
         return slos
-
-    @field_validator("window")
-    @classmethod
-    def _window_is_sane(cls, window: Duration) -> Duration:
-        if not 4 <= window.seconds <= 300:  # noqa: PLR2004 - four scrapes of 1 s; the shortest burn window
-            msg = "is not between 4s and 5m (four scrapes of one second; the shortest window of the alert); set for example 1m"
-            raise ValueError(msg)
-        return window

@@ -1,9 +1,11 @@
 """What must hold between the parts of a stack file; each rule yields every problem it finds."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from gpuserve.kubernetes.errors import Problem, suggestion
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
+from gpuserve.traffic.checks import problems as traffic_problems
 from gpuserve_images.spec import ModelSpec
 
 Models = Mapping[str, ModelSpec]
@@ -58,8 +60,22 @@ def _one_scaling_signal(at: str, service: ServiceSpec, _platform: PlatformSpec, 
         yield Problem(f"{at}.scale", None, reason, "give exactly one signal, for example `queue_time: 10ms`")
 
 
+def _gateway_can(at: str, service: ServiceSpec, _platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
+    traffic = service.traffic
+    mirror = traffic.mirror.percent if traffic.mirror else None
+    for problem in traffic_problems(gateway=traffic.gateway, tls=traffic.tls, mirror=mirror):
+        yield replace(problem, field=f"{at}.traffic.{problem.field}")
+
+
 _ServiceRule = Callable[[str, ServiceSpec, PlatformSpec, Models], Iterator[Problem]]
-_SERVICE_RULES: tuple[_ServiceRule, ...] = (_pool_exists, _model_exists, _builds_exist, _mirror_exists, _one_scaling_signal)
+_SERVICE_RULES: tuple[_ServiceRule, ...] = (
+    _pool_exists,
+    _model_exists,
+    _builds_exist,
+    _mirror_exists,
+    _one_scaling_signal,
+    _gateway_can,
+)
 
 
 def _unique_names(platform: PlatformSpec) -> Iterator[Problem]:

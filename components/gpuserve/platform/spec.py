@@ -4,10 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from gpuserve.autoscaling.spec import QueueTime, ScaleDownWindow
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, Percent, UrlPath
+from gpuserve.monitoring.spec import RateWindow
 from gpuserve.node_pool.spec import NodePoolSpec
-from gpuserve.traffic.spec import GatewaySpec, TlsSpec
+from gpuserve.traffic.spec import GatewaySpec, RequestTimeout, TlsSpec
 
 Weight = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100, strict=True)]
 
@@ -51,7 +53,7 @@ class ServiceTrafficSpec(Spec):
     host: HostName
     path: UrlPath = "/"
     mirror: MirrorSpec | None = None
-    timeout: Duration = Duration("300s")
+    timeout: RequestTimeout = Duration("300s")
     tls: TlsSpec = TlsSpec()
     gateway: GatewaySpec = GatewaySpec()
 
@@ -69,9 +71,9 @@ class ScaleSpec(Spec):
 
     min: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, strict=True)] = 1
     max: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, strict=True)] = 1
-    queue_time: Duration | None = None
+    queue_time: QueueTime | None = None
     qps: Annotated[float, Field(gt=0)] | None = None
-    scale_down_window: Duration = Duration("300s")
+    scale_down_window: ScaleDownWindow = Duration("300s")
 
     @field_validator("max")
     @classmethod
@@ -158,7 +160,7 @@ class MonitoringSection(Spec):
     dashboards: bool = True
     discovery: Literal["annotations", "operator"] = "annotations"
     namespace: DnsLabel = "monitoring"
-    window: Duration = Duration("1m")
+    window: RateWindow = Duration("1m")
 
 
 class PlatformSpec(Spec):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import DnsLabel, Duration, HostName, Percent, UrlPath
@@ -14,6 +14,17 @@ Port = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=65535,
 
 Weight = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100, strict=True)]
 """A share of the requests in percent; 0 keeps the version reachable for a later switch."""
+
+
+def _expressible(timeout: Duration) -> Duration:
+    if not 0.001 <= timeout.seconds < 100_000:  # noqa: PLR2004 - Gateway API durations: whole ms, five digits (GEP-2257)
+        msg = "is not between 1ms and 99999s, what Gateway API can express; write for example 300s"
+        raise ValueError(msg)
+    return timeout
+
+
+RequestTimeout = Annotated[Duration, AfterValidator(_expressible)]
+"""The longest wait for an answer."""
 
 ObjectName = Annotated[
     str,
@@ -128,7 +139,7 @@ class TrafficSpec(Spec):
     path: UrlPath = "/"
     split: Annotated[tuple[RouteSpec, ...], Field(min_length=1)]
     mirror: MirrorSpec | None = None
-    timeout: Duration = Duration("300s")
+    timeout: RequestTimeout = Duration("300s")
     tls: TlsSpec = TlsSpec()
     gateway: GatewaySpec = GatewaySpec()
 
@@ -146,14 +157,6 @@ class TrafficSpec(Spec):
             msg = f"names endpoint {repeated[0]!r} twice; give each endpoint one entry and add its weights"
             raise ValueError(msg)
         return split
-
-    @field_validator("timeout")
-    @classmethod
-    def _timeout_is_expressible(cls, timeout: Duration) -> Duration:
-        if not 0.001 <= timeout.seconds < 100_000:  # noqa: PLR2004 - Gateway API durations: whole ms, five digits (GEP-2257)
-            msg = "is not between 1ms and 99999s, what Gateway API can express; write for example 300s"
-            raise ValueError(msg)
-        return timeout
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
