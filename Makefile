@@ -18,8 +18,8 @@ down: .venv/.installed ## Leave nothing behind (with your own cluster: pulumi de
 test: .venv/.installed ## Every test, with a real cluster (root)
 	@$(PY) -m pytest
 
-test-fast: .venv/.installed ## The tests that need neither root nor a cluster
-	@$(PY) -m pytest -m "not e2e"
+test-fast: .venv/.installed ## The tests that need neither root nor a cluster, under a minute
+	@$(PY) -m pytest -m "not e2e and not slow"
 
 lint: .venv/.installed ## Format, lint and types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright

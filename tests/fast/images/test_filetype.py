@@ -75,6 +75,7 @@ def test_too_few_bytes_for_the_model_are_refused(tmp_path, codec, content):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("build", ["fp32", "int8"])
 def test_the_builds_hold_their_bars_on_real_files(model, build, tmp_path):
     made = build_onnx(model, build, folder=MODELS, out=tmp_path / "model.onnx", target=Target())
