@@ -8,8 +8,9 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf import empty_pb2
-from gpuserve_embedded.language_host.interpreter import InterpreterError, find_interpreter
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc
+
+from gpuserve_embedded.language_host.interpreter import InterpreterError, find_interpreter
 
 
 @pytest.fixture
