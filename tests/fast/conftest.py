@@ -1,10 +1,12 @@
 """A small platform in a temporary folder, and the command line run on it."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import numpy as np
 import onnx
 import pytest
@@ -95,3 +97,11 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result
         return CliRunner().invoke(app, [str(argument) for argument in arguments], env=env)
 
     return run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _schemas_are_read_once() -> Iterator[None]:
+    """Keep the two megabytes of definitions that the validator else reads for every single manifest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kubernetes_validate.utils, "schema_contents", cache(kubernetes_validate.utils.schema_contents))
+        yield

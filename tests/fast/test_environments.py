@@ -2,8 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +40,6 @@ MODELS = {
     )
     for name, slo in (("plain", {}), ("promised", {"latency_p95": "50ms", "availability": "99.9%"}))
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _schemas_are_read_once() -> Iterator[None]:
-    """Keep the two megabytes of definitions that the validator else reads for every single manifest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kubernetes_validate.utils, "schema_contents", cache(kubernetes_validate.utils.schema_contents))
-        yield
 
 
 def test_there_are_the_four_environments():

@@ -13,12 +13,10 @@ from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import STACKS, JsonOption, StacksOption
 from gpuserve.cli.output import notice, stdout, to_json
 from gpuserve.kubernetes.errors import GpuserveError
+from gpuserve.kubernetes.schemas import KUBERNETES_VERSION, schema_errors
 
 if TYPE_CHECKING:
     from gpuserve.kubernetes.metadata import Manifest
-
-KUBERNETES_VERSION = "1.36"
-"""The version whose schemas manifests are checked against: that of the embedded cluster."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def check_manifest(stack: str, manifest: "Manifest", context: Any) -> Iterator[F
     from gpuserve_policies import RULES, violations
 
     where = object_name(manifest)
-    for field, reason in _schema_errors(manifest):
+    for field, reason in schema_errors(manifest):
         yield Finding(stack, where, "schema", field, reason, f"correct the field to Kubernetes {KUBERNETES_VERSION}'s schema")
     for rule in RULES:
         for violation in violations(rule, manifest, context):
@@ -100,18 +98,6 @@ def object_name(manifest: "Manifest") -> str:
     metadata = manifest["metadata"]
     scope = f"{metadata['namespace']}/" if "namespace" in metadata else ""
     return f"{manifest['kind']} {scope}{metadata['name']}"
-
-
-def _schema_errors(manifest: "Manifest") -> Iterator[tuple[str, str]]:
-    """Yield what breaks the real schema of a built-in kind; custom resources are the API server's to judge."""
-    import kubernetes_validate
-
-    try:
-        kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
-    except kubernetes_validate.SchemaNotFoundError:
-        return
-    except kubernetes_validate.ValidationError as error:
-        yield ".".join(str(part) for part in error.path), str(error.message)
 
 
 def _report(counts: dict[str, int], found: list[Finding], broken: list[str], *, as_json: bool) -> None:
