@@ -11,8 +11,8 @@ RECIPES = Path(__file__).resolve().parent.parent
 
 SERVERS = {
     ("triton", "cpu"): "triton-cpu",
-    # NVIDIA's release of the same Triton, 2.51, that the CPU recipe installs.
-    ("triton", "gpu"): "nvcr.io/nvidia/tritonserver:24.10-py3",
+    # NVIDIA's 26.07-py3 for linux/amd64, by digest as `intrinsic-ai/intrinsic-core` pins it in its MODULE.bazel (release 20260922.0).
+    ("triton", "gpu"): "nvcr.io/nvidia/tritonserver@sha256:551599c0812bb706121410a71abda07f9920d25e6c66edf1ec07a375e49f5f90",
 }
 
 
