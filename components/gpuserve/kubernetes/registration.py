@@ -10,6 +10,9 @@ from gpuserve.kubernetes.metadata import Manifest, is_patch
 PROVIDER_VERSION = "4.25.0"
 """Version of the Kubernetes provider whose schema and await logic gpuserve is tested with."""
 
+_FIELD_MANAGER = "pulumi.com/patchFieldManager"
+"""Annotation that the provider reads: under which name it owns an object's fields."""
+
 
 class KubernetesObject(pulumi.CustomResource):
     """A Kubernetes object registered exactly as its manifest says.
@@ -54,8 +57,22 @@ def register(
     within: dict[str, pulumi.ResourceOptions] = {}
     for role, manifest in manifests.items():
         metadata = manifest["metadata"]
-        registered[role] = KubernetesObject(f"{name}-{role}", manifest, within.get(metadata.get("namespace", ""), opts))
+        registered[role] = KubernetesObject(f"{name}-{role}", _owned(manifest), within.get(metadata.get("namespace", ""), opts))
         if manifest["kind"] == "Namespace":
             waiting = pulumi.ResourceOptions(depends_on=registered[role])
             within[metadata["name"]] = pulumi.ResourceOptions.merge(opts, waiting)
     return registered
+
+
+def _owned(manifest: Manifest) -> Manifest:
+    """Name the owner of the object's fields after the stack.
+
+    Else the provider makes a new random name for each creation. A run that was killed after it created an object, but before
+    it could note so, then leaves fields with an owner whom the next run conflicts with. Patches keep a name each: two of one
+    object must not take each other's fields back.
+    """
+    if is_patch(manifest):
+        return manifest
+    metadata = manifest["metadata"]
+    owner = f"pulumi-{pulumi.get_project()}-{pulumi.get_stack()}"
+    return {**manifest, "metadata": {**metadata, "annotations": {_FIELD_MANAGER: owner, **metadata.get("annotations", {})}}}
