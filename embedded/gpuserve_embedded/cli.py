@@ -6,14 +6,14 @@ import time
 from typing import Annotated
 
 import typer
-from gpuserve.cli.guard import debug, guarded
-from gpuserve_images.errors import RegistryError
 from rich.console import Console
 from rich.table import Table
 
+from gpuserve.cli.guard import debug, guarded
 from gpuserve_embedded import cluster
 from gpuserve_embedded.run import commands
 from gpuserve_embedded.tools import ToolError
+from gpuserve_images.errors import RegistryError
 
 app = typer.Typer(
     no_args_is_help=True,

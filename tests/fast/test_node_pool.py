@@ -6,13 +6,14 @@ import kubernetes_validate
 import pulumi
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.metadata import is_patch
 from gpuserve.node_pool.accelerators import ACCELERATORS
 from gpuserve.node_pool.manifests import manifests, placement
 from gpuserve.node_pool.spec import NodePoolSpec
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 VERSIONS = ("1.33", "1.34", "1.35", "1.36")
 LOCAL = {"name": "local", "accelerator": "simulated", "gpus": 8, "quota": {"gpus": 6}}

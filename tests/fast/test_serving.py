@@ -6,13 +6,14 @@ import kubernetes_validate
 import pulumi
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import Endpoint, MetricsSource, Placement, ScaleTarget
 from gpuserve.monitoring.runtimes.triton import SUMMARY_QUANTILES
 from gpuserve.serving.manifests import endpoint, manifests, metrics_source, scale_target
 from gpuserve.serving.spec import ServingSpec
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 VERSIONS = ("1.33", "1.34", "1.35", "1.36")
 PLACEMENT = Placement(

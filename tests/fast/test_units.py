@@ -2,11 +2,12 @@
 
 import pulumi
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.spec import Spec, plain
 from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, HostName, Percent, StringInput
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 class Everything(Spec):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import Placement
 from gpuserve.node_pool import GpuNodePool

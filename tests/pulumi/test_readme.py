@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
 from gpuserve.cli.main import app
 from gpuserve.node_pool.spec import NodePoolSpec
 from gpuserve.platform.spec import MonitoringSection, ScaleSpec, ServiceSpec, ServiceTrafficSpec
 from gpuserve_images.spec import ModelSpec
-from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -63,5 +64,3 @@ def test_the_adapter_rule_is_printed(monkeypatch, capsys):
     exec(code, {})  # noqa: S102 - the README's own program
     (rule,) = yaml.safe_load(capsys.readouterr().out)
     assert "gpuserve:" in rule["seriesQuery"]
-
-

@@ -4,6 +4,7 @@ from typing import Any
 
 import pulumi
 import pytest
+
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import Placement
 from gpuserve.node_pool import GpuNodePool

@@ -5,6 +5,7 @@ import os
 import socket
 
 import pytest
+
 from gpuserve_embedded.cluster import ports
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import NODE_IP, PORTS, Port

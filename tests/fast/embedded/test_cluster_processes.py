@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+
 from gpuserve_embedded.cluster import processes
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.processes import Daemon
