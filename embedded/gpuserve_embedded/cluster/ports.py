@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
@@ -11,6 +12,10 @@ from typing import Final
 
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import LOOPBACK, PORTS, Port
+
+_UNSEEN: Final = 0
+_DYING_SECONDS: Final = 3.0
+_POLL_SECONDS: Final = 0.1
 
 _LISTEN: Final = "0A"
 """The state of a listening socket in /proc/net/tcp (``TCP_LISTEN`` of the kernel's include/net/tcp_states.h)."""
@@ -26,12 +31,19 @@ def check_free(ports: Sequence[Port] = PORTS, *, ours: Container[int] = ()) -> N
     Raises:
         ClusterError: one cannot; it names each such port, the process that holds it, and the fix.
     """
-    taken: list[str] = []
-    for port in ports:
-        if not _is_free(port):
-            pid, name = holder(port.number)
-            if pid not in ours:
-                taken.append(f"{port.number} ({port.owner}), held by {name}")
+    deadline = time.monotonic() + _DYING_SECONDS
+    while any(not _is_free(port) and holder(port.number)[0] == _UNSEEN for port in ports):
+        # A process that was killed a moment ago is gone before its sockets are.
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    taken = [
+        f"{port.number} ({port.owner}), held by {name}"
+        for port in ports
+        if not _is_free(port)
+        for pid, name in (holder(port.number),)
+        if pid not in ours
+    ]
     if taken:
         raise ClusterError(
             "check ports",
@@ -52,7 +64,7 @@ def holder(number: int) -> tuple[int, str]:
                 with suppress(OSError):
                     if str(descriptor.readlink()) in inodes:
                         return int(folder.name), f"{(folder / 'comm').read_text().strip()} (pid {folder.name})"
-    return 0, "a process that this user cannot see"
+    return _UNSEEN, "a process that this user cannot see"
 
 
 def _is_free(port: Port) -> bool:
