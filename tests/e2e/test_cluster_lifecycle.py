@@ -263,12 +263,12 @@ def test_a_port_in_use_is_told_before_anything_is_changed(before) -> None:
 
 
 def test_a_daemon_that_cannot_start_shows_its_log(before, monkeypatch) -> None:
-    broken = processes.Daemon("etcd", ["etcd", "--no-such-flag"], is_healthy=lambda: False, timeout_seconds=10)
+    broken = processes.Daemon("etcd", ["etcd", "--data-dir=/proc/nothing"], is_healthy=lambda: False, timeout_seconds=10)
     monkeypatch.setattr("gpuserve_embedded.cluster.control_plane.etcd", lambda: broken)
     with pytest.raises(cluster.ClusterError) as caught:
         cluster.start(print)
     assert "start etcd" in str(caught.value)
-    assert "no-such-flag" in str(caught.value)
+    assert "/proc/nothing" in str(caught.value)
     cluster.stop()
     assert machine() == before
 

@@ -126,6 +126,9 @@ def controller_manager(kube: Path) -> Daemon:
         "cluster-cidr": PODS,
         "service-cluster-ip-range": SERVICES,
         "horizontal-pod-autoscaler-sync-period": "5s",
+        # Each of its controllers asks for a token first; at the default rate that alone takes seconds.
+        "kube-api-qps": "200",
+        "kube-api-burst": "400",
         "profiling": "false",
     }
     return Daemon(

@@ -94,6 +94,8 @@ def kubelet_config() -> dict[str, object]:
         "eventRecordQPS": 0,
         "kubeAPIQPS": 100,
         "kubeAPIBurst": 200,
+        # The simulated GPUs are known within a second of their registration, instead of ten.
+        "nodeStatusUpdateFrequency": "1s",
         # Changes of ConfigMaps and Secrets reach their volumes within seconds instead of a minute.
         "syncFrequency": "3s",
         "crashLoopBackOff": {"maxContainerRestartPeriod": "15s"},
