@@ -3,9 +3,12 @@
 import json
 import os
 import re
+import signal
 import subprocess
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,10 @@ from gpuserve_embedded.run.steps import Progress
 
 _TAIL = 40
 """Lines of output that a failure shows: enough for the engine's whole diagnostics of one resource."""
+
+
+_GRACE = 120.0
+"""Seconds that an interrupted engine gets to finish what is in flight: a pod that is starting, an image that is pushed."""
 
 
 @dataclass(frozen=True)
@@ -42,60 +49,42 @@ class Pulumi:
         self._run(["stack", "select", "--create", self.stack], lambda _line: None)
 
     def up(self, progress: Progress) -> str:
-        """Run `pulumi up` with the stack's policy pack; return the engine's summary of changes.
-
-        A lock left by a run that was killed is removed first; a lock of a run that lives is an error.
-        """
-        self.unlock()
+        """Run `pulumi up` with the stack's policy pack; return the engine's summary of changes."""
+        self._await_turn(progress)
         arguments = ["up", "-s", self.stack, "--yes", "--skip-preview", "--policy-pack", "policies"]
         return _changes(self._run(arguments, progress))
 
     def destroy(self, progress: Progress) -> None:
         """Run `pulumi destroy`."""
-        self.unlock()
+        self._await_turn(progress)
         self._run(["destroy", "-s", self.stack, "--yes", "--skip-preview"], progress)
 
     def outputs(self) -> dict[str, Any]:
         """Return the stack's outputs."""
         return json.loads("\n".join(self._run(["stack", "output", "-s", self.stack, "--json"], lambda _line: None)))
 
-    def unlock(self) -> None:
-        """Remove the file backend's lock of a process that is gone."""
+    def _await_turn(self, progress: Progress) -> None:
+        """Remove the file backend's lock of a run that was killed; wait for a run that lives, of a killed `make up` perhaps."""
         backend = urlparse(self.variables.get("PULUMI_BACKEND_URL", ""))
         if backend.scheme != "file":
             return
         for lock in Path(backend.path, ".pulumi", "locks").rglob("*.json"):
-            pid = json.loads(lock.read_text() or "{}").get("pid")
-            if not isinstance(pid, int) or not _is_pulumi(pid):
-                lock.unlink(missing_ok=True)
+            while (pid := _holder(lock)) is not None:
+                progress(f"waiting for another run on this stack to end (pulumi, process {pid})")
+                time.sleep(1)
+            lock.unlink(missing_ok=True)
 
     def _run(self, arguments: list[str], progress: Progress) -> list[str]:
         command = ["pulumi", "--non-interactive", "--color", "never", *arguments]
-        environment = {**os.environ, **self.variables}
         lines: list[str] = []
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a") as log:
+        with self.log.open("a") as log, _started(command, self.folder, {**os.environ, **self.variables}) as process:
             log.write(f"$ {' '.join(command)}\n")
-            process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            try:
-                assert process.stdout is not None  # noqa: S101 - it was asked for two lines above
-                for line in process.stdout:
-                    log.write(line)
-                    lines.append(line.rstrip("\n"))
-                    progress(line)
-                status = process.wait()
-            except BaseException:
-                process.terminate()  # the engine finishes what is in flight, and writes its state
-                process.wait()
-                raise
+            for line in process.stdout or ():
+                log.write(line)
+                lines.append(line.rstrip("\n"))
+                progress(line)
+            status = process.wait()
         if status != 0:
             shown = deque((line for line in lines if line.strip()), _TAIL)
             fix = f"mend what the lines below name and run it again; it continues from there (whole output: {self.log})"
@@ -103,13 +92,42 @@ class Pulumi:
         return lines
 
 
+@contextmanager
+def _started(command: list[str], folder: Path, environment: Mapping[str, str]) -> Generator["subprocess.Popen[str]"]:
+    """Run the engine in a session of its own, so that Ctrl-C reaches it once: at a second one it would drop its state."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    except BaseException:
+        process.send_signal(signal.SIGINT)  # the engine finishes what is in flight and writes its state
+        try:
+            process.communicate(timeout=_GRACE)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        raise
+
+
+def _holder(lock: Path) -> int | None:
+    """Return the process that holds a lock, or None when it is gone."""
+    try:
+        pid = json.loads(lock.read_text()).get("pid")
+        alive = b"pulumi" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return pid if alive else None
+
+
 def _changes(lines: list[str]) -> str:
     counts = [line.strip() for line in lines if re.match(r"\s+[+~±-]+ \d+ |\s+\d+ unchanged|\s+[+-]{2}\d+ ", line)]
     return ", ".join(counts) or "no changes"
-
-
-def _is_pulumi(pid: int) -> bool:
-    try:
-        return b"pulumi" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
