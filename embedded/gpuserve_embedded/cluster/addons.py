@@ -127,8 +127,8 @@ def _is_ready(workload: Mapping[str, Any]) -> bool:
     if status.get("observedGeneration") != workload["metadata"]["generation"]:
         return False
     if workload["kind"] == "DaemonSet":
-        return 0 < status.get("desiredNumberScheduled", 0) == status.get("numberReady", 0)
-    return status.get("readyReplicas", 0) >= workload["spec"]["replicas"]
+        return 0 < int(status.get("desiredNumberScheduled", 0)) == int(status.get("numberReady", 0))
+    return int(status.get("readyReplicas", 0)) >= int(workload["spec"]["replicas"])
 
 
 def _why(api: Api, namespace: str, name: str) -> str:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import shutil
+from collections.abc import Callable  # noqa: TC003 - stands in an annotation that mypy needs
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -66,7 +67,7 @@ def remove_everything() -> None:
 
 def leftovers() -> list[str]:
     """Return, in words, everything of the cluster that exists on this machine; empty after a complete stop."""
-    checks = (
+    checks: tuple[tuple[str, Callable[[], list[str]]], ...] = (
         ("process", lambda: [f"{pid} {command}" for pid, command in cgroups.processes().items()]),
         ("mount", lambda: [str(path) for path in mounts()]),
         ("network interface", network.links),

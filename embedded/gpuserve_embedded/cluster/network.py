@@ -186,7 +186,7 @@ def _remembered() -> dict[str, str] | None:
     with suppress(OSError, ValueError):
         journal = json.loads(JOURNAL.read_text())
         if journal["boot"] == boot_id():
-            return journal["settings"]
+            return dict(journal["settings"])
     return None
 
 

@@ -122,7 +122,7 @@ def url_answers(url: str, *, ca: Path | None = None, certificate: tuple[Path, Pa
                 urllib.request.HTTPSHandler(context=context),
             )
             with opener.open(url, timeout=1) as response:
-                return 200 <= response.status < 300  # noqa: PLR2004 - the range of HTTP success
+                return 200 <= int(response.status) < 300  # noqa: PLR2004 - the range of HTTP success
         return False
 
     return check
