@@ -118,7 +118,7 @@ class _Parts:
 
 def _gather(progress: Progress) -> _Parts:
     return _Parts(
-        {name: tools.ensure(name, progress) for name in _PROGRAMS},
+        tools.ensure_all(_PROGRAMS, progress),
         {name: definitions(name, tools.crds) for name in INSTALLED},
     )
 

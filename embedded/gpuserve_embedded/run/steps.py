@@ -1,5 +1,6 @@
 """Progress a person can follow: one line per step with its time, and what it is doing now."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -12,7 +13,10 @@ from rich.markup import escape
 from rich.status import Status
 
 Progress = Callable[[str], None]
-"""Takes a line that says what is being done now."""
+"""Takes a line that says what is being done now; one that begins with ``[3/9]`` says how far it is, and is shown with a bar."""
+
+_BAR = 20
+"""Characters of a bar."""
 
 _QUIET_SECONDS = 15.0
 """Without a terminal, a long step says what it is doing this often, so that a log shows that it lives."""
@@ -54,9 +58,18 @@ class Steps:
         sys.stdout.flush()
 
 
+def bar(line: str) -> str:
+    """Return a bar for a line such as ``[3/9] building traefik``: two of nine are done; nothing for another line."""
+    found = re.match(r"\[(\d+)/(\d+)\]", line)
+    if found is None:
+        return ""
+    filled = _BAR * (int(found[1]) - 1) // max(1, int(found[2]))
+    return f"[green]{'━' * filled}[/green][dim]{'━' * (_BAR - filled)}[/dim]  "
+
+
 def _live(status: Status, label: str, started: float) -> Progress:
     def progress(line: str) -> None:
-        status.update(f"{label}  [dim]{time.monotonic() - started:.0f} s  {escape(line.strip()[-100:])}[/dim]")
+        status.update(f"{label}  {bar(line)}[dim]{time.monotonic() - started:.0f} s  {escape(line.strip()[-100:])}[/dim]")
 
     return progress
 

@@ -59,8 +59,15 @@ def ensure(program: str, progress: Callable[[str], None]) -> Path:
 
 
 def ensure_all(programs: Iterable[str], progress: Callable[[str], None]) -> dict[str, Path]:
-    """Return the paths of several programs, getting them one after the other; see `ensure`."""
-    return {program: ensure(program, progress) for program in programs}
+    """Return the paths of several programs, getting them one after the other; see `ensure`.
+
+    Each line of progress begins with how far it is, such as ``[3/9]``.
+    """
+    wanted = list(programs)
+    found: dict[str, Path] = {}
+    for number, program in enumerate(wanted, start=1):
+        found[program] = ensure(program, lambda line, number=number: progress(f"[{number}/{len(wanted)}] {line}"))
+    return found
 
 
 def _on_path(entry: Program, progress: Callable[[str], None]) -> Path | None:
