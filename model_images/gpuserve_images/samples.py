@@ -1,9 +1,12 @@
 """Real files to calibrate and to verify on, picked the same way each time, no file used for both."""
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from gpuserve_images.records import sha256_file
@@ -79,30 +82,63 @@ def pick(samples: Iterable[SampleSpec], folder: Path, field: str) -> list[Path]:
         where = f"{field}[{index}]"
         if spec.package is not None:
             root = package_folder(spec.package, f"{where}.package")
-            files = _package_files(root, spec.glob)
+            files = _package_files(root, spec.glob, spec.limit)
         else:
             root = (folder / str(spec.folder)).resolve()
             if not root.is_dir():
                 reason = f"is not a folder (looked for {root})"
                 raise SourceError(f"{where}.folder", reason, "Name an existing folder.", value=spec.folder)
-            files = _files(root, spec.glob)
+            files = _files(root, spec.glob, spec.limit)
         if not files:
             reason = f"matches no file below {root} (empty files and those over {MAX_SAMPLE_BYTES >> 20} MiB do not count)"
             raise SourceError(f"{where}.glob", reason, "Correct the pattern.", value=spec.glob)
-        picked += files[: spec.limit]
+        picked += files
     return picked
 
 
 @lru_cache(maxsize=256)
-def _package_files(root: Path, glob: str) -> tuple[Path, ...]:
-    """Remember listings of installed packages, which do not change under a running program."""
-    return _files(root, glob)
+def _package_files(root: Path, glob: str, limit: int | None) -> tuple[Path, ...]:
+    """Remember what a pattern matches in an installed package, which does not change under a running program."""
+    if "[" in glob:
+        return _files(root, glob, limit)
+    wanted = _expression(glob)
+    return _first(root, (name for name in _listing(root) if wanted.fullmatch(name)), limit)
 
 
-def _files(root: Path, glob: str) -> tuple[Path, ...]:
-    found = (path for path in root.glob(glob) if "__pycache__" not in path.parts and path.is_file() and not path.is_symlink())
-    sized = [path for path in found if 0 < path.stat().st_size <= MAX_SAMPLE_BYTES]
-    return tuple(sorted(sized, key=lambda path: hashlib.sha256(path.relative_to(root).as_posix().encode()).digest()))
+@lru_cache(maxsize=64)
+def _listing(root: Path) -> tuple[str, ...]:
+    """Return the relative paths of all files below a folder, walked once for all patterns: a package has thousands of folders."""
+    names: list[str] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        below = Path(folder).relative_to(root).as_posix()
+        names += files if below == "." else [f"{below}/{name}" for name in files]
+    return tuple(names)
+
+
+def _expression(glob: str) -> re.Pattern[str]:
+    """Return a pattern of `pathlib.Path.glob`, without character sets, as a regular expression over relative paths of files."""
+    wild = {"*": "[^/]*", "?": "[^/]"}
+    parts = [
+        "(?:[^/]+/)*" if part == "**" else "".join(wild.get(letter) or re.escape(letter) for letter in part) + "/"
+        for part in glob.split("/")
+    ]
+    return re.compile("".join(parts).removesuffix("/"))
+
+
+def _files(root: Path, glob: str, limit: int | None) -> tuple[Path, ...]:
+    paths = (path for path in root.glob(glob) if "__pycache__" not in path.parts)
+    return _first(root, (path.relative_to(root).as_posix() for path in paths), limit)
+
+
+def _first(root: Path, names: Iterable[str], limit: int | None) -> tuple[Path, ...]:
+    """Return the first files of a size worth reading, in the order of their paths' hashes."""
+    ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return tuple(islice((path for name in ordered if _is_sample(path := root / name)), limit))
+
+
+def _is_sample(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and 0 < path.stat().st_size <= MAX_SAMPLE_BYTES
 
 
 def _by_content(files: Iterable[Path]) -> dict[str, Path]:

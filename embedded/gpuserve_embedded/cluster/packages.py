@@ -22,9 +22,10 @@ PACKAGES: Final[dict[str, str | Path]] = {
     "iproute2": "ip",
     "mount": "umount",
     "mmdebstrap": "mmdebstrap",
+    "debian-archive-keyring": Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     "buildah": "buildah",
 }
-"""Package to the program (or file) that it is needed for; the last two build base images."""
+"""Package to the program (or file) that it is needed for; the last three build base images."""
 
 _SERVICES: Final = ("containerd", "etcd", "docker-registry")
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
@@ -33,8 +34,12 @@ _LOG_LINES: Final = 15
 
 
 def missing() -> list[str]:
-    """Return the packages whose program is not on this machine."""
-    return [package for package, program in PACKAGES.items() if shutil.which(program, path=search_path()) is None]
+    """Return the packages whose program or file is not on this machine."""
+    return [package for package, needed in PACKAGES.items() if not _is_here(needed)]
+
+
+def _is_here(needed: str | Path) -> bool:
+    return needed.exists() if isinstance(needed, Path) else shutil.which(needed, path=search_path()) is not None
 
 
 def install(progress: Callable[[str], None]) -> None:
