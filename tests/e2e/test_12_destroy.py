@@ -48,8 +48,9 @@ def test_up_that_was_killed_half_way_is_completed_by_the_next(stack: Stack, unpr
     answer = json.loads(again.stdout)
     assert answer["prediction"].startswith("csv ")
     assert answer["services"] == stack.answer["services"]
-    status = run([ROOT / ".venv/bin/gpuserve", "status", "-s", "local"], stack.variables)
-    assert status.returncode == 0, status.stdout
+    # An autoscaler is ready with its first measurement, some seconds after the first request.
+    status = [ROOT / ".venv/bin/gpuserve", "status", "-s", "local"]
+    wait_for("everything is ready", lambda: run(status, stack.variables).returncode == 0, seconds=60, every=2)
     preview = run(["pulumi", "--non-interactive", "preview", "-s", "local", "--expect-no-changes"], stack.variables)
     assert preview.returncode == 0, preview.stdout
 
