@@ -80,7 +80,8 @@ class Platform(Component):
         Nothing in the cluster is touched before the images are there: a registry that is down, or a build below its bar, then
         changes nothing.
         """
-        built = pulumi.ResourceOptions(parent=self, depends_on=images)
+        # A preview touches nothing anyway, and is done sooner when it asks about images and objects at the same time.
+        built = pulumi.ResourceOptions(parent=self, depends_on=None if pulumi.runtime.is_dry_run() else images)
         pools = {n: GpuNodePool(n, spec, built) for n, spec in plan.pools.items()}
         by_namespace = {pool.placement.namespace: pool for pool in pools.values()}
         servers: dict[str, ServingStack] = {}
