@@ -1,6 +1,7 @@
 """`pulumi preview` of 10, 100 and 300 services through `Platform` and through a hand-written program with the same objects.
 
-Every program uses a Kubernetes provider with the same settings, and the same cluster, which holds none of the objects.
+Every program asks about the same model image, uses a Kubernetes provider with the same settings, and the same cluster, which holds
+none of the objects.
 """
 
 import json
@@ -20,6 +21,9 @@ from gpuserve_embedded import cluster
 from gpuserve_embedded.run import environment
 
 SIZES = (10, 100, 300)
+RUNS = {10: 3}
+"""Of a short preview the quickest of several counts: so much of it is the start of programs."""
+
 STACK = "bench"
 TOGETHER = "await_outputs_together()\n"
 PROGRAMS = ("platform", "platform, outputs awaited one by one", "hand-written", "hand-written, outputs awaited together")
@@ -27,10 +31,16 @@ PROGRAMS = ("platform", "platform, outputs awaited one by one", "hand-written", 
 HAND_WRITTEN = """
 import json
 import re
+from pathlib import Path
 import pulumi
 import pulumi_kubernetes as k8s
+import yaml
+from gpuserve_images.resource import ModelImage
 
 #TOGETHER#
+models = Path("stacks/models")
+model = yaml.safe_load((models / "filetype.yaml").read_text())
+image = ModelImage("filetype-fp32-cpu", model, build="fp32", folder=models, registry="localhost:5000/models")
 KINDS = {
     "Namespace": k8s.core.v1.Namespace,
     "ResourceQuota": k8s.core.v1.ResourceQuota,
@@ -49,6 +59,8 @@ for thing in json.load(open("objects.json")):
     kind, metadata, version = thing.pop("kind"), thing.pop("metadata"), thing.pop("apiVersion")
     namespace = namespaces.get(metadata.get("namespace"))
     after = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[namespace])) if namespace else opts
+    if kind == "Deployment":
+        thing["spec"]["template"]["spec"]["containers"][0]["image"] = image.reference
     name = f"{metadata.get('namespace')}-{metadata['name']}-{kind}"
     if kind in KINDS:
         arguments = {re.sub("([A-Z])", r"_\\1", key).lower(): value for key, value in thing.items()}
@@ -97,10 +109,13 @@ def _previews(folder: Path, count: int, report: Report) -> dict[str, Any]:
     variables.setdefault("PULUMI_CONFIG_PASSPHRASE", "")
     timed(["pulumi", "--non-interactive", "stack", "init", STACK], variables, checkout)
     result: dict[str, Any] = {"objects": len(manifests)}
-    for program, text in _programs().items():
-        report(f"preview of {count} services ({len(manifests)} objects): {program}")
-        (checkout / "__main__.py").write_text(text)
-        result[program] = timed(["pulumi", "--non-interactive", "preview", "-s", STACK], variables, checkout).seconds
+    preview = ["pulumi", "--non-interactive", "preview", "-s", STACK]
+    for turn in range(RUNS.get(count, 1)):
+        for program, text in _programs().items():
+            report(f"preview of {count} services ({len(manifests)} objects), run {turn + 1}: {program}")
+            (checkout / "__main__.py").write_text(text)
+            seconds = timed(preview, variables, checkout).seconds
+            result[program] = min(seconds, result.get(program, seconds))
     return result
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.measure import ROOT, Report, Row, bench_platform, best, growth, timed
+from benchmarks.measure import ROOT, Report, Row, bench_platform, best, timed
 
 SIZES = (10, 100, 1000)
 RUNS = 3
@@ -19,8 +19,7 @@ def run(report: Report) -> dict[str, Any]:
         stacks = Path(folder) / "stacks"
         shutil.copytree(ROOT / "stacks" / "models", stacks / "models")
         measured = {str(count): _render(stacks, count, report) for count in SIZES}
-    exponent = growth({int(count): result["seconds"] for count, result in measured.items()})
-    return {"sizes": measured, "growth": exponent}
+    return {"sizes": measured}
 
 
 def _render(stacks: Path, count: int, report: Report) -> dict[str, Any]:
@@ -43,5 +42,12 @@ def rows(result: dict[str, Any]) -> list[Row]:
         )
         for count, size in result["sizes"].items()
     ]
-    found[-1] = Row(found[-1].what, found[-1].result, f"grows with the size to the power of {result['growth']:.2f}")
+    seconds = {int(count): size["seconds"] for count, size in result["sizes"].items()}
+    small, middle, large = sorted(seconds)
+    each = [(seconds[more] - seconds[less]) / (more - less) * 1000 for less, more in ((small, middle), (middle, large))]
+    found[-1] = Row(
+        found[-1].what,
+        found[-1].result,
+        f"each service costs {each[0]:.1f} ms from {small} to {middle}, {each[1]:.1f} ms from {middle} to {large:,}",
+    )
     return found
