@@ -78,17 +78,6 @@ def best(runs: int, measure: Callable[[], Run]) -> Run:
     return min((measure() for _ in range(runs)), key=lambda run: run.seconds)
 
 
-def growth(sizes: Mapping[int, float]) -> float:
-    """Return the exponent by which a cost grows with the size, from the smallest size that matters to the largest.
-
-    1 is linear and 2 quadratic. The first size is left out when there are three: it is mostly the time to start.
-    """
-    from math import log
-
-    (low, small), (high, large) = sorted(sizes.items())[-2:]
-    return log(large / small) / log(high / low)
-
-
 def bench_platform(count: int, *, pool: str = "bench", **service: Any) -> dict[str, Any]:
     """Return the platform object of a stack with ``count`` services of one model, each with one version and an autoscaler."""
     return {
