@@ -1,0 +1,53 @@
+"""The printed Python example is pasted into a shell and answered, here by a server that speaks just enough of the protocol."""
+
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
+
+import pytest
+
+from gpuserve_embedded.run.report import python_example
+
+
+class Model(BaseHTTPRequestHandler):
+    asked: ClassVar[list[dict]] = []
+
+    def do_GET(self):
+        self._answer({"inputs": [{"name": "bytes", "datatype": "INT32", "shape": [-1, 16]}]})
+
+    def do_POST(self):
+        self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))) | {"host": self.headers["Host"]})
+        self._answer({"model_version": "1", "outputs": [{"shape": [1, 214]}]})
+
+    def _answer(self, body):
+        content = json.dumps(body).encode()
+        self.send_response(200 if self.path.startswith("/v2/models/filetype") else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with HTTPServer(("127.0.0.1", 0), Model) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+
+
+def test_the_example_works_when_pasted(server):
+    service = {"url": server, "host": "filetype.example.com", "model": "filetype"}
+    pasted = python_example("filetype", service, sys.executable)
+    done = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["filetype", "version", "1", "[[1,", "214]]"]
+    (asked,) = Model.asked
+    assert asked["host"] == "filetype.example.com"
+    (tensor,) = asked["inputs"]
+    assert tensor == {"name": "bytes", "datatype": "INT32", "shape": [1, 16], "data": [0] * 16}
