@@ -64,7 +64,9 @@ def table(results: dict[str, Any]) -> str:
             rows: list[Row] = importlib.import_module(f"benchmarks.{name}").rows(results[name])
             lines += [f"| {row.what} | {row.result} | {row.beside} |" for row in rows]
             machines[f"{results[name]['machine']}, {results[name]['measured']}"] = None
-    return "\n".join([*lines, "", f"Measured with `make bench` on {'; '.join(machines)}."])
+    return "\n".join(
+        [*lines, "", f"Measured with `python -m benchmarks NAME`, one benchmark at a time, on {'; '.join(machines)}."]
+    )
 
 
 def write_table(readme: Path, results: dict[str, Any]) -> None:

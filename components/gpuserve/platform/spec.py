@@ -9,9 +9,7 @@ from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, Percent, UrlPath
 from gpuserve.monitoring.spec import RateWindow
 from gpuserve.node_pool.spec import NodePoolSpec
-from gpuserve.traffic.spec import GatewaySpec, RequestTimeout, TlsSpec
-
-Weight = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100, strict=True)]
+from gpuserve.traffic.spec import GatewaySpec, RequestTimeout, TlsSpec, Weight, require_whole
 
 
 class VersionSpec(Spec):
@@ -132,16 +130,7 @@ class ServiceSpec(Spec):
     @field_validator("versions")
     @classmethod
     def _whole(cls, versions: tuple[VersionSpec, ...]) -> tuple[VersionSpec, ...]:
-        total = sum(version.weight for version in versions)
-        if total != 100:  # noqa: PLR2004 - percent
-            weights = " + ".join(str(version.weight) for version in versions)
-            msg = f"has weights {weights} = {total}, not 100; change the weights so that they add up to 100"
-            raise ValueError(msg)
-        builds = [version.build for version in versions]
-        repeated = sorted({build for build in builds if builds.count(build) > 1})
-        if repeated:
-            msg = f"names build {repeated[0]!r} twice; give each build one entry and add its weights"
-            raise ValueError(msg)
+        require_whole("build", [(version.build, version.weight) for version in versions])
         return versions
 
 

@@ -1,5 +1,6 @@
 """What you may say about the traffic of a service."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -32,6 +33,22 @@ ObjectName = Annotated[
     Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63),
 ]
 """The name of an object or namespace that somebody else may have chosen: an RFC 1123 label."""
+
+
+def require_whole(kind: str, shares: Sequence[tuple[str, int]]) -> None:
+    """Refuse shares that are not 100 percent together, or that name the same ``kind`` of thing twice.
+
+    Raises:
+        ValueError: With the sum, or with the name that stands twice.
+    """
+    weights = [weight for _, weight in shares]
+    if sum(weights) != 100:  # noqa: PLR2004 - percent
+        written = " + ".join(str(weight) for weight in weights)
+        raise ValueError(f"has weights {written} = {sum(weights)}, not 100; change the weights so that they add up to 100")
+    names = [name for name, _ in shares]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"names {kind} {repeated[0]!r} twice; give each {kind} one entry and add its weights")
 
 
 class TlsSpec(Spec):
@@ -146,16 +163,7 @@ class TrafficSpec(Spec):
     @field_validator("split")
     @classmethod
     def _whole(cls, split: tuple[RouteSpec, ...]) -> tuple[RouteSpec, ...]:
-        total = sum(route.weight for route in split)
-        if total != 100:  # noqa: PLR2004 - percent
-            weights = " + ".join(str(route.weight) for route in split)
-            msg = f"has weights {weights} = {total}, not 100; change the weights so that they add up to 100"
-            raise ValueError(msg)
-        names = [route.to.service for route in split]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            msg = f"names endpoint {repeated[0]!r} twice; give each endpoint one entry and add its weights"
-            raise ValueError(msg)
+        require_whole("endpoint", [(route.to.service, route.weight) for route in split])
         return split
 
     @model_validator(mode="after")
