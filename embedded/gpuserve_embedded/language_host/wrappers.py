@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 # `-P`: the engine starts plugins in the user's project, whose modules must not shadow the host's own.
 _LANGUAGE_HOST = """\
@@ -25,17 +22,18 @@ if [ -z "$environment" ] && [ "${{PULUMI_RUNTIME_TOOLCHAIN:-}}" = uv ]; then
     environment=.venv
 fi
 if [ -z "$environment" ]; then
-    exec {python} -u -m pulumi.dynamic "$@"
+    exec {python} -u {provider} "$@"
 fi
 if [ ! -x "${{environment%/}}/bin/python" ]; then
     echo "Pulumi.yaml: runtime.options.virtualenv: '$environment' is no virtual environment: run 'pulumi install'" >&2
     exit 1
 fi
 unset PYTHONHOME
-exec "${{environment%/}}/bin/python" -u -m pulumi.dynamic "$@"
+exec "${{environment%/}}/bin/python" -u {provider} "$@"
 """
 
 _WRAPPERS = {"pulumi-language-python": _LANGUAGE_HOST, "pulumi-resource-pulumi-python": _DYNAMIC_PROVIDER}
+_PROVIDER = Path(__file__).with_name("dynamic_provider.py")
 _EXECUTABLE = 0o755
 
 
@@ -51,7 +49,8 @@ def write_wrappers(bin_dir: Path, python: Path) -> None:
     bin_dir.mkdir(parents=True, exist_ok=True)
     for name, text in _WRAPPERS.items():
         # absolute, not resolved: an environment's interpreter is a link, and its target would miss the environment
-        _write(bin_dir / name, text.format(python=shlex.quote(str(python.absolute()))))
+        names = {"python": python.absolute(), "provider": _PROVIDER}
+        _write(bin_dir / name, text.format_map({key: shlex.quote(str(path)) for key, path in names.items()}))
 
 
 def remove_wrappers(bin_dir: Path) -> None:

@@ -1,16 +1,20 @@
 """The stand-in for Pulumi's Python host, spoken to as the engine does, without an engine."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import language_pb2, language_pb2_grpc
+from pulumi.runtime.proto import language_pb2, language_pb2_grpc, provider_pb2_grpc
 
 from gpuserve_embedded.language_host.interpreter import InterpreterError, find_interpreter
+from gpuserve_embedded.language_host.wrappers import write_wrappers
 
 
 @pytest.fixture
@@ -97,3 +101,36 @@ def test_the_project_names_its_interpreter(tmp_path, monkeypatch):
         find_interpreter(tmp_path, {"virtualenv": "/nowhere"})
     monkeypatch.setenv("PULUMI_PYTHON_CMD", "/opt/python")
     assert find_interpreter(tmp_path, {}).executable == "/opt/python"
+
+
+def test_dynamic_providers_end_with_the_engine_that_asked_for_them(tmp_path):
+    write_wrappers(tmp_path, Path(sys.executable))
+    engine = subprocess.Popen(
+        ["sh", "-c", '"$0" & echo $!; wait', tmp_path / "pulumi-resource-pulumi-python"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PULUMI_RUNTIME_VIRTUALENV": sys.prefix},
+        text=True,
+    )
+    assert engine.stdout is not None
+    provider, port = int(engine.stdout.readline()), int(engine.stdout.readline())
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answer = provider_pb2_grpc.ResourceProviderStub(channel).GetPluginInfo(empty_pb2.Empty(), timeout=10)
+        assert answer.version
+    engine.kill()
+    engine.wait(timeout=10)
+    wait_until(lambda: not runs(provider))
+
+
+def runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
