@@ -58,13 +58,17 @@ class Cluster:
             return _absent(error, None)
 
 
-def connect() -> Cluster:
-    """Return the cluster that the environment names: ``KUBECONFIG``, ``~/.kube/config``, or the pod this runs in.
+def connect(kubeconfig: str | None = None) -> Cluster:
+    """Return a cluster to read.
+
+    Args:
+        kubeconfig: Its kubeconfig; without one, what the environment names: ``KUBECONFIG``, ``~/.kube/config``, or the
+            pod this runs in.
 
     Raises:
         ClusterUnreachableError: When none is named, or it does not answer.
     """
-    named = os.environ.get("KUBECONFIG", "")
+    named = kubeconfig or os.environ.get("KUBECONFIG", "")
     try:
         client = _client(named)
     except (ConfigException, OSError) as error:

@@ -12,7 +12,7 @@ from gpuserve_embedded.run.down import down as run_down
 from gpuserve_embedded.run.steps import Steps
 from gpuserve_embedded.run.up import up as run_up
 
-_UP_STEPS = 5
+_UP_STEPS = 6
 
 Stack = Annotated[str, typer.Option("--stack", "-s", help="Stack: the file stacks/Pulumi.<stack>.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to standard error.")]

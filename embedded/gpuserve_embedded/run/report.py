@@ -18,6 +18,7 @@ def as_json(answer: Answer) -> str:
             "prediction": answer.prediction,
             "prometheus": answer.prometheus,
             "dashboard": answer.dashboard,
+            "waiting": answer.waiting,
             "seconds": {step: round(seconds, 2) for step, seconds in answer.seconds.items()},
         },
         indent=2,
@@ -44,6 +45,8 @@ def show(console: Console, answer: Answer, python: str) -> None:
         section("With curl", service["example"])
         section("With Python", python_example(name, service, python))
     section("Addresses", f"  Prometheus  {answer.prometheus or 'your own'}", f"  Dashboard   {answer.dashboard}")
+    if answer.waiting:
+        section("Not ready yet", *(f"  {name}: waits for {why}" for name, why in answer.waiting.items()))
     section(
         "Work by hand",
         '  eval "$(.venv/bin/python -m gpuserve_embedded env)"',

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpuserve.cli.stack import open_stack
 from gpuserve.platform.compose import image_requests
-from gpuserve.platform.load import load_stack
 from gpuserve_embedded import cluster
 from gpuserve_embedded.cluster.layout import PROMETHEUS
 from gpuserve_embedded.run import environment
 from gpuserve_embedded.run.predict import first_prediction
 from gpuserve_embedded.run.pulumi import Pulumi
+from gpuserve_embedded.run.ready import wait_until_ready
 from gpuserve_embedded.run.steps import Steps
 from gpuserve_images import serving_base
 
@@ -26,6 +27,7 @@ class Answer:
         prediction: The model's answer for it.
         prometheus: Address of the embedded Prometheus; ``None`` with a cluster of the user's own.
         dashboard: Where the Grafana dashboard lies.
+        waiting: Service -> what it still waits for, of those that answer but are not ready in every part.
         seconds: Step -> how long it took.
     """
 
@@ -35,6 +37,7 @@ class Answer:
     prediction: str
     prometheus: str | None
     dashboard: str
+    waiting: dict[str, str]
     seconds: dict[str, float]
 
 
@@ -46,7 +49,8 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
         SpecError: When the stack or model files are wrong; nothing was changed then.
     """
     folder = environment.checkout()
-    declared = load_stack(stack, folder / "stacks")
+    opened = open_stack(stack, folder / "stacks")
+    declared = opened.environment
     external = environment.is_external()
     if not external:
         cluster.check()
@@ -67,6 +71,8 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
         services = engine.outputs()["services"]
     with steps.step(f"Prediction: {file.name} through the gateway") as progress:
         prediction = first_prediction(declared, services, file, progress)
+    with steps.step("Ready: every part of every service") as progress:
+        waiting = wait_until_ready(opened, variables.get("KUBECONFIG"), progress)
     monitoring = declared.platform.monitoring
     return Answer(
         services=services,
@@ -75,5 +81,6 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
         prediction=prediction,
         prometheus=None if external else PROMETHEUS,
         dashboard=f"ConfigMap {monitoring.namespace}/gpuserve-dashboard",
+        waiting=waiting,
         seconds=steps.seconds,
     )
