@@ -2,8 +2,8 @@
 
 import os
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,17 @@ Report = Callable[[str], None]
 """Takes a line that says what is being measured now."""
 
 KIB_PER_MIB = 1024
+
+# A process's peak counts what it was before it became the program: the process that it was forked from. So the
+# program is started by a small one (some 10 MiB), not by this one, which may have grown large.
+_LAUNCHER = """
+import os, resource, subprocess, sys, time
+started = time.perf_counter()
+status = subprocess.call(sys.argv[2:])
+seconds = time.perf_counter() - started
+os.write(int(sys.argv[1]), b"%r %d" % (seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)
+"""
 
 
 @dataclass(frozen=True)
@@ -52,25 +63,26 @@ def timed(command: Sequence[str | Path], variables: Mapping[str, str] | None = N
     Raises:
         RuntimeError: When it fails; with the end of what it said.
     """
-    with tempfile.TemporaryFile() as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [str(part) for part in command],
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as figures:
+        launched = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(figures.fileno()), *(str(part) for part in command)],
             cwd=cwd,
             env={**os.environ, **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            pass_fds=[figures.fileno()],
+            check=False,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         said = output.read().decode(errors="replace")
-    if process.returncode != 0:
+        figures.seek(0)
+        measured = figures.read().split()
+    if launched.returncode != 0:
         tail = "\n".join(said.splitlines()[-40:])
-        raise RuntimeError(f"{' '.join(map(str, command))} ended with status {process.returncode}:\n{tail}")
-    return Run(seconds, usage.ru_maxrss / KIB_PER_MIB, said)
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with status {launched.returncode}:\n{tail}")
+    seconds, kibibytes = measured
+    return Run(float(seconds), int(kibibytes) / KIB_PER_MIB, said)
 
 
 def best(runs: int, measure: Callable[[], Run]) -> Run:

@@ -25,8 +25,9 @@ def run(report: Report, *, cold: bool = False) -> dict[str, Any]:
         for name in ("warm", "second"):
             report(f"make up: {name}")
             run_ = _embedded("up", "--json")
-            printed = run_.output[run_.output.index("{\n") :]
-            result[name] = {"seconds": run_.seconds, "steps": json.loads(printed)["seconds"]}
+            steps = json.loads(run_.output[run_.output.index("{\n") :])["seconds"]
+            after = sum(seconds for step, seconds in steps.items() if step.startswith("Ready:"))
+            result[name] = {"seconds": run_.seconds, "first_prediction_seconds": run_.seconds - after, "steps": steps}
     finally:
         _embedded("down")
     return result
@@ -53,11 +54,15 @@ def _cold(report: Report) -> dict[str, Any]:
 
 def rows(result: dict[str, Any]) -> list[Row]:
     """Return the lines of the table."""
-    titles = {
-        "warm": "`make up`, tools and images cached, cluster down, to the first prediction",
-        "second": "second `make up`, nothing to change",
-    }
-    found = [Row(title, f"{result[name]['seconds']:.1f} s") for name, title in titles.items()]
+    warm, second = result["warm"], result["second"]
+    found = [
+        Row(
+            "`make up`, tools and images cached, cluster down, to the first prediction",
+            f"{warm['first_prediction_seconds']:.1f} s",
+            f"{warm['seconds']:.1f} s until every part is ready",
+        ),
+        Row("second `make up`, nothing to change", f"{second['seconds']:.1f} s"),
+    ]
     if "cold_tools" in result:
         minutes = result["cold_tools"]["seconds"] / SECONDS_PER_MINUTE
         found.append(
