@@ -32,9 +32,14 @@ PROGRAMS = frozenset(
         "simulated-gpus",
         "pause",
         "tritonserver",
+        "pulumi",
+        "pulumi-resource-kubernetes",
     ]
 )
-"""What the cluster runs, as daemons and in pods."""
+"""What the cluster runs, as daemons and in pods, and Pulumi's engine."""
+
+SCRIPTS = ("gpuserve_embedded.language_host", "language_host/program.py", "language_host/dynamic_provider.py")
+"""What runs in Python on the engine's behalf: its arguments end so."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,17 @@ class Machine:
 
     def assert_nothing_left(self) -> None:
         """Fail with everything that is here now and was not then, and with what the cluster's own check finds."""
+        assert self._left() == {}
+        assert leftovers() == []
+
+    def nothing_left(self) -> bool:
+        """Tell whether `assert_nothing_left` would pass."""
+        return self._left() == {} and leftovers() == []
+
+    def _left(self) -> dict[str, list[str] | list[int]]:
         now = Machine.now()
         left = {kind: sorted(now.found[kind] - before) for kind, before in self.found.items()}
-        assert {kind: found for kind, found in left.items() if found} == {}
-        assert leftovers() == []
+        return {kind: found for kind, found in left.items() if found}
 
 
 def _processes() -> set[str]:
@@ -76,8 +88,9 @@ def _processes() -> set[str]:
         except OSError:
             continue
         name = Path(words[0].decode(errors="replace")).name
-        if name in PROGRAMS and state != "Z":
-            found.add(f"{folder.name} {name}")
+        scripts = [word for word in (part.decode(errors="replace") for part in words) if word.endswith(SCRIPTS)]
+        if (name in PROGRAMS or scripts) and state != "Z":
+            found.add(f"{folder.name} {name} {' '.join(scripts)}".rstrip())
     return found
 
 

@@ -1,9 +1,12 @@
 """`make down` leaves nothing behind; a port in use stops the next `up` before it makes anything."""
 
 import socket
+import subprocess
+import sys
+import time
 
 import pytest
-from e2e_cluster import ROOT, run
+from e2e_cluster import ROOT, run, wait_for
 from e2e_machine import Machine
 from e2e_stack import Stack, command
 
@@ -20,6 +23,30 @@ def test_down_again_is_no_error(stack: Stack, machine: Machine):
     done = command("down")
     assert done.returncode == 0, done.stderr
     machine.assert_nothing_left()
+
+
+@pytest.mark.parametrize("step", ["Cluster", "pulumi up"])
+def test_down_after_an_up_that_was_killed(stack: Stack, machine: Machine, step: str):
+    up = subprocess.Popen(
+        [sys.executable, "-m", "gpuserve_embedded", "up", "--json"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with up:
+        assert up.stderr is not None
+        for line in up.stderr:
+            if f"] {step}" in line and "done" not in line:
+                break
+        time.sleep(5)  # into the step, which takes longer
+        assert up.poll() is None, "it ended before it could be killed"
+        up.kill()
+    done = command("down")
+    assert done.returncode == 0, done.stderr
+    # the engine notices within seconds that nobody reads it, and what it started that the engine is gone
+    wait_for("the engine has ended", machine.nothing_left, seconds=60)
 
 
 def test_status_without_a_cluster_says_so(stack: Stack):
