@@ -56,3 +56,7 @@ class BaseImageError(ImageError):
     def __str__(self) -> str:
         """Return the message, then the log indented below it."""
         return "\n".join([super().__str__(), *(f"    {line}" for line in self.log)])
+
+
+class SourceError(ImageError):
+    """A model file, or where it should come from, cannot be used."""

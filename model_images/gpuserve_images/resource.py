@@ -22,11 +22,12 @@ from pulumi.dynamic import (
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.spec import plain
-from gpuserve_images.build import CPU, build, published
 from gpuserve_images.errors import ImageError, RegistryError
-from gpuserve_images.key import content_key, image_reference
-from gpuserve_images.report import BuildReport
-from gpuserve_images.spec import ModelSpec, Target
+from gpuserve_images.pipeline.build import CPU, build, published
+from gpuserve_images.pipeline.key import content_key, image_reference
+from gpuserve_images.pipeline.report import BuildReport
+from gpuserve_images.spec import ModelSpec
+from gpuserve_images.target import Target
 
 Props = dict[str, Any]
 

@@ -1,187 +1,22 @@
 """What a model is, said once for all environments: `stacks/models/<name>.yaml`."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import DnsLabel, Duration, Percent
+from gpuserve.kubernetes.units import DnsLabel
+from gpuserve_images.compile.spec import Architecture
+from gpuserve_images.layouts.spec import BatchSpec
+from gpuserve_images.optimise.spec import CalibrateSpec, OptimiseLevel, Precision, calibration
+from gpuserve_images.sources.spec import SourceSpec
+from gpuserve_images.verify.spec import FP32_MAX_ABS_ERROR, BarsSpec, SloSpec, VerifySpec
 
 Engine = Literal["onnxruntime", "tensorrt-rtx"]
-Precision = Literal["fp32", "int8"]
-OptimiseLevel = Literal["auto", "none", "basic", "extended"]
-CalibrationMethod = Literal["percentile", "minmax", "entropy"]
-
-FP32_MAX_ABS_ERROR = 1e-4
-"""Bar of an fp32 build that states none: room for fused arithmetic, none for a changed model."""
-
-
-def _architecture(value: str) -> str:
-    if not re.fullmatch(r"sm_\d{2,3}", value):
-        msg = "is not a GPU architecture; write its compute capability without the dot, for example 'sm_80'"
-        raise ValueError(msg)
-    return value
-
-
-def _inside(value: str) -> str:
-    if Path(value).is_absolute() or ".." in Path(value).parts:
-        msg = "leaves the package; write a path below the package's folder"
-        raise ValueError(msg)
-    return value
-
-
-Architecture = Annotated[str, AfterValidator(_architecture)]
-"""A CUDA architecture such as ``sm_80``: the compute capability 8.0 without its dot."""
-
-InsidePath = Annotated[str, AfterValidator(_inside)]
-"""A relative path or glob that stays below the folder it belongs to."""
-
-
-class SourceSpec(Spec):
-    """Where the model file comes from: exactly one of `file` and `package`.
-
-    Attributes:
-        file: Path of an ONNX file, relative to the folder of the model's YAML file.
-        package: An installed Python package that ships the model; its hash-pinned lock pins the model too.
-        path: Path of the model below that package's folder.
-    """
-
-    file: str | None = None
-    package: str | None = None
-    path: InsidePath | None = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.file is None) == (self.package is None):
-            msg = "names no single place of the model; give either `file:` or `package:` with `path:`"
-            raise ValueError(msg)
-        if (self.package is None) != (self.path is None):
-            msg = "`package` and `path` belong together; write {package: magika, path: models/model.onnx}"
-            raise ValueError(msg)
-        return self
-
-
-class SampleSpec(Spec):
-    """Some real files: those below a folder or an installed package that match a pattern.
-
-    Attributes:
-        folder: Folder with samples, relative to the folder of the model's YAML file.
-        package: An installed Python package whose own files are the samples.
-        glob: Pattern below it, as `pathlib.Path.glob` reads it. Default: every file.
-        limit: At most so many, picked by a hash of their paths: evenly spread, and the same each time. Default: all.
-    """
-
-    folder: str | None = None
-    package: str | None = None
-    glob: InsidePath = "**/*"
-    limit: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.folder is None) == (self.package is None):
-            msg = "names no single place of samples; give either `folder:` or `package:`"
-            raise ValueError(msg)
-        return self
-
-
-def _as_list(value: object) -> object:
-    items = value if isinstance(value, list | tuple) else [value]
-    return [{"folder": item} if isinstance(item, str) else item for item in items]
-
-
-Samples = Annotated[tuple[SampleSpec, ...], BeforeValidator(_as_list), Field(min_length=1)]
-"""One or more `SampleSpec`; a plain string is a folder."""
-
-
-class CalibrateSpec(Spec):
-    """How value ranges are measured for static INT8.
-
-    Attributes:
-        inputs: Samples to measure on. A file that is also a verification sample is used for one of the two only.
-        method: How outliers are treated. Default `percentile`: min-max lets one outlier coarsen a whole tensor.
-        percentile: Share of values, in percent, that the range must cover. Default 99.999, ONNX Runtime's own.
-        keep_head: Leave the layers that make the outputs in fp32. Default true: they are little of the arithmetic and most of
-            the loss.
-    """
-
-    inputs: Samples
-    method: CalibrationMethod = "percentile"
-    percentile: float = Field(default=99.999, gt=50, le=100)
-    keep_head: bool = True
-
-
-def _calibrate(value: object) -> object:
-    return {"inputs": value} if isinstance(value, str | list | tuple) else value
-
-
-class BarsSpec(Spec):
-    """How near to the source model a build must stay; unset bars do not judge.
-
-    Attributes:
-        top1_agreement: Least share (0 to 1) of samples whose largest output is the same class.
-        max_abs_error: Largest difference of any output value.
-        max_rel_error: Largest difference of any output value, as a share of that value (of values that matter, see `verify`).
-        cosine: Least cosine similarity of any sample's output vector.
-    """
-
-    top1_agreement: float | None = Field(default=None, ge=0, le=1)
-    max_abs_error: float | None = Field(default=None, gt=0)
-    max_rel_error: float | None = Field(default=None, gt=0)
-    cosine: float | None = Field(default=None, ge=-1, le=1)
-
-    def over(self, base: "BarsSpec") -> "BarsSpec":
-        """Return these bars, with those of `base` where these say nothing."""
-        fields = BarsSpec.model_fields
-        own = {name: getattr(self, name) for name in fields}
-        return BarsSpec(**{name: getattr(base, name) if value is None else value for name, value in own.items()})
-
-    def stated(self) -> dict[str, float]:
-        """Return the bars that judge, by name."""
-        return {name: value for name in BarsSpec.model_fields if (value := getattr(self, name)) is not None}
-
-
-class VerifySpec(BarsSpec):
-    """The samples that every build is compared with its source on, and the bars of all builds.
-
-    Attributes:
-        inputs: Real samples.
-        batches: Batch sizes to compare at. Default: 1, the preferred ones and the largest.
-    """
-
-    inputs: Samples
-    batches: tuple[Annotated[int, Field(ge=1)], ...] = ()
-
-
-class BatchSpec(Spec):
-    """How requests are joined into batches.
-
-    Attributes:
-        max: Largest batch. Default 32. Ignored by a model without a batch axis.
-        preferred: Batch sizes worth waiting for. Default: 8, or the largest where that is smaller.
-        queue_delay: Longest that a request waits for company. Default 1ms: far below common latency targets.
-    """
-
-    max: int = Field(default=32, ge=1, le=65536)
-    preferred: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    queue_delay: Duration = Duration("1ms")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if any(size > self.max for size in self.preferred):
-            msg = f"prefers {list(self.preferred)} above the largest batch {self.max}; raise `max` or lower `preferred`"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The preferred batch sizes, ascending."""
-        return tuple(sorted(set(self.preferred))) or (min(8, self.max),)
 
 
 class BuildSpec(Spec):
@@ -200,7 +35,7 @@ class BuildSpec(Spec):
     engine: Engine
     precision: Precision = "fp32"
     optimise: OptimiseLevel = "auto"
-    calibrate: Annotated[CalibrateSpec | None, BeforeValidator(_calibrate)] = None
+    calibrate: Annotated[CalibrateSpec | None, BeforeValidator(calibration)] = None
     architectures: tuple[Architecture, ...] = ()
     verify: BarsSpec = BarsSpec()
 
@@ -224,18 +59,6 @@ class BuildSpec(Spec):
             msg = "compiles the source model as it is; write `precision: fp32`"
             raise ValueError(msg)
         return self
-
-
-class SloSpec(Spec):
-    """What the service promises.
-
-    Attributes:
-        latency_p95: 95 of 100 requests are answered within this time.
-        availability: Share of requests that are answered without an error.
-    """
-
-    latency_p95: Duration | None = None
-    availability: Percent | None = None
 
 
 class ModelSpec(Spec):
@@ -277,21 +100,6 @@ class ModelSpec(Spec):
     def verify_batches(self) -> tuple[int, ...]:
         """Return the batch sizes that parity is measured at, smallest first."""
         return self.verify.batches or tuple(sorted({1, *self.batch.sizes, self.batch.max}))
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where an image will run.
-
-    Attributes:
-        kind: `cpu` or `gpu`.
-        architecture: CUDA architecture such as `sm_80`, or None where it does not matter.
-        server: The inference server whose layout the image has.
-    """
-
-    kind: str = "cpu"
-    architecture: str | None = None
-    server: str = "triton"
 
 
 def load_model(path: Path) -> ModelSpec:

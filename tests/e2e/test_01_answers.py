@@ -12,9 +12,9 @@ from e2e_stack import Stack, command
 from e2e_traffic import HOST, INPUT, MODEL, OUTPUT, infer, random_inputs
 
 from gpuserve.platform.load import load_stack
-from gpuserve_images.codec import load_codec
-from gpuserve_images.samples import sample_set
-from gpuserve_images.session import Session
+from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.samples.codec import load_codec
+from gpuserve_images.samples.picking import sample_set
 
 pytestmark = pytest.mark.e2e
 

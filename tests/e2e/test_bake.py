@@ -8,7 +8,8 @@ import sys
 import pytest
 from e2e_registry import RegistryServer
 
-from gpuserve_images import base, buildah
+from gpuserve_images.bases import buildah
+from gpuserve_images.bases import recipes as base
 from gpuserve_images.errors import BaseImageError
 from gpuserve_images.oci import File, ImageConfig, Layer, bake, resolve
 

@@ -45,7 +45,7 @@ def predict(
 
 def _ask(stack: "Stack", service: str, file: Path) -> dict[str, Any]:
     from gpuserve.cli.inference import infer
-    from gpuserve_images.codec import load_codec
+    from gpuserve_images.samples.codec import load_codec
 
     spec = next(known for known in stack.environment.platform.services if known.name == service)
     model = stack.environment.models[spec.model_name]

@@ -15,7 +15,7 @@ from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.serving.manifests import endpoint, metrics_source, scale_target
 from gpuserve.serving.spec import ServerResources, ServingSpec
 from gpuserve.traffic.spec import TrafficSpec
-from gpuserve_images.spec import Target
+from gpuserve_images.target import Target
 
 
 @dataclass(frozen=True)

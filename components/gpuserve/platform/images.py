@@ -2,7 +2,7 @@
 
 from gpuserve.platform.compose import ImageOf, ImageRequest
 from gpuserve.platform.load import Environment
-from gpuserve_images.key import content_key, image_tag
+from gpuserve_images.pipeline.key import content_key, image_tag
 
 
 def tagged_images(environment: Environment) -> ImageOf:

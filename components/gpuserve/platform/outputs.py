@@ -12,8 +12,8 @@ import pulumi
 from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import ServiceSpec
 from gpuserve.traffic.component import TrafficPolicy
-from gpuserve_images.signature import Signature, TensorSpec, read_signature
-from gpuserve_images.source import locate
+from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
+from gpuserve_images.sources.resolving import locate
 
 PROTOCOL = "v2"
 """The open inference protocol, which every runtime of a service speaks."""

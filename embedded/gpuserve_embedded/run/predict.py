@@ -7,7 +7,7 @@ from typing import Any
 from gpuserve.cli.inference import Answer, InferenceError, infer
 from gpuserve.platform.load import Environment
 from gpuserve_embedded.run.steps import Progress
-from gpuserve_images.codec import load_codec
+from gpuserve_images.samples.codec import load_codec
 
 _PATIENCE = 30.0
 """Seconds that a gateway may take to route to pods that are ready; it takes under one."""

@@ -13,7 +13,7 @@ from gpuserve_embedded.run.predict import first_prediction
 from gpuserve_embedded.run.pulumi import Pulumi
 from gpuserve_embedded.run.ready import wait_until_ready
 from gpuserve_embedded.run.steps import Steps
-from gpuserve_images import serving_base
+from gpuserve_images.bases import serving as serving_base
 
 
 @dataclass(frozen=True)

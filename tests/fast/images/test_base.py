@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
-from gpuserve_images import base, debian, host
-from gpuserve_images.commands import run
+from gpuserve_images.bases import debian, host
+from gpuserve_images.bases import recipes as base
+from gpuserve_images.bases.commands import run
 from gpuserve_images.errors import BaseImageError
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from magika import Magika
 
-from gpuserve_images.codec import batches, encode_all, load_codec
-from gpuserve_images.onnx_build import build_onnx
-from gpuserve_images.samples import sample_set
-from gpuserve_images.session import Session
-from gpuserve_images.signature import read_signature
-from gpuserve_images.source import resolve
-from gpuserve_images.spec import Target, load_model
+from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.pipeline.onnx_build import build_onnx
+from gpuserve_images.samples.codec import batches, encode_all, load_codec
+from gpuserve_images.samples.picking import sample_set
+from gpuserve_images.sources.resolving import resolve
+from gpuserve_images.spec import load_model
+from gpuserve_images.target import Target
 
 MODELS = Path(__file__).parents[3] / "stacks" / "models"
 

@@ -14,14 +14,14 @@ from e2e_registry import BINARY, RegistryServer
 from e2e_small_model import write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images.build import build
-from gpuserve_images.cache import locked, once
-from gpuserve_images.errors import RegistryError
+from gpuserve_images.errors import RegistryError, SourceError
 from gpuserve_images.oci import File, Layer, bake, push_artifact, resolve
-from gpuserve_images.report import Summary
-from gpuserve_images.source import SourceError
-from gpuserve_images.spec import Target, load_model
-from gpuserve_images.verify import ParityError
+from gpuserve_images.pipeline.build import build
+from gpuserve_images.pipeline.cache import locked, once
+from gpuserve_images.pipeline.report import Summary
+from gpuserve_images.spec import load_model
+from gpuserve_images.target import Target
+from gpuserve_images.verify.parity import ParityError
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(tmp_path, registry, base, monkeypatch):
-    monkeypatch.setattr("gpuserve_images.capacity.BUDGET", 0.02)
+    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.02)
     # The path is a repository name, which allows no capitals.
     root = tmp_path / f"w{abs(hash(tmp_path)) % 10**8}"
     root.mkdir()

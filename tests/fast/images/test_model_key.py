@@ -7,9 +7,11 @@ import pytest
 from e2e_small_model import classifier, write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images import key as key_module
-from gpuserve_images.key import content_key, engine_architectures, image_reference, image_tag
-from gpuserve_images.spec import ModelSpec, SloSpec, Target, load_model
+from gpuserve_images.pipeline import key as key_module
+from gpuserve_images.pipeline.key import content_key, engine_architectures, image_reference, image_tag
+from gpuserve_images.spec import ModelSpec, load_model
+from gpuserve_images.target import Target
+from gpuserve_images.verify.spec import SloSpec
 
 CPU = Target()
 
@@ -98,7 +100,7 @@ def test_the_default_base_is_the_recipe_of_the_target(folder, monkeypatch):
     model = load_model(folder / "small.yaml")
     before = content_key(model, "fp32", folder=folder, target=CPU)
     assert before == content_key(model, "fp32", folder=folder, target=CPU, base="triton-cpu")
-    monkeypatch.setattr("gpuserve_images.serving_base.recipe_tag", lambda _: "changed")
+    monkeypatch.setattr("gpuserve_images.bases.serving.recipe_tag", lambda _: "changed")
     assert before != content_key(model, "fp32", folder=folder, target=CPU)
 
 

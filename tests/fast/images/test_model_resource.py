@@ -12,11 +12,12 @@ from e2e_registry import BINARY, RegistryServer
 from e2e_small_model import write_model_folder
 from pulumi.dynamic.dynamic import serialize_provider
 
-from gpuserve_images.key import content_key, image_reference
 from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.pipeline.key import content_key, image_reference
 from gpuserve_images.resource import ImageProvider, ModelImage, plain_inputs
-from gpuserve_images.spec import Target, load_model
-from gpuserve_images.verify import ParityError
+from gpuserve_images.spec import load_model
+from gpuserve_images.target import Target
+from gpuserve_images.verify.parity import ParityError
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def registry(tmp_path_factory):
 @pytest.fixture
 def props(tmp_path, registry, monkeypatch) -> dict[str, Any]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("gpuserve_images.capacity.BUDGET", 0.02)
+    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.02)
     folder = write_model_folder(tmp_path / "model").parent
     base = bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
     return inputs(folder, f"{registry.host}/models", base)

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from gpuserve_images.layout_triton import LayoutError, config_pbtxt, lay_out, parse_config
-from gpuserve_images.signature import DATA_TYPES, Signature, TensorSpec, read_signature
-from gpuserve_images.source import SourceError
-from gpuserve_images.spec import BatchSpec, Target
+from gpuserve_images.errors import SourceError
+from gpuserve_images.layouts.spec import BatchSpec
+from gpuserve_images.layouts.triton import LayoutError, config_pbtxt, lay_out, parse_config
+from gpuserve_images.onnx_model.signature import DATA_TYPES, Signature, TensorSpec, read_signature
+from gpuserve_images.target import Target
 
 CPU = Target()
 

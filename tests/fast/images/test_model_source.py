@@ -6,9 +6,13 @@ from e2e_small_model import classifier, write_model_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuserve_images.samples import MAX_SAMPLE_BYTES, pick, sample_set
-from gpuserve_images.source import SourceError, check, resolve
-from gpuserve_images.spec import SampleSpec, SourceSpec, load_model
+from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.files import check
+from gpuserve_images.samples.picking import MAX_SAMPLE_BYTES, pick, sample_set
+from gpuserve_images.samples.spec import SampleSpec
+from gpuserve_images.sources.resolving import resolve
+from gpuserve_images.sources.spec import SourceSpec
+from gpuserve_images.spec import load_model
 
 WHOLE = classifier().SerializeToString()
 FILE = SourceSpec(file="model.onnx")

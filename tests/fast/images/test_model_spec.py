@@ -7,7 +7,8 @@ import yaml
 from e2e_small_model import write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images.spec import BarsSpec, ModelSpec, load_model
+from gpuserve_images.spec import ModelSpec, load_model
+from gpuserve_images.verify.spec import BarsSpec
 
 MODELS = Path(__file__).parents[3] / "stacks" / "models"
 GOOD = {

@@ -8,16 +8,20 @@ import pytest
 from e2e_small_model import FEATURES, classifier
 from onnx import TensorProto, helper
 
-from gpuserve_images.capacity import measure_capacity
-from gpuserve_images.compile_tensorrt import CompileError, architectures, compile_engine, profiles, rtx_module
-from gpuserve_images.optimise import level_for, optimise
-from gpuserve_images.quantise import heads, quantise_dynamic, quantise_static
+from gpuserve_images.compile.tensorrt import CompileError, architectures, compile_engine, profiles, rtx_module
+from gpuserve_images.errors import SourceError
+from gpuserve_images.layouts.spec import BatchSpec
+from gpuserve_images.onnx_model.files import check
+from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
+from gpuserve_images.optimise.graph import level_for, optimise
+from gpuserve_images.optimise.quantise import heads, quantise_dynamic, quantise_static
+from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.records import sha256_file
-from gpuserve_images.session import Session
-from gpuserve_images.signature import Signature, TensorSpec, read_signature
-from gpuserve_images.source import SourceError, check
-from gpuserve_images.spec import BatchSpec, CalibrateSpec, SloSpec, Target
-from gpuserve_images.verify import measure, reference_outputs
+from gpuserve_images.target import Target
+from gpuserve_images.verify.capacity import measure_capacity
+from gpuserve_images.verify.parity import measure, reference_outputs
+from gpuserve_images.verify.spec import SloSpec
 
 CPU, GPU = Target("cpu"), Target("gpu")
 STATIC = CalibrateSpec.parse({"inputs": "samples"})
@@ -183,7 +187,7 @@ class TestCompile:
 
 
 def test_capacity_counts_only_what_keeps_the_promise(source, samples, monkeypatch):
-    monkeypatch.setattr("gpuserve_images.capacity.BUDGET", 0.05)
+    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.05)
     generous, impossible = (SloSpec.parse({"latency_p95": limit}) for limit in ("10s", "0.0001ms"))
     assert measure_capacity(source, samples, (1, 8), generous).at_slo > 0
     timing = measure_capacity(source, samples, (1,), impossible)

@@ -6,10 +6,10 @@ import pytest
 from e2e_small_model import FEATURES, classifier
 from onnx import TensorProto, helper, numpy_helper
 
-from gpuserve_images.codec import Codec, CodecError, batches, encode_all, load_codec
-from gpuserve_images.signature import read_signature
-from gpuserve_images.spec import BarsSpec
-from gpuserve_images.verify import Parity, ParityError, judge, measure, reference_outputs
+from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.samples.codec import Codec, CodecError, batches, encode_all, load_codec
+from gpuserve_images.verify.parity import Parity, ParityError, judge, measure, reference_outputs
+from gpuserve_images.verify.spec import BarsSpec
 
 PARITY = Parity(
     samples=100,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuserve_images.errors import ImageError
-from gpuserve_images.signature import Signature
+from gpuserve_images.onnx_model.signature import Signature
 
 Tensors = dict[str, NDArray[Any]]
 """Tensors by name; with a batch axis, a single request has a batch of 1."""

@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuserve_images import source as source_stage
-from gpuserve_images.capacity import Capacity, measure_capacity
-from gpuserve_images.codec import Encoded, Tensors, encode_all, load_codec
-from gpuserve_images.key import require_build
-from gpuserve_images.optimise import level_for, optimise
-from gpuserve_images.quantise import quantise_dynamic, quantise_static
+from gpuserve_images.onnx_model.files import check
+from gpuserve_images.onnx_model.signature import Signature, read_signature
+from gpuserve_images.optimise.graph import level_for, optimise
+from gpuserve_images.optimise.quantise import quantise_dynamic, quantise_static
+from gpuserve_images.pipeline.key import require_build
 from gpuserve_images.records import Progress, StageRecord, silent
-from gpuserve_images.samples import SampleSet, sample_set
-from gpuserve_images.signature import Signature, read_signature
-from gpuserve_images.spec import ModelSpec, Target
-from gpuserve_images.verify import Parity, ParityError, Reference, judge, measure, reference_outputs
+from gpuserve_images.samples.codec import Encoded, Tensors, encode_all, load_codec
+from gpuserve_images.samples.picking import SampleSet, sample_set
+from gpuserve_images.sources.resolving import resolve
+from gpuserve_images.spec import ModelSpec
+from gpuserve_images.target import Target
+from gpuserve_images.verify.capacity import Capacity, measure_capacity
+from gpuserve_images.verify.parity import Parity, ParityError, Reference, judge, measure, reference_outputs
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ def build_onnx(  # noqa: PLR0913 - a stage is a function of its files and its op
         ParityError: When no way of building it meets its bars.
     """
     progress("source", 0, 0)
-    source = source_stage.resolve(model.source, folder)
-    source_stage.check(source.path)
+    source = resolve(model.source, folder)
+    check(source.path)
     bench = _Bench.prepare(model, build, source.path, folder, progress)
     records = [source.record]
     spec = require_build(model, build)

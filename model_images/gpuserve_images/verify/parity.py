@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve_images.codec import Tensors, batches
 from gpuserve_images.errors import ImageError
+from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.records import Progress, silent
-from gpuserve_images.session import Session
-from gpuserve_images.spec import BarsSpec
+from gpuserve_images.samples.codec import Tensors, batches
+from gpuserve_images.verify.spec import BarsSpec
 
 RELATIVE_FLOOR = 1e-3
 """Values below this share of the tensor's largest do not enter the relative error: near zero it says nothing."""

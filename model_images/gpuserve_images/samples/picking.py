@@ -9,9 +9,11 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
+from gpuserve_images.errors import SourceError
 from gpuserve_images.records import sha256_file
-from gpuserve_images.source import SourceError, package_folder
-from gpuserve_images.spec import ModelSpec, SampleSpec
+from gpuserve_images.samples.spec import SampleSpec
+from gpuserve_images.sources.packages import package_folder
+from gpuserve_images.spec import ModelSpec
 
 MAX_SAMPLE_BYTES = 8 * 2**20
 """Larger files are no samples: reading them would be most of a build."""

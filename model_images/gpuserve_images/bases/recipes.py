@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpuserve_images import buildah, debian
+from gpuserve_images.bases import buildah, debian
 from gpuserve_images.errors import BaseImageError
 from gpuserve_images.oci import resolve
 
@@ -66,7 +66,7 @@ def ensure_base(recipe: str, registry: str, progress: Report | None = None) -> s
 
 
 def _recipe_folder(recipe: str) -> Path:
-    recipes = Path(__file__).resolve().parent.parent
+    recipes = Path(__file__).resolve().parents[2]
     folder = recipes / recipe
     if not (folder / "Dockerfile").is_file():
         known = ", ".join(sorted(path.parent.name for path in recipes.glob("*/Dockerfile"))) or "none"

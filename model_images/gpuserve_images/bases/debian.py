@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from gpuserve_images.commands import run
+from gpuserve_images.bases.commands import run
+from gpuserve_images.bases.host import apt_settings
 from gpuserve_images.errors import RegistryError
-from gpuserve_images.host import apt_settings
 from gpuserve_images.oci import ImageConfig, TarLayer, bake, resolve
 
 # Image name in FROM lines -> Debian suite.

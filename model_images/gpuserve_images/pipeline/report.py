@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Self
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve_images.capacity import Capacity
+from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.records import StageRecord
-from gpuserve_images.signature import Signature
-from gpuserve_images.verify import Parity
+from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.parity import Parity
 
 PREFIX = "io.gpuserve."
 """Start of the names of gpuserve's own annotations."""

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from gpuserve_images.base import ensure_base, recipe_tag
+from gpuserve_images.bases.recipes import ensure_base, recipe_tag
 from gpuserve_images.records import Progress
-from gpuserve_images.spec import Target
+from gpuserve_images.target import Target
 
-RECIPES = Path(__file__).resolve().parent.parent
+RECIPES = Path(__file__).resolve().parents[2]
 """The folder that holds the image recipes, beside this package."""
 
 SERVERS = {

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve_images.errors import ImageError
+from gpuserve_images.layouts.spec import BatchSpec
+from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
 from gpuserve_images.records import StageRecord, sha256_file
-from gpuserve_images.signature import DYNAMIC, Signature, TensorSpec
-from gpuserve_images.spec import BatchSpec, Target
+from gpuserve_images.target import Target
 
 ROOT = "/models"
 """Folder of the model repository inside an image."""

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 from gpuserve.kubernetes.spec import plain
-from gpuserve_images.codec import io_path
+from gpuserve_images.bases.serving import base_identity, default_base
 from gpuserve_images.records import sha256_file, sha256_json, tool_versions
-from gpuserve_images.samples import sample_set
-from gpuserve_images.serving_base import base_identity, default_base
-from gpuserve_images.source import resolve
-from gpuserve_images.spec import BuildSpec, ModelSpec, Target
+from gpuserve_images.samples.codec import io_path
+from gpuserve_images.samples.picking import sample_set
+from gpuserve_images.sources.resolving import resolve
+from gpuserve_images.spec import BuildSpec, ModelSpec
+from gpuserve_images.target import Target
 
 STAGES_VERSION = 1
 """Raise when a stage or the layout changes what it writes for the same inputs."""

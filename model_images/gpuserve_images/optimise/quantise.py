@@ -9,10 +9,11 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from gpuserve_images.codec import Tensors, batches
+from gpuserve_images.errors import SourceError
+from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.records import Progress, StageRecord, sha256_file, silent, tool_versions
-from gpuserve_images.source import SourceError
-from gpuserve_images.spec import CalibrateSpec, Target
+from gpuserve_images.samples.codec import Tensors, batches
+from gpuserve_images.target import Target
 
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Operators that are quantised: where the arithmetic is. Others gain nothing and lose accuracy."""

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from gpuserve_images.codec import Tensors
-from gpuserve_images.source import SourceError
+from gpuserve_images.errors import SourceError
+from gpuserve_images.samples.codec import Tensors
 
 QUIET = 3
 """ONNX Runtime's severity for errors: its warnings are about choices that are made on purpose here."""

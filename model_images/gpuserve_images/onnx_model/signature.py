@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve_images.source import SourceError, load
+from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.files import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from gpuserve_images.commands import run
-from gpuserve_images.host import apt_settings, certificates, pip_settings
+from gpuserve_images.bases.commands import run
+from gpuserve_images.bases.host import apt_settings, certificates, pip_settings
 from gpuserve_images.oci.reference import Reference, is_loopback
 
 _INSECURE_POLICY = {"default": [{"type": "insecureAcceptAnything"}]}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve_images.codec import Tensors, batches
-from gpuserve_images.session import Session
-from gpuserve_images.spec import SloSpec
+from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.samples.codec import Tensors, batches
+from gpuserve_images.verify.spec import SloSpec
 
 BUDGET = 1.5
 """Seconds for all batch sizes together: enough for a first guess at scaling, too short to slow a build."""

@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import Any
 
 from gpuserve_images.errors import ImageError
+from gpuserve_images.layouts.spec import BatchSpec
+from gpuserve_images.onnx_model.signature import DYNAMIC, Signature
 from gpuserve_images.records import StageRecord, sha256_file
-from gpuserve_images.signature import DYNAMIC, Signature
-from gpuserve_images.spec import BatchSpec
 
 WORKSPACE = 1 << 30
 """Bytes that tactics may use while they run. 1 GiB: TensorRT's samples use it, and every data centre GPU has it free."""

@@ -5,17 +5,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuserve_images import engines, serving_base
-from gpuserve_images.cache import cache_folder, locked, once
-from gpuserve_images.capacity import Capacity
-from gpuserve_images.key import content_key, image_reference, require_build
-from gpuserve_images.layout_triton import lay_out
+from gpuserve_images.bases import serving as serving_base
+from gpuserve_images.errors import SourceError
+from gpuserve_images.layouts.triton import lay_out
 from gpuserve_images.oci import BakeResult, File, Layer, bake, push_artifact, resolve
-from gpuserve_images.onnx_build import build_onnx
+from gpuserve_images.pipeline import engines
+from gpuserve_images.pipeline.cache import cache_folder, locked, once
+from gpuserve_images.pipeline.key import content_key, image_reference, require_build
+from gpuserve_images.pipeline.onnx_build import build_onnx
+from gpuserve_images.pipeline.report import BuildReport, Summary
 from gpuserve_images.records import Progress, StageRecord, silent
-from gpuserve_images.report import BuildReport, Summary
-from gpuserve_images.source import SourceError
-from gpuserve_images.spec import ModelSpec, Target
+from gpuserve_images.spec import ModelSpec
+from gpuserve_images.target import Target
+from gpuserve_images.verify.capacity import Capacity
 
 RESULT = "result.json"
 ENGINE_ARTIFACT = "application/vnd.gpuserve.tensorrt-rtx.v1"

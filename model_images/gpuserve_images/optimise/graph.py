@@ -3,9 +3,10 @@
 import shutil
 from pathlib import Path
 
+from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.optimise.spec import OptimiseLevel
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
-from gpuserve_images.session import Session
-from gpuserve_images.spec import OptimiseLevel, Target
+from gpuserve_images.target import Target
 
 LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
 """Levels whose result is the same model on every machine.

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuserve_images import source as source_stage
-from gpuserve_images.compile_tensorrt import compile_engine, profiles, rtx_module
-from gpuserve_images.key import engine_architectures, require_build
+from gpuserve_images.compile.tensorrt import compile_engine, profiles, rtx_module
+from gpuserve_images.onnx_model.signature import Signature, read_signature
+from gpuserve_images.pipeline.key import engine_architectures, require_build
 from gpuserve_images.records import Progress, StageRecord, silent
-from gpuserve_images.signature import Signature, read_signature
-from gpuserve_images.spec import ModelSpec, Target
+from gpuserve_images.sources.resolving import resolve
+from gpuserve_images.spec import ModelSpec
+from gpuserve_images.target import Target
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def build_engines(  # noqa: PLR0913 - a stage is a function of its files and its
         CompileError: When TensorRT cannot compile it.
     """
     wanted = engine_architectures(build, require_build(model, build), target)
-    source = source_stage.resolve(model.source, folder)
+    source = resolve(model.source, folder)
     signature = read_signature(source.path)
     shapes = profiles(signature, model.batch)
     trt = rtx_module()

@@ -1,0 +1,1 @@
+"""The images that models are baked onto."""

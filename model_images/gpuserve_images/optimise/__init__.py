@@ -1,0 +1,1 @@
+"""ONNX in, ONNX out: graph optimisation and quantisation."""

@@ -1,0 +1,1 @@
+"""Real inputs: which files, and how they become tensors."""

@@ -1,0 +1,1 @@
+"""Where a model comes from: from a declared address to checked local files."""

@@ -1,0 +1,1 @@
+"""Is a build as good as its source, and how fast is it."""
