@@ -7,7 +7,6 @@ import pulumi
 
 from gpuserve.kubernetes.component import Component
 from gpuserve.kubernetes.registration import KubernetesObject
-from gpuserve.traffic.certificate_resource import GeneratedCertificate
 from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests
 from gpuserve.traffic.spec import TrafficSpec
 
@@ -40,6 +39,9 @@ class TrafficPolicy(Component):
         self.register_outputs({"url": self.url, "https_url": self.https_url, "ca": self.ca})
 
     def _generate(self, name: str, spec: TrafficSpec) -> TlsMaterial:
+        # cryptography takes a tenth of a second to import: only for who needs it
+        from gpuserve.traffic.certificate_resource import GeneratedCertificate
+
         made = GeneratedCertificate(f"{name}-certificate", spec.host, pulumi.ResourceOptions(parent=self))
         return TlsMaterial(made.certificate, made.key, made.ca)
 
