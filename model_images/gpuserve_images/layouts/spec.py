@@ -1,11 +1,15 @@
 """What may be said about how a server runs a model."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import Duration
+from gpuserve.kubernetes.units import Bytes, Duration
+
+Warmup = Literal["zeros", "samples", "none"]
+Kind = Literal["cpu", "gpu"]
 
 
 class BatchSpec(Spec):
@@ -32,3 +36,107 @@ class BatchSpec(Spec):
     def sizes(self) -> tuple[int, ...]:
         """The preferred batch sizes, ascending."""
         return tuple(sorted(set(self.preferred))) or (min(8, self.max),)
+
+
+class InstanceSpec(Spec):
+    """Copies of a model that run side by side.
+
+    Attributes:
+        count: How many; on GPUs, how many on each. Default 1.
+        kind: `cpu` or `gpu`. Default: what the pool has.
+        gpus: Which GPUs, by index. Default: all that the server sees.
+    """
+
+    count: int = Field(default=1, ge=1, le=1024)
+    kind: Kind | None = None
+    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _gpus_are_for_gpus(self) -> Self:
+        if self.gpus and self.kind == "cpu":
+            msg = f"runs on the CPU, but names GPUs {list(self.gpus)}; remove `gpus:` or write `kind: gpu`"
+            raise ValueError(msg)
+        return self
+
+
+class ThreadsSpec(Spec):
+    """Threads of ONNX Runtime inside one instance.
+
+    Attributes:
+        intra_op: Threads inside one operator; 0 means one per core. Default: the server's own (1 in the CPU image, where several
+            instances run side by side; one per core in NVIDIA's).
+        inter_op: Threads across operators. Default: the server's own.
+    """
+
+    intra_op: int | None = Field(default=None, ge=0, le=1024)
+    inter_op: int | None = Field(default=None, ge=0, le=1024)
+
+
+class TensorRtExecution(Spec):
+    """TensorRT inside ONNX Runtime, which compiles the parts of an ONNX model that it can when the server starts.
+
+    Attributes:
+        precision: `fp32` (default), `fp16`, or `int8` for models that carry their own Q/DQ nodes.
+        workspace: Most memory that TensorRT may use while it compiles. Default 1Gi, the back end's own.
+    """
+
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    workspace: Bytes = Bytes("1Gi")
+
+
+class VersionsSpec(Spec):
+    """Which of the versions in the image a server offers: exactly one of the three.
+
+    Attributes:
+        latest: The newest so many.
+        all: All of them.
+        only: These numbers.
+    """
+
+    latest: int | None = Field(default=None, ge=1)
+    all: bool = False
+    only: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if sum((self.latest is not None, self.all, bool(self.only))) != 1:
+            msg = "is no single policy; write `all`, `{latest: 2}` or `{only: [1, 3]}`"
+            raise ValueError(msg)
+        return self
+
+    def offered(self, present: Mapping[int, object]) -> tuple[int, ...]:
+        """Return the version numbers that a server offers of those present, ascending."""
+        ordered = tuple(sorted(present))
+        if self.latest is not None:
+            return ordered[-self.latest :]
+        return ordered if self.all else tuple(sorted(set(self.only)))
+
+
+def _instances(value: object) -> object:
+    """Read `instances: 2` as two copies wherever the pool says."""
+    return [{"count": value}] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _versions(value: object) -> object:
+    short: dict[object, object] = {"latest": {"latest": 1}, "all": {"all": True}}
+    return short.get(value, value) if isinstance(value, str) else value
+
+
+class LayoutSpec(Spec):
+    """How a server runs the model, beyond batches. A server that lacks a feature refuses it, and says which have it.
+
+    Attributes:
+        instances: Copies that run side by side: a number, or groups with their own place. Default: one.
+        warmup: Requests before the server reports ready: `zeros` (default) for models of fixed shape, real `samples`, or `none`.
+        response_cache: Answer a repeated request from memory. Default: no; only right for models that give the same answer twice.
+        versions: Which versions the server offers: `latest` (default), `all`, `{latest: 2}` or `{only: [1, 3]}`.
+        threads: Threads of ONNX Runtime.
+        tensorrt: Let ONNX Runtime hand what it can to TensorRT, on GPUs. Default: no.
+    """
+
+    instances: Annotated[tuple[InstanceSpec, ...], BeforeValidator(_instances), Field(min_length=1)] = (InstanceSpec(),)
+    warmup: Warmup = "zeros"
+    response_cache: bool = False
+    versions: Annotated[VersionsSpec, BeforeValidator(_versions)] = VersionsSpec(latest=1)
+    threads: ThreadsSpec = ThreadsSpec()
+    tensorrt: TensorRtExecution | None = None

@@ -1,130 +1,154 @@
-"""Stage 6: a Triton model repository; `config.pbtxt` is made from the model's own signature, by Triton's own protobuf."""
+"""A Triton model repository; `config.pbtxt` is made from the model's own signature, by Triton's own protobuf.
+
+Fields: https://github.com/triton-inference-server/common, `protobuf/model_config.proto`; parameters of ONNX Runtime and of TensorRT
+inside it: https://github.com/triton-inference-server/onnxruntime_backend, README.
+"""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from gpuserve_images.errors import ImageError
-from gpuserve_images.layouts.spec import BatchSpec
-from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
+from gpuserve_images.layouts.served import Files, Layout, LayoutError, ServedModel, Wishes
+from gpuserve_images.layouts.spec import TensorRtExecution
+from gpuserve_images.layouts.triton_protobuf import data_type, dims, protobuf, written
+from gpuserve_images.layouts.triton_warmup import add_warmup
+from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.records import StageRecord, sha256_file
-from gpuserve_images.target import Target
 
 ROOT = "/models"
 """Folder of the model repository inside an image."""
 
-VERSION = "1"
-"""The one version in an image: versions of a service are images of their own, split by the gateway."""
-
 BACKENDS: Mapping[str, tuple[dict[str, str], str]] = {
     # The CPU base image answers to the same backend name as NVIDIA's image, so one repository serves on both.
-    "onnxruntime": ({"backend": "onnxruntime"}, "model.onnx"),
+    "onnx": ({"backend": "onnxruntime"}, "model.onnx"),
     "tensorrt": ({"platform": "tensorrt_plan"}, "model.plan"),
 }
-"""Engine -> (fields of `config.pbtxt` that choose the backend, name of the model file)."""
+"""Format -> (fields of `config.pbtxt` that choose the backend, name of the model file)."""
+
+FORMATS = tuple(BACKENDS)
+"""Formats that Triton serves."""
 
 
-class LayoutError(ImageError):
-    """Triton would not understand the repository."""
-
-
-def config_pbtxt(name: str, signature: Signature, *, engine: str, batch: BatchSpec, target: Target) -> str:
-    """Return the text of `config.pbtxt`.
-
-    A model whose first axis is free everywhere gets dynamic batching; others are served one request at a time. Warm-up requests of
-    zeros run before Triton reports ready, so that no user's request pays for the first run.
+def repository(model: ServedModel, wishes: Wishes) -> Layout:
+    """Return a repository with one model.
 
     Args:
-        name: Name of the model.
-        signature: Its inputs and outputs.
-        engine: `onnxruntime` or `tensorrt`.
-        batch: How requests are joined.
-        target: Where it will run.
-    """
-    from google.protobuf import text_format
+        model: The model, in one or more versions.
+        wishes: How it is to be served.
 
-    config_class, model_config = _protobuf()
-    fields, file = BACKENDS[engine]
-    config = config_class(name=name, default_model_filename=file, **fields)
+    Raises:
+        LayoutError: When the two contradict each other.
+    """
+    files, config, text = model_folder(model, wishes)
+    record = StageRecord(
+        stage="layout",
+        inputs={
+            f"{number}/{name}": sha256_file(path)
+            for number, version in sorted(model.versions.items())
+            for name, path in sorted(version.files.items())
+        },
+        options={"server": "triton", "format": model.format, config: text},
+        outputs={path: sha256_file(file) for path, file in files.items() if not isinstance(file, bytes)},
+    )
+    return files, record
+
+
+def model_folder(model: ServedModel, wishes: Wishes) -> tuple[Files, str, str]:
+    """Return the files of one model's folder, and the path and the text of its `config.pbtxt`."""
+    signature = _signature(model)
+    folder = f"{ROOT}/{model.name}"
+    files: Files = {}
+    for number, version in model.versions.items():
+        for name, path in version.files.items():
+            # External data is found by the name that the model file gives it, so only the model file itself is renamed.
+            files[f"{folder}/{number}/{BACKENDS[model.format][1] if name == version.entry else name}"] = path
+    config = _config(model, signature, wishes)
+    warmup = add_warmup(config, signature, wishes)
+    files |= {f"{folder}/warmup/{name}": data for name, data in warmup.items()}
+    text = written(config)
+    files[f"{folder}/config.pbtxt"] = text.encode()
+    return files, f"{folder}/config.pbtxt", text
+
+
+def config_pbtxt(model: ServedModel, wishes: Wishes) -> str:
+    """Return the text of a model's `config.pbtxt`.
+
+    A model whose first axis is free everywhere gets dynamic batching; others are served one request at a time. Warm-up requests run
+    before Triton reports ready, so that no user's request pays for the first run.
+    """
+    return model_folder(model, wishes)[2]
+
+
+def _signature(model: ServedModel) -> Signature:
+    if model.signature is None:
+        raise LayoutError(f"model {model.name}", "comes without its inputs and outputs", "Read them from its ONNX file.")
+    return model.signature
+
+
+def _config(model: ServedModel, signature: Signature, wishes: Wishes) -> Any:
+    fields, file = BACKENDS[model.format]
+    batch, options = wishes.batch, wishes.options
+    config = protobuf().ModelConfig(name=model.name, default_model_filename=file, **fields)
     config.max_batch_size = batch.max if signature.batched else 0
-    for tensor in signature.inputs:
-        config.input.add(name=tensor.name, data_type=_data_type(model_config, tensor), dims=_dims(tensor, signature))
-    for tensor in signature.outputs:
-        config.output.add(name=tensor.name, data_type=_data_type(model_config, tensor), dims=_dims(tensor, signature))
-    kind = model_config.ModelInstanceGroup.KIND_GPU if target.kind == "gpu" else model_config.ModelInstanceGroup.KIND_CPU
-    config.instance_group.add(count=1, kind=kind)
+    for places, tensors in ((config.input, signature.inputs), (config.output, signature.outputs)):
+        for tensor in tensors:
+            shape = dims(tensor, batched=signature.batched)
+            places.add(name=tensor.name, data_type=data_type(tensor.dtype), dims=shape)
+    _add_instances(config, wishes)
     if signature.batched:
         config.dynamic_batching.preferred_batch_size.extend(batch.sizes)
         config.dynamic_batching.max_queue_delay_microseconds = round(batch.queue_delay.seconds * 1e6)
-    _add_warmup(config, signature, batch, model_config)
-    text = text_format.MessageToString(config)
-    parse_config(text)
-    return text
+    _add_versions(config, model, wishes)
+    if options.response_cache:
+        config.response_cache.enable = True
+    for name, threads in (
+        ("intra_op_thread_count", options.threads.intra_op),
+        ("inter_op_thread_count", options.threads.inter_op),
+    ):
+        if threads is not None:
+            _require_onnx(model, "layout.threads")
+            config.parameters[name].string_value = str(threads)
+    if options.tensorrt is not None:
+        _require_onnx(model, "layout.tensorrt")
+        _add_tensorrt(config, options.tensorrt, wishes)
+    return config
 
 
-def parse_config(text: str) -> Any:
-    """Parse a `config.pbtxt` as Triton does.
-
-    Raises:
-        LayoutError: When Triton's protobuf does not accept it.
-    """
-    from google.protobuf import text_format
-
-    try:
-        return text_format.Parse(text, _protobuf()[0]())
-    except text_format.ParseError as error:
-        raise LayoutError("config.pbtxt", f"is not accepted: {error}", "Correct the named line.") from error
+def _require_onnx(model: ServedModel, field: str) -> None:
+    if model.format != "onnx":
+        raise LayoutError(field, f"is about ONNX Runtime, and the model is {model.format}", f"Remove `{field}`.")
 
 
-def lay_out(  # noqa: PLR0913 - a stage is a function of its files and its options
-    name: str, model: Path, signature: Signature, *, engine: str, batch: BatchSpec, target: Target
-) -> tuple[dict[str, Path | bytes], StageRecord]:
-    """Return the repository as image paths with their content, and the record.
-
-    Args:
-        name: Name of the model.
-        model: The model file.
-        signature: Its inputs and outputs.
-        engine: `onnxruntime` or `tensorrt`.
-        batch: How requests are joined.
-        target: Where it will run.
-    """
-    text = config_pbtxt(name, signature, engine=engine, batch=batch, target=target)
-    folder = f"{ROOT}/{name}"
-    file = f"{folder}/{VERSION}/{BACKENDS[engine][1]}"
-    record = StageRecord(
-        stage="layout",
-        inputs={"model": sha256_file(model)},
-        options={"server": target.server, "engine": engine, "config.pbtxt": text},
-        outputs={file: sha256_file(model)},
-    )
-    return {f"{folder}/config.pbtxt": text.encode(), file: model}, record
+def _add_instances(config: Any, wishes: Wishes) -> None:
+    kinds = protobuf().ModelInstanceGroup
+    for index, group in enumerate(wishes.options.instances):
+        kind = group.kind or ("gpu" if group.gpus else wishes.target.kind)
+        if kind == "gpu" and wishes.target.kind != "gpu":
+            field = f"layout.instances[{index}]"
+            raise LayoutError(field, "asks for GPUs in an image for CPUs", "Remove `kind` and `gpus`, or use a pool with GPUs.")
+        config.instance_group.add(count=group.count, kind=kinds.KIND_GPU if kind == "gpu" else kinds.KIND_CPU, gpus=group.gpus)
 
 
-def _protobuf() -> tuple[Any, Any]:
-    from tritonclient.grpc import model_config_pb2
+def _add_versions(config: Any, model: ServedModel, wishes: Wishes) -> None:
+    """Write the policy where it is not Triton's own, the newest version alone."""
+    policy = wishes.options.versions
+    missing = sorted(set(policy.only) - model.versions.keys())
+    if missing:
+        value = f"{missing} of {sorted(model.versions)}"
+        raise LayoutError(
+            "layout.versions.only", "names versions that the image lacks", "Name versions that it has.", value=value
+        )
+    if policy.all:
+        config.version_policy.all.SetInParent()
+    elif policy.only:
+        config.version_policy.specific.versions.extend(sorted(set(policy.only)))
+    elif policy.latest != 1:
+        config.version_policy.latest.num_versions = policy.latest
 
-    module: Any = model_config_pb2
-    return module.ModelConfig, module
 
-
-def _data_type(model_config: Any, tensor: TensorSpec) -> int:
-    return model_config.DataType.Value("TYPE_STRING" if tensor.dtype == "BYTES" else f"TYPE_{tensor.dtype}")
-
-
-def _dims(tensor: TensorSpec, signature: Signature) -> tuple[int, ...]:
-    """Return the dimensions as Triton wants them: without the batch axis, and never none at all."""
-    return (tensor.shape[1:] if signature.batched else tensor.shape) or (1,)
-
-
-def _add_warmup(config: Any, signature: Signature, batch: BatchSpec, model_config: Any) -> None:
-    dims = {tensor.name: _dims(tensor, signature) for tensor in signature.inputs}
-    if any(DYNAMIC in shape for shape in dims.values()):
-        return
-    for size in (1, batch.sizes[-1]) if signature.batched else (0,):
-        sample = config.model_warmup.add(name=f"zeros-{size}" if size else "zeros", batch_size=size, count=1)
-        for tensor in signature.inputs:
-            entry = sample.inputs[tensor.name]
-            entry.data_type = _data_type(model_config, tensor)
-            entry.dims.extend(dims[tensor.name])
-            entry.zero_data = True
+def _add_tensorrt(config: Any, wanted: TensorRtExecution, wishes: Wishes) -> None:
+    if wishes.target.kind != "gpu":
+        fix = "Remove `layout.tensorrt`, or use a pool with GPUs."
+        raise LayoutError("layout.tensorrt", "needs a GPU, and this image is for CPUs", fix)
+    accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="tensorrt")
+    accelerator.parameters["precision_mode"] = wanted.precision.upper()
+    accelerator.parameters["max_workspace_size_bytes"] = str(round(wanted.workspace.amount))

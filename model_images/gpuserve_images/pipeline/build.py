@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gpuserve_images.bases import serving as serving_base
 from gpuserve_images.errors import SourceError
-from gpuserve_images.layouts.triton import lay_out
+from gpuserve_images.layouts.choosing import lay_out
+from gpuserve_images.layouts.served import ServedModel, Wishes
 from gpuserve_images.oci import BakeResult, File, Layer, bake, push_artifact, resolve
 from gpuserve_images.pipeline import engines
 from gpuserve_images.pipeline.cache import cache_folder, locked, once
@@ -158,14 +159,8 @@ def _push_image(  # noqa: PLR0913, PLR0917 - hands one call's arguments on
     model: ModelSpec, finished: _Finished, tag: str, base: str, target: Target, progress: Progress
 ) -> BakeResult:
     """Bake one layer per file: a changed `config.pbtxt` does not upload the weights again."""
-    files, _ = lay_out(
-        model.name,
-        finished.folder / "model.onnx",
-        finished.summary.signature,
-        engine="onnxruntime",
-        batch=model.batch,
-        target=target,
-    )
+    served = ServedModel.of(model.name, "onnx", finished.folder / "model.onnx", finished.summary.signature)
+    files, _ = lay_out(target.server, served, Wishes(batch=model.batch, target=target))
     layers = [Layer({path: File(source)}, comment=path) for path, source in sorted(files.items(), reverse=True)]
     return bake(
         tag,

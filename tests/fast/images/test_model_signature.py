@@ -8,12 +8,17 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from gpuserve_images.errors import SourceError
+from gpuserve_images.layouts.served import LayoutError, ModelFiles, ServedModel, Wishes
 from gpuserve_images.layouts.spec import BatchSpec
-from gpuserve_images.layouts.triton import LayoutError, config_pbtxt, lay_out, parse_config
+from gpuserve_images.layouts.triton import config_pbtxt, repository
+from gpuserve_images.layouts.triton_protobuf import parse_config
 from gpuserve_images.onnx_model.signature import DATA_TYPES, Signature, TensorSpec, read_signature
 from gpuserve_images.target import Target
 
-CPU = Target()
+
+def config(signature, wishes=None, *, form="onnx"):
+    model = ServedModel("m", form, {1: ModelFiles("model.onnx", {})}, signature)
+    return config_pbtxt(model, wishes or Wishes())
 
 
 def write(folder, model):
@@ -52,16 +57,16 @@ def test_weights_listed_as_inputs_are_no_inputs(tmp_path):
 def test_only_a_free_first_axis_is_a_batch_axis(tmp_path, shape, batched):
     signature = read_signature(write(tmp_path, identity(TensorProto.FLOAT, shape)))
     assert signature.batched is batched
-    config = parse_config(config_pbtxt("m", signature, engine="onnxruntime", batch=BatchSpec(), target=CPU))
-    assert config.max_batch_size == (32 if batched else 0)
-    assert config.HasField("dynamic_batching") is batched
+    read = parse_config(config(signature))
+    assert read.max_batch_size == (32 if batched else 0)
+    assert read.HasField("dynamic_batching") is batched
 
 
 @pytest.mark.parametrize("onnx_type", sorted(DATA_TYPES))
 def test_every_type_reaches_the_config(tmp_path, onnx_type):
     path = write(tmp_path, identity(TensorProto.DataType.Value(onnx_type), ["n", 2]))
     signature = read_signature(path)
-    text = config_pbtxt("m", signature, engine="onnxruntime", batch=BatchSpec(), target=CPU)
+    text = config(signature)
     expected = "TYPE_STRING" if onnx_type == "STRING" else f"TYPE_{DATA_TYPES[onnx_type][0]}"
     assert text.count(f"data_type: {expected}") == 4  # the input, the output, and the two warm-ups
     assert signature.inputs[0].numpy_dtype.name == DATA_TYPES[onnx_type][1]
@@ -113,15 +118,15 @@ SIGNATURES = st.builds(
 @given(signature=SIGNATURES, largest=st.integers(1, 512), kind=st.sampled_from(["cpu", "gpu"]))
 def test_triton_reads_back_what_the_signature_says(signature, largest, kind):
     batch = BatchSpec(max=largest)
-    config = parse_config(config_pbtxt("m", signature, engine="onnxruntime", batch=batch, target=Target(kind)))
+    read = parse_config(config(signature, Wishes(batch=batch, target=Target(kind))))
     skip = 1 if signature.batched else 0
-    for fields, tensors in ((config.input, signature.inputs), (config.output, signature.outputs)):
+    for fields, tensors in ((read.input, signature.inputs), (read.output, signature.outputs)):
         assert [field.name for field in fields] == [tensor.name for tensor in tensors]
         assert [tuple(field.dims) for field in fields] == [tensor.shape[skip:] or (1,) for tensor in tensors]
-    assert config.max_batch_size == (largest if signature.batched else 0)
-    assert all(size <= largest for size in config.dynamic_batching.preferred_batch_size)
-    for warmup in config.model_warmup:
-        assert warmup.batch_size <= config.max_batch_size
+    assert read.max_batch_size == (largest if signature.batched else 0)
+    assert all(size <= largest for size in read.dynamic_batching.preferred_batch_size)
+    for warmup in read.model_warmup:
+        assert 1 <= warmup.batch_size <= max(read.max_batch_size, 1)
         assert all(dim > 0 for sample in warmup.inputs.values() for dim in sample.dims)
     assert signature == Signature.model_validate_json(signature.model_dump_json())
 
@@ -133,18 +138,18 @@ def test_options_reach_the_config():
         opset=17,
     )
     batch = BatchSpec.parse({"max": 64, "preferred": [16, 4], "queue_delay": "2.5ms"})
-    config = parse_config(config_pbtxt("m", signature, engine="tensorrt", batch=batch, target=Target("gpu")))
-    assert (config.platform, config.backend, config.default_model_filename) == ("tensorrt_plan", "", "model.plan")
-    assert list(config.dynamic_batching.preferred_batch_size) == [4, 16]
-    assert config.dynamic_batching.max_queue_delay_microseconds == 2500
-    assert config.instance_group[0].kind == config.instance_group[0].KIND_GPU
+    read = parse_config(config(signature, Wishes(batch=batch, target=Target("gpu")), form="tensorrt"))
+    assert (read.platform, read.backend, read.default_model_filename) == ("tensorrt_plan", "", "model.plan")
+    assert list(read.dynamic_batching.preferred_batch_size) == [4, 16]
+    assert read.dynamic_batching.max_queue_delay_microseconds == 2500
+    assert read.instance_group[0].kind == read.instance_group[0].KIND_GPU
 
 
 def test_the_layout_is_a_model_repository(tmp_path):
     path = write(tmp_path, classifier())
-    files, record = lay_out("small", path, read_signature(path), engine="onnxruntime", batch=BatchSpec(), target=CPU)
+    files, record = repository(ServedModel.of("small", "onnx", path, read_signature(path)), Wishes())
     assert set(files) == {"/models/small/config.pbtxt", "/models/small/1/model.onnx"}
-    assert record.options["config.pbtxt"] == files["/models/small/config.pbtxt"].decode()
+    assert record.options["/models/small/config.pbtxt"] == files["/models/small/config.pbtxt"].decode()
 
 
 def test_a_broken_config_is_refused_by_tritons_protobuf():

@@ -1,0 +1,51 @@
+"""Which server can serve what, and the layout of each."""
+
+from collections.abc import Callable, Mapping
+
+from gpuserve.kubernetes.errors import suggestion
+from gpuserve_images.layouts import triton
+from gpuserve_images.layouts.served import Layout, LayoutError, ServedModel, Wishes
+
+SERVERS: Mapping[str, Callable[[ServedModel, Wishes], Layout]] = {
+    "triton": triton.repository,
+}
+"""Server -> its layout."""
+
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "triton": triton.FORMATS,
+}
+"""Server -> formats of model files that it serves, the most usual first."""
+
+
+def lay_out(server: str, model: ServedModel, wishes: Wishes) -> Layout:
+    """Return a model as a server's own folder and configuration files.
+
+    Args:
+        server: Name of the server, as `Target.server`.
+        model: What it is to serve.
+        wishes: How.
+
+    Raises:
+        LayoutError: When the server is unknown, cannot serve the format, or lacks a feature that was asked for.
+    """
+    require_server(server, model.format)
+    return SERVERS[server](model, wishes)
+
+
+def require_server(server: str, form: str, *, field: str = "runtime") -> None:
+    """Refuse, at plan time, a server that cannot serve a format of model files.
+
+    Args:
+        server: Name of the server.
+        form: Format of the files that a build makes, such as `onnx`.
+        field: Field of the config that chose the server.
+
+    Raises:
+        LayoutError: With the servers that can, or the known ones.
+    """
+    if server not in FORMATS:
+        raise LayoutError(field, "is no server that images are made for", suggestion(server, FORMATS), value=server)
+    if form not in FORMATS[server]:
+        able = [name for name, formats in FORMATS.items() if form in formats]
+        fix = f"Use one of {able}." if able else f"Build another format: {server} serves {list(FORMATS[server])}."
+        raise LayoutError(field, f"cannot serve {form} models", fix, value=server)

@@ -1,0 +1,111 @@
+"""What a server is given: the files of a model, version by version."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from gpuserve_images.errors import ImageError
+from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
+from gpuserve_images.onnx_model.signature import Signature
+from gpuserve_images.records import StageRecord
+from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.target import Target
+
+Files = dict[str, Path | bytes]
+"""Paths inside an image, and what is in each."""
+
+Layout = tuple[Files, StageRecord]
+"""What a layout gives back: the files of an image, and how they came about."""
+
+
+class LayoutError(ImageError):
+    """A server would not understand the layout, or cannot serve the model."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """One version of a model on this machine.
+
+    Attributes:
+        entry: Name of the file that a server opens, one of `files`; for a folder format the file that identifies it.
+        files: Files by their path below the model's folder, such as `model.onnx` and the external data beside it.
+    """
+
+    entry: str
+    files: Mapping[str, Path]
+
+    @classmethod
+    def of(cls, path: Path, beside: Iterable[Path] = ()) -> Self:
+        """Return the version that is one file with those beside it, or all files below a folder, the first one its entry.
+
+        Args:
+            path: A model file or a folder.
+            beside: Files in the model file's folder that belong to it, such as external data.
+
+        Raises:
+            LayoutError: When a folder is empty.
+        """
+        if path.is_file():
+            return cls(path.name, {file.relative_to(path.parent).as_posix(): file for file in (path, *beside)})
+        files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+        if not files:
+            raise LayoutError(str(path), "holds no files", "Name a model file, or a folder with one.")
+        return cls(next(iter(files)), files)
+
+    @property
+    def path(self) -> Path:
+        """The file that a server opens."""
+        return self.files[self.entry]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model as a server is to serve it.
+
+    Attributes:
+        name: Name that clients call it by.
+        format: What its files are: `onnx`, `tensorrt`, `sklearn`, `xgboost`, `lightgbm`, `torch`, `tensorflow` or `huggingface`.
+        versions: Files by version number, from 1.
+        signature: Inputs and outputs; None for formats whose server reads them from the model.
+    """
+
+    name: str
+    format: str
+    versions: Mapping[int, ModelFiles]
+    signature: Signature | None = None
+
+    @classmethod
+    def of(cls, name: str, form: str, path: Path, signature: Signature | None = None, beside: Iterable[Path] = ()) -> Self:
+        """Return a model of one version, number 1.
+
+        Args:
+            name: Name that clients call it by.
+            form: Format of its files.
+            path: Its file or folder.
+            signature: Inputs and outputs.
+            beside: Files in the model file's folder that belong to it, such as external data.
+        """
+        return cls(name, form, {1: ModelFiles.of(path, beside)}, signature)
+
+    @property
+    def newest(self) -> ModelFiles:
+        """Files of the highest version."""
+        return self.versions[max(self.versions)]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a model is to be served.
+
+    Attributes:
+        batch: How requests are joined.
+        options: What else was said about its server.
+        target: Where it will run.
+        samples: Requests to warm up with, where `options.warmup` is `samples`; each has a batch of 1.
+    """
+
+    batch: BatchSpec = field(default_factory=BatchSpec)
+    options: LayoutSpec = field(default_factory=LayoutSpec)
+    target: Target = field(default_factory=Target)
+    samples: Sequence[Tensors] = ()
