@@ -71,7 +71,7 @@ class ModelSpec(Spec):
             to an answer. Without it samples are `.npz` archives of tensors by input name.
         builds: The ways to build it, by name.
         batch: How requests are joined.
-        verify: Samples and bars.
+        verify: Inputs and bars. Default: generated inputs, and the default bars of fp32 builds.
         slo: Promises of the service. Default: none.
     """
 
@@ -80,7 +80,7 @@ class ModelSpec(Spec):
     io: str | None = None
     builds: Annotated[Mapping[DnsLabel, BuildSpec], Field(min_length=1)]
     batch: BatchSpec = BatchSpec()
-    verify: VerifySpec
+    verify: VerifySpec = VerifySpec()
     slo: SloSpec | None = None
 
     @model_validator(mode="after")

@@ -2,15 +2,34 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
 
 from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.signature import Signature, read_signature
 from gpuserve_images.samples.codec import Tensors
 
 QUIET = 3
 """ONNX Runtime's severity for errors: its warnings are about choices that are made on purpose here."""
+
+
+class Runner(Protocol):
+    """A loaded model, in whatever framework, that can be asked."""
+
+    @property
+    def signature(self) -> Signature:
+        """Its inputs and outputs."""
+        ...
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs, in order."""
+        ...
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], /) -> Tensors:
+        """Return the outputs by name."""
+        ...
 
 
 class Session:
@@ -43,9 +62,15 @@ class Session:
             reason = f"cannot be run by ONNX Runtime: {' '.join(str(error).split())}"
             fix = "Export the model with operators that ONNX Runtime has."
             raise SourceError(str(path), reason, fix) from error
+        self._path = path
         self.outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
+    @property
+    def signature(self) -> Signature:
+        """The inputs and outputs of the file."""
+        return read_signature(self._path)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], /) -> Tensors:
         """Return the outputs by name."""
         arrays = cast("list[NDArray[Any]]", self._session.run(None, dict(inputs)))
         return dict(zip(self.outputs, arrays, strict=True))

@@ -27,7 +27,7 @@ class SampleSet:
     """The files of one build.
 
     Attributes:
-        verify: Files that parity is measured on.
+        verify: Files that parity is measured on; none where inputs are generated.
         calibrate: Files that value ranges are measured on; none of them is in `verify`, by content.
     """
 
@@ -56,7 +56,7 @@ def sample_set(model: ModelSpec, build: str, folder: Path) -> SampleSet:
         SourceError: When a set is empty.
     """
     spec = model.builds[build].calibrate
-    verify = _by_content(pick(model.verify.inputs, folder, "verify.inputs"))
+    verify = _by_content(pick(model.verify.inputs or (), folder, "verify.inputs"))
     if spec is None:
         return SampleSet(tuple(verify.values()))
     field = f"builds.{build}.calibrate.inputs"
@@ -67,7 +67,7 @@ def sample_set(model: ModelSpec, build: str, folder: Path) -> SampleSet:
         verify=tuple(file for digest, file in verify.items() if digest not in calibrating),
         calibrate=tuple(file for digest, file in calibrate.items() if digest not in shared - calibrating),
     )
-    if not chosen.verify or not chosen.calibrate:
+    if (model.verify.inputs and not chosen.verify) or not chosen.calibrate:
         reason = f"leaves no file for {'calibration' if chosen.verify else 'verification'} once none is used for both"
         raise SourceError(field, reason, "Name more samples, or different ones than `verify.inputs`.", value=str(len(shared)))
     return chosen

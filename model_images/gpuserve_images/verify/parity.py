@@ -1,7 +1,7 @@
 """Stage 5: how near a build is to its source model, and whether that is near enough."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.errors import ImageError
-from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.onnx_model.session import Runner, Session
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors, batches
 from gpuserve_images.verify.spec import BarsSpec
@@ -18,6 +18,8 @@ from gpuserve_images.verify.spec import BarsSpec
 RELATIVE_FLOOR = 1e-3
 """Values below this share of the tensor's largest do not enter the relative error: near zero it says nothing."""
 
+TOP = 5
+"""Classes among which the source's own must be for top-5 agreement."""
 
 Reference = dict[int, Tensors]
 """The source model's outputs of all samples, joined along the batch axis, by batch size."""
@@ -37,6 +39,8 @@ class Parity(Spec):
         max_rel_error: Largest difference as a share of the value, of values over `RELATIVE_FLOOR` of the tensor's largest.
         cosine: Least cosine similarity of a sample's output.
         top1_agreement: Share of samples with the same largest output; None for outputs that name no classes.
+        top5_agreement: Share of samples whose source's largest output is among the build's five largest; None for outputs of no
+            more than five classes, where it says nothing.
         source_batch_error: Largest difference between the source model's own answers at two batch sizes. Kernels sum in another
             order, so a model that amplifies rounding moves by this much whatever serves it.
         disagreeing: Names of up to ten samples that disagree.
@@ -48,36 +52,45 @@ class Parity(Spec):
     max_rel_error: float
     cosine: float
     top1_agreement: float | None
+    top5_agreement: float | None = None
     source_batch_error: float = 0.0
     disagreeing: tuple[str, ...] = ()
 
 
-def reference_outputs(source: Path, samples: Sequence[Tensors], sizes: Sequence[int], progress: Progress = silent) -> Reference:
+def reference_outputs(
+    source: Path | Runner, samples: Sequence[Tensors], sizes: Sequence[int], progress: Progress = silent
+) -> Reference:
     """Return the source model's outputs of all samples, at each batch size.
 
     Args:
-        source: The source model; it runs without any graph optimisation, so that nothing is compared with itself.
-        samples: Encoded samples.
+        source: The source model: loaded in its own framework, or an ONNX file, which runs without any graph optimisation, so that
+            nothing is compared with itself.
+        samples: Requests, encoded from samples or generated.
         sizes: Batch sizes to run at.
         progress: Told about each batch size.
 
     Raises:
         ParityError: When the source model itself gives NaN or infinity.
     """
-    session = Session(source, optimise="ORT_DISABLE_ALL")
+    runner = Session(source, optimise="ORT_DISABLE_ALL") if isinstance(source, Path) else source
     reference: Reference = {}
     for done, size in enumerate(sizes):
         progress("reference", done, len(sizes))
-        reference[size] = _outputs(session, samples, size)
+        reference[size] = _outputs(runner, samples, size)
         for name, array in reference[size].items():
             if not _finite(array):
                 reason = f"gives NaN or infinity at batch size {size}, so there is nothing to compare with"
-                raise ParityError(f"source model, output {name}", reason, "Correct the model or the samples.")
+                raise ParityError(f"source model, output {name}", reason, _NOT_FINITE_FIX)
     return reference
 
 
+_NOT_FINITE_FIX = (
+    "Correct the model or the samples; for generated inputs, set `verify.generate.ranges` to what the model takes."
+)
+
+
 def measure(
-    build: Path,
+    build: Path | Runner,
     reference: Reference,
     samples: Sequence[Tensors],
     *,
@@ -87,7 +100,7 @@ def measure(
     """Compare a build with its source model.
 
     Args:
-        build: The ONNX file that was built.
+        build: The ONNX file that was built, or anything that runs it.
         reference: Outputs of the source model for the same samples, by batch size.
         samples: Encoded samples.
         names: Names of the samples, for `disagreeing`.
@@ -96,14 +109,15 @@ def measure(
     Raises:
         ParityError: When the build gives NaN or infinity, or other outputs than its source.
     """
-    session = Session(build)
-    worst = _Worst(top1=np.ones(len(samples), dtype=bool))
+    runner = Session(build) if isinstance(build, Path) else build
+    worst = _Worst(top1=np.ones(len(samples), dtype=bool), top5=np.ones(len(samples), dtype=bool))
     for done, (size, wanted) in enumerate(reference.items()):
         progress("verify", done, len(reference))
-        outputs = _outputs(session, samples, size)
+        outputs = _outputs(runner, samples, size)
         if outputs.keys() != wanted.keys():
             reason = f"has outputs {sorted(outputs)}, its source {sorted(wanted)}"
-            raise ParityError(str(build), reason, "Build it with stages that keep the outputs.")
+            where = str(build) if isinstance(build, Path) else "build"
+            raise ParityError(where, reason, "Build it with stages that keep the outputs.")
         for name, array in outputs.items():
             _compare(name, array, wanted[name], size, worst)
     progress("verify", len(reference), len(reference))
@@ -115,6 +129,7 @@ def measure(
         max_rel_error=worst.relative,
         cosine=worst.cosine,
         top1_agreement=float(worst.top1.mean()) if worst.classifies else None,
+        top5_agreement=float(worst.top5.mean()) if worst.ranks else None,
         source_batch_error=_spread(list(reference.values())),
         disagreeing=tuple(names[int(index)] for index in wrong[:10] if index < len(names)),
     )
@@ -131,8 +146,9 @@ def judge(parity: Parity, bars: BarsSpec, build: str) -> None:
         for name, bar in bars.stated().items()
         if (value := getattr(parity, name)) is not None and (value < bar if name in _AT_LEAST else value > bar)
     ]
-    if bars.top1_agreement is not None and parity.top1_agreement is None:
-        missed.append("top1_agreement cannot be measured: no output is a vector of classes")
+    for name, why in _UNMEASURABLE.items():
+        if getattr(bars, name) is not None and getattr(parity, name) is None:
+            missed.append(f"{name} cannot be measured: {why}")
     if missed:
         examples = f" (for example on {', '.join(parity.disagreeing[:3])})" if parity.disagreeing else ""
         reason = f"strays too far from its source model on {parity.samples} samples{examples}; nothing was pushed"
@@ -140,21 +156,33 @@ def judge(parity: Parity, bars: BarsSpec, build: str) -> None:
         raise ParityError(f"build {build}: verify", reason, fix, value="; ".join(missed))
 
 
-_AT_LEAST = ("top1_agreement", "cosine")
+_AT_LEAST = ("top1_agreement", "top5_agreement", "cosine")
+_UNMEASURABLE = {
+    "top1_agreement": "no output is a vector of classes",
+    "top5_agreement": f"no output has more than {TOP} classes",
+}
 
 
 @dataclass
 class _Worst:
     top1: NDArray[np.bool_]
+    top5: NDArray[np.bool_]
     absolute: float = 0.0
     relative: float = 0.0
     cosine: float = 1.0
-    classifies: bool = field(default=False)
+    classifies: bool = False
+    ranks: bool = False
 
 
-def _outputs(session: Session, samples: Sequence[Tensors], size: int) -> Tensors:
-    runs = [session.run(batch) for batch in batches(samples, size)]
-    return {name: np.concatenate([run[name] for run in runs]) for name in session.outputs}
+def _outputs(runner: Runner, samples: Sequence[Tensors], size: int) -> Tensors:
+    """Return one row per sample; the last batch is filled up, so that every batch really has the size that is judged."""
+    runs = [runner.run(batch) for batch in batches(samples, size, whole=True)]
+    return {name: np.concatenate([_rows(run[name], size) for run in runs])[: len(samples)] for name in runner.outputs}
+
+
+def _rows(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return an output with one row per request; what a model without a batch axis gives is one row."""
+    return array if array.shape[:1] == (size,) else array[np.newaxis]
 
 
 def _compare(name: str, got: NDArray[Any], want: NDArray[Any], size: int, worst: _Worst) -> None:
@@ -175,6 +203,11 @@ def _compare(name: str, got: NDArray[Any], want: NDArray[Any], size: int, worst:
         same = (got.argmax(axis=-1) == want.argmax(axis=-1)).reshape(len(got), -1).all(axis=1)
         worst.top1 &= same
         worst.classifies = True
+        if got.shape[-1] > TOP:
+            best = np.argpartition(got, -TOP, axis=-1)[..., -TOP:]
+            among = (best == want.argmax(axis=-1)[..., np.newaxis]).any(axis=-1)
+            worst.top5 &= among.reshape(len(got), -1).all(axis=1)
+            worst.ranks = True
 
 
 def _least_cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:

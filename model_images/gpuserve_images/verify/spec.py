@@ -1,8 +1,9 @@
 """What may be said about how good a build must be."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import Duration, Percent
@@ -17,12 +18,15 @@ class BarsSpec(Spec):
 
     Attributes:
         top1_agreement: Least share (0 to 1) of samples whose largest output is the same class.
+        top5_agreement: Least share (0 to 1) of samples whose source's class is among the build's five largest outputs; for outputs
+            of more than five classes.
         max_abs_error: Largest difference of any output value.
         max_rel_error: Largest difference of any output value, as a share of that value (of values that matter, see `verify`).
         cosine: Least cosine similarity of any sample's output vector.
     """
 
     top1_agreement: float | None = Field(default=None, ge=0, le=1)
+    top5_agreement: float | None = Field(default=None, ge=0, le=1)
     max_abs_error: float | None = Field(default=None, gt=0)
     max_rel_error: float | None = Field(default=None, gt=0)
     cosine: float | None = Field(default=None, ge=-1, le=1)
@@ -38,16 +42,58 @@ class BarsSpec(Spec):
         return {name: value for name in BarsSpec.model_fields if (value := getattr(self, name)) is not None}
 
 
-class VerifySpec(BarsSpec):
-    """The samples that every build is compared with its source on, and the bars of all builds.
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        msg = f"ends at {value[1]:g} before it starts at {value[0]:g}; write [least, largest]"
+        raise ValueError(msg)
+    return value
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""Least and largest value of an input, both included."""
+
+
+class GenerateSpec(Spec):
+    """How inputs are made up where there are no samples.
 
     Attributes:
-        inputs: Real samples.
+        count: Requests to make. Default 32; one that disagrees is then three percent.
+        seed: Start of the random numbers. Default 0. The same seed gives the same inputs on any machine.
+        ranges: Least and largest value by input. Default, by type: -1 to 1 for real numbers; all values of 8-bit integers; for
+            wider ones 0 up to the size of the table or one-hot code that the model looks them up in, else 0 and 1 (a mask).
+        shapes: Dimensions behind the batch axis by input; required for inputs that leave one of them open, such as a text's length.
+    """
+
+    count: int = Field(default=32, ge=1, le=100_000)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    ranges: Mapping[str, Range] = {}
+    shapes: Mapping[str, tuple[Annotated[int, Field(ge=1)], ...]] = {}
+
+
+class VerifySpec(BarsSpec):
+    """The inputs that every build is compared with its source on, and the bars of all builds.
+
+    Attributes:
+        inputs: Real samples. Default: generated inputs.
+        generate: How inputs are generated when there are no samples.
         batches: Batch sizes to compare at. Default: 1, the preferred ones and the largest.
     """
 
-    inputs: Samples
+    inputs: Samples | None = None
+    generate: GenerateSpec | None = None
     batches: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_kind_of_inputs(self) -> Self:
+        if self.inputs is not None and self.generate is not None:
+            msg = "names samples and generates inputs too; keep `inputs:` (real samples judge better), or `generate:`"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def generated(self) -> GenerateSpec | None:
+        """How inputs are made up, or None where there are samples."""
+        return None if self.inputs is not None else self.generate or GenerateSpec()
 
 
 class SloSpec(Spec):

@@ -18,6 +18,7 @@ PARITY = Parity(
     max_rel_error=0.02,
     cosine=0.98,
     top1_agreement=0.97,
+    top5_agreement=0.99,
     disagreeing=("a.py", "b.py"),
 )
 
@@ -93,6 +94,8 @@ def test_other_outputs_are_a_failure(source, samples):
         ({"cosine": 0.99}, ["cosine is 0.98, the bar is 0.99"]),
         ({"top1_agreement": 0.97}, []),
         ({"top1_agreement": 0.98, "cosine": 0.99}, ["top1_agreement is 0.97", "cosine is 0.98"]),
+        ({"top5_agreement": 0.995}, ["top5_agreement is 0.99, the bar is 0.995"]),
+        ({"top5_agreement": 0.99}, []),
     ],
 )
 def test_bars(bars, missed):
@@ -109,6 +112,35 @@ def test_a_bar_that_cannot_be_measured_does_not_pass_silently():
     parity = PARITY.model_copy(update={"top1_agreement": None})
     with pytest.raises(ParityError, match="cannot be measured"):
         judge(parity, BarsSpec(top1_agreement=0.5), "b")
+
+
+class _Answers:
+    """A model that always answers the same, row by row."""
+
+    def __init__(self, rows: "list[list[float]]") -> None:
+        self.outputs, self.rows, self.signature = ["scores"], np.array(rows, np.float32), None
+
+    def run(self, inputs):
+        return {"scores": self.rows[inputs["x"][:, 0]]}
+
+
+def test_top_five_holds_the_sources_class_or_it_does_not():
+    requests = [{"x": np.array([[row]])} for row in range(4)]
+    source = _Answers([[9, 0, 1, 2, 3, 4, 5], [0, 9, 1, 2, 3, 4, 5], [0, 1, 9, 2, 3, 4, 5], [0, 1, 2, 9, 3, 4, 5]])
+    # Same class; still second; fifth; sixth.
+    build = _Answers([[9, 0, 1, 2, 3, 4, 5], [10, 9, 1, 2, 3, 4, 5], [8, 7, 3.5, 6, 5, 1, 2], [8, 7, 6, 3, 5, 4, 1]])
+    parity = measure(build, reference_outputs(source, requests, (1, 2)), requests)
+    assert parity.top1_agreement == 0.25
+    assert parity.top5_agreement == 0.75
+    with pytest.raises(ParityError, match=r"top5_agreement is 0\.75, the bar is 0\.8"):
+        judge(parity, BarsSpec(top5_agreement=0.8), "b")
+
+
+def test_top_five_of_four_classes_says_nothing(source, samples):
+    parity = measure(source, reference_outputs(source, samples, (1,)), samples)
+    assert parity.top5_agreement is None
+    with pytest.raises(ParityError, match="top5_agreement cannot be measured: no output has more than 5 classes"):
+        judge(parity, BarsSpec(top5_agreement=0.5), "b")
 
 
 class TestSamplesToTensors:

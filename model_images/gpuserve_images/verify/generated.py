@@ -1,0 +1,206 @@
+"""Made-up inputs: the same on any machine, within what the model's types and its own tables allow."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuserve.kubernetes.errors import suggestion
+from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.files import load
+from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
+from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.verify.spec import GenerateSpec
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
+FIELD = "verify.generate"
+
+REAL_RANGE = (-1.0, 1.0)
+"""Of real numbers: both signs, and the size that normalised inputs have."""
+
+FLAG_RANGE = (0.0, 1.0)
+"""Of integers that no table bounds: a mask, and inside any vocabulary."""
+
+_SAME_VALUES = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand"})
+"""Operators that hand an index on as it is."""
+
+_LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+_WORD = 8
+
+
+def generate(signature: Signature, spec: GenerateSpec, bounds: Mapping[str, int] | None = None) -> tuple[Tensors, ...]:
+    """Return `spec.count` requests, each with a batch of 1.
+
+    Numbers are uniform over their range. They come from PCG64's raw output, which NumPy promises to keep, and not from its
+    distributions, which may change from one release to the next: an image's own parity figures must not.
+
+    Args:
+        signature: The model's inputs.
+        spec: Count, seed, ranges and shapes.
+        bounds: Number of values that an integer input may have, by input (see `table_sizes`).
+
+    Raises:
+        SourceError: When the spec names no input of the model, a range does not fit its type, or a dimension is not known.
+    """
+    names = [tensor.name for tensor in signature.inputs]
+    for field, given in (("ranges", spec.ranges), ("shapes", spec.shapes)):
+        for name in given:
+            if name not in names:
+                raise SourceError(
+                    f"{FIELD}.{field}", "names no input of the model", _sentence(suggestion(name, names)), value=name
+                )
+    plans = [_plan(tensor, spec, bounds or {}) for tensor in signature.inputs]
+    source = _Uniform(spec.seed)
+    return tuple({plan.name: plan.draw(source) for plan in plans} for _ in range(spec.count))
+
+
+def table_sizes(path: Path) -> dict[str, int]:
+    """Return how many values each integer input of an ONNX file may have, where the graph tells: it looks them up in a table.
+
+    A text model's token ids are rows of its embedding table, so values from 0 up to the table's rows are what it can take.
+
+    Raises:
+        SourceError: When the file is no whole ONNX model.
+    """
+    graph = load(path).graph
+    sizes = _table_rows(graph)
+    found: dict[str, int] = {}
+    for value in graph.input:
+        known = [size for name in _aliases(graph, value.name) for size in sizes.get(name, ())]
+        if known:
+            found[value.name] = min(known)
+    return found
+
+
+class _Uniform:
+    """Random numbers in [0, 1)."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.PCG64(seed)
+
+    def take(self, count: int) -> NDArray[np.float64]:
+        raw = np.asarray(self._bits.random_raw(count), dtype=np.uint64)
+        # The upper 53 bits, as many as a double holds.
+        return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How one input is filled."""
+
+    name: str
+    dtype: "np.dtype[Any]"
+    shape: tuple[int, ...]
+    low: float
+    high: float
+
+    def draw(self, source: _Uniform) -> NDArray[Any]:
+        count = int(np.prod(self.shape, dtype=np.int64))
+        if self.dtype == np.dtype(object):
+            letters = _LETTERS[(source.take(count * _WORD) * len(_LETTERS)).astype(np.int64)]
+            words = ["".join(letters[start : start + _WORD]) for start in range(0, count * _WORD, _WORD)]
+            return np.array(words, dtype=object).reshape(self.shape)
+        share = source.take(count)
+        if self.dtype.kind in "iub":
+            values = np.floor(self.low + share * (self.high - self.low + 1))
+            return np.minimum(values, self.high).astype(self.dtype).reshape(self.shape)
+        return (self.low + share * (self.high - self.low)).astype(self.dtype).reshape(self.shape)
+
+
+def _plan(tensor: TensorSpec, spec: GenerateSpec, bounds: Mapping[str, int]) -> _Plan:
+    dtype = tensor.numpy_dtype
+    low, high = spec.ranges.get(tensor.name) or _default_range(dtype, bounds.get(tensor.name))
+    if tensor.name in spec.ranges:
+        _check_range(tensor, low, high)
+    return _Plan(tensor.name, dtype, _shape(tensor, spec), low, high)
+
+
+def _default_range(dtype: "np.dtype[Any]", bound: int | None) -> tuple[float, float]:
+    if dtype.kind == "f":
+        return REAL_RANGE
+    if bound is not None:
+        return 0.0, float(bound - 1)
+    if dtype.kind in "iu" and dtype.itemsize == 1:
+        information = np.iinfo(dtype)
+        return float(information.min), float(information.max)
+    return FLAG_RANGE
+
+
+def _check_range(tensor: TensorSpec, low: float, high: float) -> None:
+    field, given = f"{FIELD}.ranges.{tensor.name}", f"[{low:g}, {high:g}]"
+    if tensor.dtype == "BYTES":
+        raise SourceError(field, "is a range of numbers for an input of text", "Remove it.", value=given)
+    if tensor.dtype == "BOOL":
+        limits = (0.0, 1.0)
+    elif tensor.numpy_dtype.kind == "f":
+        limits = (float(np.finfo(tensor.numpy_dtype).min), float(np.finfo(tensor.numpy_dtype).max))
+    else:
+        information = np.iinfo(tensor.numpy_dtype)
+        # Between -2**53 and 2**53 every whole number is a double, and no further.
+        limits = (max(float(information.min), -(2.0**53)), min(float(information.max), 2.0**53))
+        if not (low.is_integer() and high.is_integer()):
+            raise SourceError(field, f"has fractions, and the input is {tensor.dtype}", "Write whole numbers.", value=given)
+    if low < limits[0] or high > limits[1]:
+        fix = f"Stay between {limits[0]:g} and {limits[1]:g}."
+        raise SourceError(field, f"leaves what {tensor.dtype} can hold", fix, value=given)
+
+
+def _shape(tensor: TensorSpec, spec: GenerateSpec) -> tuple[int, ...]:
+    """Return the shape of one request: a batch of 1 where the batch axis is free."""
+    first = tuple(1 if size == DYNAMIC else size for size in tensor.shape[:1])
+    rest = tensor.shape[1:]
+    field, given = f"{FIELD}.shapes.{tensor.name}", spec.shapes.get(tensor.name)
+    if given is None:
+        if DYNAMIC in rest:
+            example = [16 if size == DYNAMIC else size for size in rest]
+            reason = f"has open dimensions {list(rest)} behind the batch axis, so the size to generate is not known"
+            raise SourceError(field, reason, f"Say it, for example `shapes: {{{tensor.name}: {example}}}`.")
+        return (*first, *rest)
+    if len(given) != len(rest) or any(want not in (DYNAMIC, size) for want, size in zip(rest, given, strict=True)):
+        fix = f"Give {len(rest)} sizes behind the batch axis that fit {list(rest)} (-1 is open)."
+        raise SourceError(field, "contradicts the model's input", fix, value=str(list(given)))
+    return (*first, *given)
+
+
+def _table_rows(graph: "GraphProto") -> dict[str, list[int]]:
+    """Return sizes of the tables that a value indexes, by the value's name."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                constants[node.output[0]] = attribute.t
+    rows: dict[str, list[int]] = {}
+    for node in graph.node:
+        if node.op_type == "Gather" and node.input[0] in constants and constants[node.input[0]].dims:
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+            rows.setdefault(node.input[1], []).append(constants[node.input[0]].dims[axis])
+        elif node.op_type == "OneHot" and node.input[1] in constants:
+            from onnx import numpy_helper
+
+            rows.setdefault(node.input[0], []).append(int(numpy_helper.to_array(constants[node.input[1]]).reshape(-1)[0]))
+    return rows
+
+
+def _aliases(graph: "GraphProto", name: str) -> Iterator[str]:
+    """Yield the names under which an input's values are handed on unchanged."""
+    readers: dict[str, list[Sequence[str]]] = {}
+    for node in graph.node:
+        if node.op_type in _SAME_VALUES:
+            readers.setdefault(node.input[0], []).append(node.output)
+    waiting, seen = [name], {name}
+    while waiting:
+        current = waiting.pop()
+        yield current
+        for outputs in readers.get(current, ()):
+            fresh = [output for output in outputs if output not in seen]
+            seen.update(fresh)
+            waiting += fresh
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].removesuffix("?") + ("?" if text.endswith("?") else ".")
