@@ -1,38 +1,27 @@
 """From a model file to a verified image in a registry; unchanged inputs cost one request."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpuserve_images.bases import serving as serving_base
 from gpuserve_images.errors import SourceError
-from gpuserve_images.layouts.choosing import lay_out
-from gpuserve_images.layouts.served import ServedModel, Wishes
 from gpuserve_images.oci import BakeResult, File, Layer, bake, push_artifact, resolve
-from gpuserve_images.pipeline import engines
-from gpuserve_images.pipeline.cache import cache_folder, locked, once
-from gpuserve_images.pipeline.key import content_key, image_reference, require_build
-from gpuserve_images.pipeline.onnx_build import build_onnx
+from gpuserve_images.pipeline import making
+from gpuserve_images.pipeline.chain import Chain, plan
+from gpuserve_images.pipeline.job import Job
+from gpuserve_images.pipeline.key import image_reference
+from gpuserve_images.pipeline.locks import locked
 from gpuserve_images.pipeline.report import BuildReport, Summary
-from gpuserve_images.records import Progress, StageRecord, silent
+from gpuserve_images.pipeline.runner import Runner
+from gpuserve_images.pipeline.sharing import REPOSITORY, StageShare
+from gpuserve_images.pipeline.store import cache_folder
+from gpuserve_images.records import Progress, silent
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
-from gpuserve_images.verify.capacity import Capacity
 
-RESULT = "result.json"
 ENGINE_ARTIFACT = "application/vnd.gpuserve.tensorrt-rtx.v1"
 CPU = Target()
-
-
-@dataclass(frozen=True)
-class _Finished:
-    """A build in the local cache."""
-
-    folder: Path
-    summary: Summary
-    records: tuple[StageRecord, ...]
-    capacity: Capacity | None
 
 
 def build(  # noqa: PLR0913 - keywords of one public call, each with its own default
@@ -48,6 +37,8 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
 ) -> BuildReport:
     """Build, verify and push one build of a model, unless the registry has it.
 
+    Stages that were run before with the same inputs, here or by anybody who pushes to the same registry, are not run again.
+
     Args:
         model: The model.
         build: Name of one of its builds.
@@ -56,44 +47,24 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
         base: Base image: a recipe beside this package or an image reference. Default: the target's.
         target: Where the image will run. Default: Triton on a CPU.
         progress: Told about each stage.
-        cache: Folder of finished builds. Default: `$XDG_CACHE_HOME/gpuserve/images`.
+        cache: Folder of finished stages. Default: `$XDG_CACHE_HOME/gpuserve/images`.
 
     Raises:
         SpecError: When the model has no such build, or not for this target.
         SourceError: When the model or its samples are missing or damaged.
         ParityError: When the result strays too far from its source; nothing was pushed.
+        StoreError: When the disk is full.
         RegistryError: When the registry is down or refuses.
     """
     started = time.monotonic()
-    key = content_key(model, build, folder=folder, target=target, base=base)
-    tag = image_reference(model, key, registry)
+    chain = plan(Job(model, build, folder, target), base)
+    tag = image_reference(model, chain.key, registry)
     found = published(tag)
     if found is not None:
         return found
     root = cache or cache_folder()
-    with locked(key, root):
-        found = published(tag)
-        if found is not None:
-            return found
-        known = (root / key).is_dir()
-        finished = _read(once(key, root, lambda place: _make(model, build, key, place, folder, target, progress)))
-        if require_build(model, build).engine == "onnxruntime":
-            stands_on = serving_base.ensure(base or serving_base.default_base(target), registry, progress)
-            pushed = _push_image(model, finished, tag, stands_on, target, progress)
-        else:
-            pushed = _push_engines(finished, tag, progress)
-    return BuildReport(
-        reference=pushed.reference,
-        tag=tag,
-        digest=pushed.digest,
-        summary=finished.summary,
-        built=not known,
-        pushed=True,
-        uploaded_bytes=pushed.uploaded_bytes,
-        seconds=round(time.monotonic() - started, 3),
-        records=finished.records,
-        capacity=finished.capacity,
-    )
+    with locked(root / "builds" / f"{chain.key}.lock", lambda: progress("another build is at it", 0, 0)):
+        return published(tag) or _Build(chain, tag, registry, root, progress, started).run()
 
 
 def published(tag: str) -> BuildReport | None:
@@ -116,68 +87,53 @@ def published(tag: str) -> BuildReport | None:
     return BuildReport(reference=found.reference, tag=tag, digest=found.digest, summary=summary, built=False, pushed=False)
 
 
-def _make(  # noqa: PLR0913, PLR0917 - hands one call's arguments on
-    model: ModelSpec, build: str, key: str, place: Path, folder: Path, target: Target, progress: Progress
-) -> None:
-    """Run the stages into a folder, and write down what they did."""
-    if require_build(model, build).engine == "onnxruntime":
-        made = build_onnx(model, build, folder=folder, out=place / "model.onnx", target=target, progress=progress)
-        summary = Summary(
-            model=model.name,
-            build=build,
-            key=key,
-            signature=made.signature,
-            quantisation=made.quantisation,
-            parity=made.parity,
+@dataclass(frozen=True)
+class _Build:
+    """One build that the registry lacks."""
+
+    chain: Chain
+    tag: str
+    registry: str
+    root: Path
+    progress: Progress
+    started: float
+
+    def run(self) -> BuildReport:
+        notes: list[str] = []
+        share = StageShare(f"{self.registry}/{self.chain.job.model.name}/{REPOSITORY}", notes.append)
+        with Runner(self.root, share, self.progress) as runner:
+            made = making.make(self.chain, runner)
+            files = made.files(runner)
+            pushed = self._push_image(made.summary, files) if self.chain.base else self._push_engines(made.summary, files)
+            return BuildReport(
+                reference=pushed.reference,
+                tag=self.tag,
+                digest=pushed.digest,
+                summary=made.summary,
+                built=runner.worked,
+                pushed=True,
+                uploaded_bytes=pushed.uploaded_bytes,
+                capacity=made.capacity(runner),
+                records=making.records(self.chain, runner, made.missed),
+                stages=making.runs(self.chain, runner),
+                notes=tuple(notes),
+                seconds=round(time.monotonic() - self.started, 3),
+            )
+
+    def _push_image(self, summary: Summary, files: dict[str, Path]) -> BakeResult:
+        """Bake one layer per file: a changed `config.pbtxt` does not upload the weights again."""
+        base = serving_base.ensure(str(self.chain.base), self.registry, self.progress)
+        layers = [Layer({path: File(source)}, comment=path) for path, source in sorted(files.items(), reverse=True)]
+        return bake(self.tag, layers, base=base, annotations=summary.annotations(), progress=self._sent)
+
+    def _push_engines(self, summary: Summary, files: dict[str, Path]) -> BakeResult:
+        return push_artifact(
+            self.tag,
+            {path: File(source) for path, source in files.items()},
+            artifact_type=ENGINE_ARTIFACT,
+            annotations=summary.annotations(),
+            progress=self._sent,
         )
-        records, capacity = made.records, made.capacity
-    else:
-        engine = engines.build_engines(model, build, folder=folder, out=place / "engines", target=target, progress=progress)
-        summary = Summary(
-            model=model.name, build=build, key=key, signature=engine.signature, architectures=engine.architectures
-        )
-        records, capacity = engine.records, None
-    result = {
-        "summary": summary.model_dump(mode="json"),
-        "records": [record.model_dump(mode="json") for record in records],
-        "capacity": capacity.model_dump(mode="json") if capacity else None,
-    }
-    (place / RESULT).write_text(json.dumps(result, indent=2, sort_keys=True), encoding="utf-8")
 
-
-def _read(folder: Path) -> _Finished:
-    data = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    return _Finished(
-        folder,
-        Summary.model_validate(data["summary"]),
-        tuple(StageRecord.model_validate(record) for record in data["records"]),
-        Capacity.model_validate(data["capacity"]) if data["capacity"] else None,
-    )
-
-
-def _push_image(  # noqa: PLR0913, PLR0917 - hands one call's arguments on
-    model: ModelSpec, finished: _Finished, tag: str, base: str, target: Target, progress: Progress
-) -> BakeResult:
-    """Bake one layer per file: a changed `config.pbtxt` does not upload the weights again."""
-    served = ServedModel.of(model.name, "onnx", finished.folder / "model.onnx", finished.summary.signature)
-    files, _ = lay_out(target.server, served, Wishes(batch=model.batch, target=target))
-    layers = [Layer({path: File(source)}, comment=path) for path, source in sorted(files.items(), reverse=True)]
-    return bake(
-        tag,
-        layers,
-        base=base,
-        annotations=finished.summary.annotations(),
-        progress=lambda done, total: progress("push", done, total),
-    )
-
-
-def _push_engines(finished: _Finished, tag: str, progress: Progress) -> BakeResult:
-    folder = finished.folder / "engines"
-    files = {path.relative_to(folder).as_posix(): File(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    return push_artifact(
-        tag,
-        files,
-        artifact_type=ENGINE_ARTIFACT,
-        annotations=finished.summary.annotations(),
-        progress=lambda done, total: progress("push", done, total),
-    )
+    def _sent(self, done: int, total: int) -> None:
+        self.progress("push", done, total)

@@ -6,6 +6,7 @@ from typing import Self
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.onnx_model.signature import Signature
+from gpuserve_images.pipeline.stage import Origin
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.parity import Parity
@@ -50,6 +51,22 @@ class Summary(Spec):
         return cls.model_validate({name: value if name in texts else json.loads(str(value)) for name, value in found.items()})
 
 
+class StageRun(Spec):
+    """What became of one stage of a build.
+
+    Attributes:
+        stage: Its name.
+        key: Its key.
+        origin: `made` when it ran, `local` or `registry` when its result was there.
+        seconds: How long it ran, now or when it was made.
+    """
+
+    stage: str
+    key: str
+    origin: Origin
+    seconds: float
+
+
 class BuildReport(Spec):
     """One build: where it is, what it is, and what was done for it.
 
@@ -63,6 +80,8 @@ class BuildReport(Spec):
         uploaded_bytes: Bytes sent.
         seconds: Time of the whole call.
         records: What each stage did; empty when the registry had the image.
+        stages: What became of each stage; empty when the registry had the image.
+        notes: What did not work, and did not have to.
         capacity: Measured speed, when stages ran.
     """
 
@@ -75,6 +94,8 @@ class BuildReport(Spec):
     uploaded_bytes: int = 0
     seconds: float = 0.0
     records: tuple[StageRecord, ...] = ()
+    stages: tuple[StageRun, ...] = ()
+    notes: tuple[str, ...] = ()
     capacity: Capacity | None = None
 
 

@@ -8,7 +8,10 @@ from magika import Magika
 
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
-from gpuserve_images.pipeline.onnx_build import build_onnx
+from gpuserve_images.pipeline.chain import plan
+from gpuserve_images.pipeline.job import Job
+from gpuserve_images.pipeline.making import make
+from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.samples.codec import batches, encode_all, load_codec
 from gpuserve_images.samples.picking import sample_set
 from gpuserve_images.sources.resolving import resolve
@@ -79,7 +82,9 @@ def test_too_few_bytes_for_the_model_are_refused(tmp_path, codec, content):
 @pytest.mark.slow
 @pytest.mark.parametrize("build", ["fp32", "int8"])
 def test_the_builds_hold_their_bars_on_real_files(model, build, tmp_path):
-    made = build_onnx(model, build, folder=MODELS, out=tmp_path / "model.onnx", target=Target())
+    with Runner(tmp_path) as runner:
+        made = make(plan(Job(model, build, MODELS, Target())), runner).summary
+    assert made.parity is not None
     assert made.parity.samples > 150
     assert made.parity.batches == (1, 8, 32)
     if build == "fp32":

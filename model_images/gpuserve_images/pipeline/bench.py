@@ -1,0 +1,96 @@
+"""The source's answers to the verification inputs: what every build of a model is compared with."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from gpuserve_images.onnx_model.signature import Signature, read_signature
+from gpuserve_images.pipeline.job import Job
+from gpuserve_images.records import Progress
+from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
+from gpuserve_images.verify.inputs import Requests, verification_inputs
+from gpuserve_images.verify.parity import Parity, ParityError, Reference, measure, reference_outputs
+
+
+class Bench:
+    """Requests to one source model, and what it answers; each is made when it is first needed."""
+
+    def __init__(self, job: Job, source: Path, progress: Progress) -> None:
+        """Ask nothing yet.
+
+        Args:
+            job: The build.
+            source: The source model as an ONNX file.
+            progress: Told about the work.
+        """
+        self._job = job
+        self._source = source
+        self._progress = progress
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The source model's inputs and outputs."""
+        return read_signature(self._source)
+
+    @cached_property
+    def requests(self) -> Requests:
+        """What is asked.
+
+        Raises:
+            CodecError: When samples do not fit the model.
+            SourceError: When inputs cannot be generated.
+        """
+        self._progress("samples", 0, 0)
+        job = self._job
+        return verification_inputs(job.model, job.build, job.folder, self.signature, self._source)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The batch sizes to ask at."""
+        return self._job.model.verify_batches() if self.signature.batched else (1,)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The source's answers.
+
+        Raises:
+            ParityError: When it gives NaN or infinity.
+        """
+        return reference_outputs(self._source, self.requests.tensors, self.sizes, self._progress)
+
+    def parity(self, model: Path) -> Parity:
+        """Compare a build with the source.
+
+        Raises:
+            ParityError: When it has another interface, or gives NaN or infinity.
+        """
+        if not self.signature.same_interface(read_signature(model)):
+            reason = "has another interface than its source model"
+            raise ParityError(f"build {self._job.build}", reason, "Report this model: a stage changed its inputs or outputs.")
+        requests = self.requests
+        return measure(model, self.reference, requests.tensors, names=requests.names, progress=self._progress)
+
+
+class Benches:
+    """The bench of one build, set up when it is first needed."""
+
+    def __init__(self, job: Job) -> None:
+        """Set up nothing yet."""
+        self._job = job
+        self._bench: Bench | None = None
+
+    def of(self, source: Callable[[], Path], progress: Progress) -> Bench:
+        """Return the bench; `source` gives the source model's file."""
+        if self._bench is None:
+            self._bench = Bench(self._job, source(), progress)
+        return self._bench
+
+
+def calibration_samples(job: Job, signature: Signature) -> tuple[Tensors, ...]:
+    """Return the samples that value ranges are measured on, as tensors.
+
+    Raises:
+        CodecError: When they do not fit the model.
+    """
+    field = f"builds.{job.build}.calibrate.inputs"
+    return encode_all(load_codec(job.model.io, job.folder), job.samples.calibrate, signature, field).tensors

@@ -1,0 +1,107 @@
+"""Running a build's stages until its bars are met; nothing is pushed here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuserve_images.pipeline import laid, stages
+from gpuserve_images.pipeline.chain import Chain, Way
+from gpuserve_images.pipeline.report import StageRun, Summary
+from gpuserve_images.pipeline.runner import Runner
+from gpuserve_images.pipeline.stage import Done
+from gpuserve_images.records import StageRecord
+from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.parity import Parity, ParityError, judge
+
+
+@dataclass(frozen=True)
+class Made:
+    """A build whose bars are met.
+
+    Attributes:
+        way: How it was made.
+        summary: What its image says about itself.
+        model: The stage of its ONNX file, or of one of its engines.
+        missed: Why ways that were preferred to this one were given up.
+    """
+
+    way: Way
+    summary: Summary
+    model: Done
+    missed: tuple[str, ...] = ()
+
+    def files(self, runner: Runner) -> dict[str, Path]:
+        """Return the files of the image by their path in it."""
+        layout = runner.get(self.way.layout)
+        needed = laid.roles(layout.folder)
+        return laid.load(layout.folder, {role: runner.get(self.way.layout.after[role]).folder for role in needed})
+
+    def capacity(self, runner: Runner) -> Capacity | None:
+        """Return how fast the build is on this machine; None where it cannot run here."""
+        return stages.capacity_of(runner.get(self.way.capacity)) if self.way.capacity else None
+
+
+def make(chain: Chain, runner: Runner) -> Made:
+    """Run the stages of a build's ways until one meets the bars.
+
+    Raises:
+        SourceError: When the model or its samples are unusable.
+        ParityError: When no way meets the bars: with what each missed.
+    """
+    missed: list[tuple[Way, ParityError]] = []
+    for way in chain.ways:
+        try:
+            parity = _judged(chain, way, runner)
+        except ParityError as error:
+            missed.append((way, error))
+            continue
+        return _made(chain, way, runner, parity, tuple(_sentence(*item) for item in missed))
+    way, last = missed[-1]
+    if len(missed) == 1:
+        raise last
+    value = "; ".join(f"{way.name} INT8: {error.value or error.reason}" for way, error in missed)
+    raise ParityError(last.where, last.reason, last.fix, value=value) from last
+
+
+def runs(chain: Chain, runner: Runner) -> tuple[StageRun, ...]:
+    """Return what became of each stage that was asked for, in the order of the chain."""
+    found = (runner.done[key] for key in chain.stages() if key in runner.done)
+    return tuple(StageRun(stage=done.stage, key=done.key, origin=done.origin, seconds=done.seconds) for done in found)
+
+
+def records(chain: Chain, runner: Runner, missed: tuple[str, ...]) -> tuple[StageRecord, ...]:
+    """Return what the stages did, in the order of the chain; the last `verify` says why other ways were given up."""
+    keys = (chain.source.key, *chain.stages())
+    found = [runner.done[key].record for key in keys if key in runner.done]
+    for index in range(len(found) - 1, -1, -1):
+        if found[index].stage == "verify":
+            found[index] = found[index].model_copy(update={"notes": (*missed, *found[index].notes)})
+            break
+    return tuple(found)
+
+
+def _judged(chain: Chain, way: Way, runner: Runner) -> Parity | None:
+    if way.verify is None:
+        return None
+    parity = stages.parity_of(runner.get(way.verify))
+    judge(parity, chain.job.model.bars(chain.job.build), chain.job.build)
+    return parity
+
+
+def _made(chain: Chain, way: Way, runner: Runner, parity: Parity | None, missed: tuple[str, ...]) -> Made:
+    model = runner.get(way.model or next(iter(way.engines.values())))
+    for engine in way.engines.values():
+        runner.get(engine)
+    summary = Summary(
+        model=chain.job.model.name,
+        build=chain.job.build,
+        key=chain.key,
+        signature=stages.signature_of(model),
+        quantisation=way.name,
+        parity=parity,
+        architectures=tuple(way.engines),
+    )
+    return Made(way, summary, model, missed)
+
+
+def _sentence(way: Way, error: ParityError) -> str:
+    return f"{way.name} INT8 missed a bar: {error.value or error.reason}"

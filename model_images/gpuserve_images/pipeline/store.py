@@ -1,0 +1,181 @@
+"""The local store of finished stages: each made once per key, whole or not there at all."""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.errors import ImageError
+from gpuserve_images.pipeline.locks import Lock
+from gpuserve_images.records import StageRecord
+
+RECORD = "record.json"
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CLOSED = frozenset({errno.EACCES, errno.EROFS})
+
+
+class StoreError(ImageError):
+    """The folder of finished stages cannot be used."""
+
+
+class Kept(Spec):
+    """What `record.json` says about a finished stage.
+
+    Attributes:
+        key: The stage's key.
+        record: What it did.
+        files: Size in bytes of each file it wrote, by path: a folder that lacks one of them is not whole.
+        seconds: How long it ran.
+        made: When it ended, in UTC.
+    """
+
+    key: str
+    record: StageRecord
+    files: dict[str, int]
+    seconds: float
+    made: datetime
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished stage in the store.
+
+    Attributes:
+        stage: Name of the stage.
+        key: Its key.
+        folder: Where it lies.
+        bytes: Size of its files.
+        used: When a build last used it, in UTC.
+    """
+
+    stage: str
+    key: str
+    folder: Path
+    bytes: int
+    used: datetime
+
+
+def cache_folder() -> Path:
+    """Return `$XDG_CACHE_HOME/gpuserve/images`, by default below `~/.cache`."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "gpuserve" / "images"
+
+
+class StageStore:
+    """Finished stages by name and key, for as long as it is entered: what a build uses is not removed under its feet."""
+
+    def __init__(self, root: Path) -> None:
+        """Keep everything below `root`; nothing is made before it is needed."""
+        self.root = root / "stages"
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def obtain(self, stage: str, key: str, make: Callable[[Path], None], waiting: Callable[[], None] | None = None) -> Path:
+        """Return the folder of a key, filled by `make` unless it is there.
+
+        `make` fills a temporary folder and writes its `record.json` with `write_record`. It gets its final name when it is
+        complete, so that a killed build leaves nothing half done under that name; what it left under another one is removed by
+        the next build of the key. A second build of the key waits for the first.
+
+        Args:
+            stage: Name of the stage.
+            key: Its key.
+            make: Fills a folder.
+            waiting: Called once when another build is at work on the same key.
+
+        Raises:
+            StoreError: When the disk is full or the folder cannot be written.
+        """
+        final = self.root / stage / key
+        lock = Lock(final.with_name(f"{key}.lock"))
+        self._held.callback(lock.close)
+        try:
+            while True:
+                if read_kept(final) is not None:
+                    lock.together()
+                    if read_kept(final) is not None:
+                        os.utime(final)
+                        return final
+                    lock.close()
+                lock.alone(waiting)
+                if read_kept(final) is None:
+                    _make(final, make)
+                # Between giving up the one lock and getting the other, another program may remove it: hence the loop.
+                lock.close()
+        except OSError as error:
+            lock.close()
+            _explain(error, self.root)
+            raise
+        except BaseException:
+            lock.close()
+            raise
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every finished stage."""
+        for final in sorted(self.root.glob("*/*/" + RECORD)):
+            folder = final.parent
+            kept = read_kept(folder)
+            if kept is not None and not folder.name.startswith("."):
+                used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+                yield Entry(folder.parent.name, folder.name, folder, sum(kept.files.values()), used)
+
+
+def write_record(folder: Path, key: str, record: StageRecord, seconds: float) -> None:
+    """Write down what a stage did, after all its files."""
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    made = datetime.now(UTC).replace(microsecond=0)
+    kept = Kept(key=key, record=record, files=files, seconds=round(seconds, 3), made=made)
+    (folder / RECORD).write_text(json.dumps(kept.model_dump(mode="json"), indent=2, sort_keys=True), encoding="utf-8")
+
+
+def read_kept(folder: Path) -> Kept | None:
+    """Return what a finished stage's record says, or None where the stage is not there or not whole (a machine that lost power)."""
+    try:
+        kept = Kept.model_validate_json((folder / RECORD).read_bytes())
+        whole = kept.key == folder.name or folder.name.startswith(".")
+        return kept if whole and all((folder / name).stat().st_size == size for name, size in kept.files.items()) else None
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+
+
+def _make(final: Path, make: Callable[[Path], None]) -> None:
+    for left in (final, *final.parent.glob(f".{final.name}.*")):
+        if left.exists():
+            shutil.rmtree(left)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        make(temporary)
+        temporary.chmod(0o755)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _explain(error: OSError, root: Path) -> None:
+    """Say what to do about a disk that is full or closed; another error is not this folder's.
+
+    Raises:
+        StoreError: When it is one of these.
+    """
+    if error.errno in _FULL:
+        fix = "Free some, for example with `gpuserve images gc`, or set XDG_CACHE_HOME to a larger disk."
+        raise StoreError(str(root), "the disk has no space left; nothing half-written was kept", fix) from error
+    if error.errno in _CLOSED:
+        raise StoreError(str(root), f"cannot be written: {error}", "Set XDG_CACHE_HOME to a folder that can.") from error
