@@ -1,69 +1,110 @@
-"""What one replica can answer: a short measurement in process, for the report only (timings are not reproducible)."""
+"""What one replica can answer: measured points of load, and the most of it that keeps the promised latency.
 
-import time
-from collections.abc import Sequence
+Timings are not reproducible, so a capacity is never part of an image: it is attached to it (see `attached`).
+"""
+
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Self
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve_images.onnx_model.session import Session
-from gpuserve_images.samples.codec import Tensors, batches
+from gpuserve_images.onnx_model.session import Runner, Session
+from gpuserve_images.records import Progress, silent
+from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.verify.in_process import InProcess
+from gpuserve_images.verify.load import Callee, LoadPoint, Pace, cores, measure_point
 from gpuserve_images.verify.spec import SloSpec
 
 BUDGET = 1.5
-"""Seconds for all batch sizes together: enough for a first guess at scaling, too short to slow a build."""
+"""Seconds for all points of a build together: enough for a first guess at scaling, too short to slow a build."""
 
-MIN_RUNS = 5
-
-
-class BatchTiming(Spec):
-    """Latency of one batch size, in milliseconds, and the samples per second it gives."""
-
-    batch: int
-    p50_ms: float
-    p95_ms: float
-    samples_per_second: float
+MIN_RUNS = 3
+"""Requests per caller that a slow model is measured with all the same."""
 
 
 class Capacity(Spec):
-    """Measured speed of a build on the building machine's processor.
+    """Measured speed of a build.
 
     Attributes:
-        timings: One per batch size.
-        at_slo: Samples per second of the best batch size whose p95 keeps the SLO's latency; None when none does.
+        where: What was measured, and on what.
+        cores: Cores of the measuring machine, where the model ran on that machine's processor.
+        latency_p95_ms: The SLO's bound in milliseconds; None when there is none.
+        at_slo: Samples per second of the best point whose p95 keeps the bound; None when no point does.
+        requests_at_slo: Requests per second of the best such point with the smallest requests: what an autoscaler compares with
+            the rate of requests. None when no such point keeps the bound.
+        points: Everything that was measured.
     """
 
-    timings: tuple[BatchTiming, ...]
-    at_slo: float | None
+    where: str
+    cores: int | None = None
+    latency_p95_ms: float | None = None
+    at_slo: float | None = None
+    requests_at_slo: float | None = None
+    points: tuple[LoadPoint, ...] = ()
+
+    @classmethod
+    def of(cls, points: Iterable[LoadPoint], slo: SloSpec | None, *, where: str, cores: int | None = None) -> Self:
+        """Return the capacity that measured points show.
+
+        Args:
+            points: At least one.
+            slo: Its latency is the bound. Default: no bound, so the fastest point counts.
+            where: What was measured.
+            cores: Cores it ran on.
+        """
+        points = tuple(points)
+        limit = limit_ms(slo)
+        kept = [point for point in points if point.p95_ms <= limit and not point.errors]
+        smallest = min((point.batch for point in points), default=1)
+        return cls(
+            where=where,
+            cores=cores,
+            latency_p95_ms=None if math.isinf(limit) else limit,
+            at_slo=max((point.samples_per_second for point in kept), default=None),
+            requests_at_slo=max((point.requests_per_second for point in kept if point.batch == smallest), default=None),
+            points=points,
+        )
 
 
-def measure_capacity(model: Path, samples: Sequence[Tensors], sizes: Sequence[int], slo: SloSpec | None) -> Capacity:
-    """Time a model on samples.
+def limit_ms(slo: SloSpec | None) -> float:
+    """Return the SLO's p95 in milliseconds, or infinity."""
+    return slo.latency_p95.seconds * 1e3 if slo and slo.latency_p95 else math.inf
+
+
+def measure_capacity(
+    model: Path | Runner, requests: Sequence[Tensors], sizes: Sequence[int], slo: SloSpec | None, progress: Progress = silent
+) -> Capacity:
+    """Time a model in this process, within `BUDGET` seconds where the model is quick enough.
+
+    Every batch size is timed with one caller, and the smallest also with 2, 4, ... callers, up to twice the cores.
 
     Args:
-        model: The ONNX file.
-        samples: Encoded samples.
+        model: The ONNX file, or a loaded model.
+        requests: Requests of a batch of 1.
         sizes: Batch sizes to time.
-        slo: Its latency bounds `at_slo`. Default: no bound.
+        slo: Its latency bounds what counts as capacity. Default: no bound.
+        progress: Told before each point.
+
+    Raises:
+        LoadError: When the model cannot run.
     """
-    session = Session(model)
-    timings = tuple(_time(session, samples, size, BUDGET / len(sizes)) for size in sizes)
-    limit = slo.latency_p95.seconds * 1e3 if slo and slo.latency_p95 else float("inf")
-    fitting = [timing.samples_per_second for timing in timings if timing.p95_ms <= limit]
-    return Capacity(timings=timings, at_slo=max(fitting, default=None))
+    callee: Callee = InProcess(Session(model) if isinstance(model, Path) else model, requests)
+    wanted = [(size, 1) for size in sorted(sizes)]
+    wanted += [(min(sizes), callers) for callers in doubling(2 * cores()) if callers > 1]
+    share = BUDGET / len(wanted)
+    pace = Pace(warm_up=share / 5, seconds=share * 4 / 5, at_least=MIN_RUNS)
+    points: list[LoadPoint] = []
+    for done, (size, callers) in enumerate(wanted):
+        progress("capacity", done, len(wanted))
+        # With more callers the latency only grows.
+        if callers > 1 and points[-1].p95_ms > limit_ms(slo) and points[-1].batch == size:
+            break
+        points.append(measure_point(callee, size, callers, pace))
+    progress("capacity", len(wanted), len(wanted))
+    return Capacity.of(points, slo, where=callee.where, cores=cores())
 
 
-def _time(session: Session, samples: Sequence[Tensors], size: int, budget: float) -> BatchTiming:
-    batch = next(batches(samples, size, whole=True))
-    session.run(batch)
-    taken: list[float] = []
-    end = time.perf_counter() + budget
-    while len(taken) < MIN_RUNS or time.perf_counter() < end:
-        start = time.perf_counter()
-        session.run(batch)
-        taken.append(time.perf_counter() - start)
-    p50, p95 = (float(value) for value in np.percentile(taken, [50, 95]) * 1e3)
-    return BatchTiming(
-        batch=size, p50_ms=round(p50, 3), p95_ms=round(p95, 3), samples_per_second=round(size / (sum(taken) / len(taken)), 1)
-    )
+def doubling(most: int) -> tuple[int, ...]:
+    """Return 1, 2, 4, ... up to `most`."""
+    return tuple(2**power for power in range(max(1, most).bit_length()))

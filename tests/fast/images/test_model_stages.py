@@ -19,9 +19,7 @@ from gpuserve_images.optimise.quantise import heads, quantise_dynamic, quantise_
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.records import sha256_file
 from gpuserve_images.target import Target
-from gpuserve_images.verify.capacity import measure_capacity
 from gpuserve_images.verify.parity import measure, reference_outputs
-from gpuserve_images.verify.spec import SloSpec
 
 CPU, GPU = Target("cpu"), Target("gpu")
 STATIC = CalibrateSpec.parse({"inputs": "samples"})
@@ -70,7 +68,7 @@ class TestOptimise:
         model = classifier()
         model.graph.node[2].op_type = "NoSuchOperator"
         onnx.save(model, tmp_path / "odd.onnx")
-        with pytest.raises(SourceError, match=r"odd.onnx: cannot be run by ONNX Runtime: .*NoSuchOperator"):
+        with pytest.raises(SourceError, match=r"does not know: NoSuchOperator \(the node that makes 'h3'\)"):
             optimise(tmp_path / "odd.onnx", tmp_path / "out.onnx", "basic")
 
 
@@ -184,15 +182,6 @@ class TestCompile:
         )
         with pytest.raises(CompileError, match=r"input text \(\[-1, -1\]\): has a free axis besides the batch"):
             profiles(free, BatchSpec())
-
-
-def test_capacity_counts_only_what_keeps_the_promise(source, samples, monkeypatch):
-    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.05)
-    generous, impossible = (SloSpec.parse({"latency_p95": limit}) for limit in ("10s", "0.0001ms"))
-    assert measure_capacity(source, samples, (1, 8), generous).at_slo > 0
-    timing = measure_capacity(source, samples, (1,), impossible)
-    assert timing.at_slo is None
-    assert timing.timings[0].p50_ms <= timing.timings[0].p95_ms
 
 
 def test_a_session_runs_one_thread_when_told(source, samples):

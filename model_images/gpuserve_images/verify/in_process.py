@@ -1,0 +1,50 @@
+"""A model in this process, as load sees it."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from itertools import cycle
+
+from gpuserve_images.onnx_model.session import Runner
+from gpuserve_images.samples.codec import Tensors, batches
+from gpuserve_images.verify.load import Call, cores, processor
+
+DISTINCT = 16
+"""Batches that callers send in turn: enough that no answer comes from a cache of the last input."""
+
+
+def distinct_batches(requests: Sequence[Tensors], size: int) -> list[Tensors]:
+    """Return up to `DISTINCT` whole batches made of requests."""
+    return list(batches(requests[: size * DISTINCT], size, whole=True))
+
+
+class InProcess:
+    """A model in this process; callers are threads that share it, as a server's requests do."""
+
+    def __init__(self, runner: Runner, requests: Sequence[Tensors], *, threads: int = 0) -> None:
+        """Take a model and requests of a batch of 1.
+
+        Args:
+            runner: The loaded model.
+            requests: What callers send, in turn.
+            threads: Threads per operator that it was loaded with, for the report. Default: one per core.
+        """
+        self._runner = runner
+        self._requests = requests
+        self._threads = threads or cores()
+
+    @property
+    def where(self) -> str:
+        """Library, threads and processor."""
+        threads = f"{self._threads} thread{'s' if self._threads > 1 else ''}"
+        return f"in process, ONNX Runtime {version('onnxruntime')}, {threads} of {cores()} cores, {processor()}"
+
+    @contextmanager
+    def connect(self, batch: int) -> Generator[Call]:
+        """Return a caller."""
+        waiting = cycle(distinct_batches(self._requests, batch))
+
+        def call() -> None:
+            self._runner.run(next(waiting))
+
+        yield call

@@ -1,0 +1,259 @@
+"""Closed-loop load: so many callers, each sending its next request when the last one was answered.
+
+Latency is what a caller waits. Callers that wait send nothing, so this finds what a server can do at a given concurrency; it does not
+show what happens to requests that arrive faster than that, which is what a queue and an autoscaler are for.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.errors import ImageError
+
+PATIENCE = 5.0
+"""Seconds that callers get to finish their last request when a run is broken off."""
+
+Call = Callable[[], None]
+"""Sends one request and waits for its answer."""
+
+
+class LoadError(ImageError):
+    """A model or a server cannot be measured."""
+
+
+class Callee(Protocol):
+    """What is measured: a model in this process, or a server."""
+
+    @property
+    def where(self) -> str:
+        """What it is and where it runs, for the report."""
+        ...
+
+    def connect(self, batch: int) -> AbstractContextManager[Call]:
+        """Return one caller's own connection, which sends requests of so many samples."""
+        ...
+
+
+class LoadPoint(Spec):
+    """What so many callers saw.
+
+    Attributes:
+        batch: Samples per request.
+        concurrency: Callers at the same time; 1 is sequential.
+        requests: Requests that were answered.
+        errors: Requests that were not.
+        seconds: Length of the measurement.
+        requests_per_second: Answered requests per second.
+        samples_per_second: The same, times the batch.
+        mean_ms: Mean latency in milliseconds.
+        median_ms: Half of the requests took no longer.
+        p95_ms: 95 of 100 took no longer.
+        p99_ms: 99 of 100 took no longer.
+        min_ms: The quickest.
+        max_ms: The slowest.
+        std_ms: Standard deviation.
+    """
+
+    batch: int
+    concurrency: int
+    requests: int
+    errors: int = 0
+    seconds: float
+    requests_per_second: float
+    samples_per_second: float
+    mean_ms: float
+    median_ms: float
+    p95_ms: float
+    p99_ms: float
+    min_ms: float
+    max_ms: float
+    std_ms: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long one point is measured.
+
+    Attributes:
+        warm_up: Seconds of requests before, which do not count: first calls allocate memory and start threads.
+        seconds: Seconds of requests that count.
+        at_least: Requests per caller that count even when they take longer.
+    """
+
+    warm_up: float = 1.0
+    seconds: float = 3.0
+    at_least: int = 5
+
+
+def measure_point(callee: Callee, batch: int, concurrency: int, pace: Pace) -> LoadPoint:
+    """Measure one batch size at one concurrency.
+
+    A `KeyboardInterrupt` ends the callers and their connections before it goes on.
+
+    Raises:
+        LoadError: When a request fails in the warm-up, or every request fails.
+    """
+    crew = _Crew(callee, batch, pace, concurrency)
+    threads = [threading.Thread(target=crew.work, name=f"caller-{number}", daemon=True) for number in range(concurrency)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                # A join without a limit would not let a KeyboardInterrupt through.
+                thread.join(0.2)
+    except BaseException:
+        crew.stop.set()
+        crew.ready.abort()
+        deadline = time.monotonic() + PATIENCE
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        raise
+    return crew.result()
+
+
+def measure_points(
+    callee: Callee,
+    batches: Sequence[int],
+    concurrencies: Sequence[int],
+    pace: Pace,
+    progress: Callable[[str, int, int], None],
+) -> tuple[LoadPoint, ...]:
+    """Measure every batch size at every concurrency.
+
+    Args:
+        callee: What is measured.
+        batches: Samples per request.
+        concurrencies: Callers at the same time.
+        pace: How long each point is measured.
+        progress: Told before each point, and at the end.
+
+    Raises:
+        LoadError: When the callee cannot answer.
+    """
+    wanted = [(batch, concurrency) for batch in batches for concurrency in concurrencies]
+    points: list[LoadPoint] = []
+    for done, (batch, concurrency) in enumerate(wanted):
+        progress(f"batch {batch}, concurrency {concurrency}", done, len(wanted))
+        points.append(measure_point(callee, batch, concurrency, pace))
+    progress("load", len(wanted), len(wanted))
+    return tuple(points)
+
+
+@dataclass
+class _Crew:
+    """Callers that start together and stop together."""
+
+    callee: Callee
+    batch: int
+    pace: Pace
+    concurrency: int
+    stop: threading.Event = field(default_factory=threading.Event)
+    taken: list[float] = field(default_factory=list[float])
+    failures: list[Exception] = field(default_factory=list[Exception])
+    broken: list[Exception] = field(default_factory=list[Exception])
+    ended: float = 0.0
+    started: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.ready = threading.Barrier(self.concurrency, action=self._start)
+        self._lock = threading.Lock()
+
+    def _start(self) -> None:
+        self.started = time.perf_counter()
+
+    def work(self) -> None:
+        """Run one caller."""
+        try:
+            with self.callee.connect(self.batch) as call:
+                self._warm_up(call)
+                self.ready.wait()
+                self._measure(call)
+        except threading.BrokenBarrierError:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever the client or the model raises is what the caller of this is told
+            with self._lock:
+                self.broken.append(error)
+            self.stop.set()
+            self.ready.abort()
+
+    def _warm_up(self, call: Call) -> None:
+        end = time.perf_counter() + self.pace.warm_up
+        call()
+        while time.perf_counter() < end and not self.stop.is_set():
+            call()
+
+    def _measure(self, call: Call) -> None:
+        taken: list[float] = []
+        failures: list[Exception] = []
+        end = self.started + self.pace.seconds
+        now = time.perf_counter()
+        while not self.stop.is_set() and (now < end or len(taken) + len(failures) < self.pace.at_least):
+            try:
+                call()
+            except LoadError as error:
+                failures.append(error)
+                now = time.perf_counter()
+                continue
+            before, now = now, time.perf_counter()
+            taken.append(now - before)
+        with self._lock:
+            self.taken += taken
+            self.failures += failures
+            self.ended = max(self.ended, now)
+
+    def result(self) -> LoadPoint:
+        """Return the figures, or raise what kept the callers from working."""
+        for error in self.broken:
+            raise error if isinstance(error, ImageError) else _failed(self.callee.where, error) from error
+        if not self.taken:
+            raise self.failures[0]
+        latency = np.array(self.taken) * 1e3
+        median, p95, p99 = (round(float(value), 3) for value in np.percentile(latency, [50, 95, 99]))
+        seconds = self.ended - self.started
+        rate = len(latency) / seconds
+        return LoadPoint(
+            batch=self.batch,
+            concurrency=self.concurrency,
+            requests=len(latency),
+            errors=len(self.failures),
+            seconds=round(seconds, 3),
+            requests_per_second=round(rate, 2),
+            samples_per_second=round(rate * self.batch, 2),
+            mean_ms=round(float(latency.mean()), 3),
+            median_ms=median,
+            p95_ms=p95,
+            p99_ms=p99,
+            min_ms=round(float(latency.min()), 3),
+            max_ms=round(float(latency.max()), 3),
+            std_ms=round(float(latency.std()), 3),
+        )
+
+
+def _failed(where: str, error: Exception) -> LoadError:
+    reason = f"failed while it was measured: {type(error).__name__}: {' '.join(str(error).split())}"
+    return LoadError(where, reason, "Check the model's inputs: names, types, shapes and ranges.")
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@cache
+def processor() -> str:
+    """Return the name of this machine's processor, or `unknown processor`."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown processor"
