@@ -42,7 +42,7 @@ class Session:
             path: The ONNX file.
             threads: Threads per operator. Default: one per core.
             optimise: Name of a `GraphOptimizationLevel`, such as `ORT_ENABLE_BASIC`. Default: ONNX Runtime's (all).
-            save_to: Where to write the optimised graph. Default: nowhere.
+            save_to: Where to write the optimised graph; its weights go to `<name>.data` beside it. Default: nowhere.
 
         Raises:
             SourceError: When ONNX Runtime cannot run the model.
@@ -56,6 +56,8 @@ class Session:
             options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, optimise)
         if save_to is not None:
             options.optimized_model_filepath = str(save_to)
+            # Beside it: within one protobuf message weights end at 2 GiB.
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{save_to.name}.data")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:

@@ -1,19 +1,25 @@
-"""Stage 3: ONNX Runtime's graph optimisation, done once and ahead of time."""
+"""Graph optimisation by ONNX Runtime, done once and ahead of time: constants folded, dead nodes dropped, shapes written down."""
 
-import shutil
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.optimise.saving import save, with_shapes
 from gpuserve_images.optimise.spec import OptimiseLevel
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.target import Target
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED"}
 """Levels whose result is the same model on every machine.
 
 ONNX Runtime's third level, layout, rewrites the graph for the processor it runs on (NCHWc blocks), so it is left to the server.
-`basic` stays within standard ONNX operators; `extended` may add fused ones of ONNX Runtime's CPU provider.
-https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html
+`basic` folds constants and drops what does nothing, within standard ONNX operators; `extended` may add fused operators of ONNX Runtime's
+own. https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html
 """
 
 
@@ -25,24 +31,42 @@ def level_for(level: OptimiseLevel, target: Target) -> str:
 
 
 def optimise(model: Path, out: Path, level: str) -> StageRecord:
-    """Write the optimised model.
+    """Write the optimised model, with the shapes of its inner tensors.
 
     Args:
-        model: The ONNX file to optimise.
-        out: Where to write the result.
+        model: The ONNX file to optimise; weights in files of their own are read.
+        out: Where to write the result; weights over 1.8 GB go to `<name>.data` beside it.
         level: `none`, `basic` or `extended`.
 
     Raises:
-        SourceError: When ONNX Runtime cannot run the model.
+        SourceError: When ONNX Runtime lacks an operator, which is named with its node, or cannot run the model.
     """
+    import onnx
+
+    require_operators(model)
+    before = onnx.load(model)
     if level == "none":
-        shutil.copyfile(model, out)
+        after = before
     else:
-        Session(model, threads=1, optimise=LEVELS[level], save_to=out)
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder) / "optimised.onnx"
+            Session(model, threads=1, optimise=LEVELS[level], save_to=written)
+            after = onnx.load(written)
+    shaped = with_shapes(after)
+    files = save(shaped, out)
     return StageRecord(
         stage="optimise",
         inputs={"model": sha256_file(model)},
         options={"level": level},
-        outputs={out.name: sha256_file(out)},
-        tools=tool_versions("onnxruntime"),
+        outputs={file.name: sha256_file(file) for file in files},
+        tools=tool_versions("onnx", "onnxruntime"),
+        notes=(_note(before, shaped),),
+    )
+
+
+def _note(before: "ModelProto", after: "ModelProto") -> str:
+    inner = {name for node in after.graph.node for name in node.output} - {output.name for output in after.graph.output}
+    shaped = inner & {value.name for value in after.graph.value_info}
+    return (
+        f"{len(before.graph.node)} nodes became {len(after.graph.node)}; {len(shaped)} of {len(inner)} inner shapes are known"
     )

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.files import external_files, load
+from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.optimise.calibration import CALIBRATION_BATCH, SampleReader
+from gpuserve_images.optimise.saving import INLINE_LIMIT
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.records import Progress, StageRecord, sha256_file, silent, tool_versions
-from gpuserve_images.samples.codec import Tensors, batches
+from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.target import Target
 
 OPERATORS = ("Conv", "Gemm", "MatMul")
@@ -20,9 +24,6 @@ OPERATORS = ("Conv", "Gemm", "MatMul")
 
 _one_at_a_time = threading.Lock()
 """The quantiser's output is caught by process-wide means, and its activations fill the memory once."""
-
-CALIBRATION_BATCH = 8
-"""Samples per calibration run: bounds the memory of the activations that are kept."""
 
 
 def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and its options
@@ -58,12 +59,14 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
         "entropy": CalibrationMethod.Entropy,
     }
     symmetric = target.kind == "gpu"
+    # A model without a batch axis takes one sample at a time.
+    size = CALIBRATION_BATCH if read_signature(model).batched else 1
     with _prepared(model) as prepared:
         kept = heads(prepared) if calibrate.keep_head else []
         quantize(
             prepared,
             out,
-            cast("Any", _Reader(samples, progress)),
+            cast("Any", SampleReader(samples, progress, size=size)),
             nodes_to_exclude=kept,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
@@ -71,6 +74,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=methods[calibrate.method],
+            use_external_data_format=_is_large(prepared),
             extra_options={
                 "ActivationSymmetric": symmetric,
                 "WeightSymmetric": True,
@@ -105,7 +109,14 @@ def quantise_dynamic(model: Path, out: Path) -> StageRecord:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _prepared(model) as prepared:
-        quantize_dynamic(prepared, out, op_types_to_quantize=list(OPERATORS), per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            prepared,
+            out,
+            op_types_to_quantize=list(OPERATORS),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=_is_large(prepared),
+        )
     return _record(model, out, {"mode": "dynamic", "operators": list(OPERATORS)})
 
 
@@ -145,11 +156,17 @@ def _prepared(model: Path) -> Generator[Path]:
     try:
         with _quiet(), tempfile.TemporaryDirectory() as folder:
             prepared = Path(folder) / "prepared.onnx"
-            quant_pre_process(model, prepared, skip_symbolic_shape=True)
+            quant_pre_process(model, prepared, skip_symbolic_shape=True, save_as_external_data=_is_large(model))
             yield prepared
     except (ValueError, RuntimeError, NotImplementedError, AssertionError, KeyError) as error:
         reason = f"cannot be quantised: {type(error).__name__}: {' '.join(str(error).split())}"
         raise SourceError(str(model), reason, "Build it in fp32, or calibrate on samples of one shape.") from error
+
+
+def _is_large(model: Path) -> bool:
+    """Return whether the weights may not fit into one protobuf message."""
+    parsed = load(model)
+    return model.stat().st_size + sum(file.stat().st_size for file in external_files(parsed, model)) > INLINE_LIMIT
 
 
 @contextlib.contextmanager
@@ -164,31 +181,11 @@ def _quiet() -> Generator[None]:
             logger.setLevel(level)
 
 
-class _Reader:
-    """Feeds calibration batches of one size: the histogram methods cannot mix sizes."""
-
-    def __init__(self, samples: Sequence[Tensors], progress: Progress) -> None:
-        self._total = -(-len(samples) // CALIBRATION_BATCH)
-        self._batches = enumerate(batches(samples, CALIBRATION_BATCH, whole=True), start=1)
-        self._progress = progress
-
-    def get_next(self) -> Tensors | None:
-        done, batch = next(self._batches, (self._total, None))
-        self._progress("calibrate", done, self._total)
-        return batch
-
-    def __len__(self) -> int:
-        return self._total
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        """Accept the quantiser's striding, which is not asked for."""
-
-
 def _record(model: Path, out: Path, options: Mapping[str, object]) -> StageRecord:
     return StageRecord(
         stage="quantise",
         inputs={"model": sha256_file(model)},
         options=options,
-        outputs={out.name: sha256_file(out)},
+        outputs={file.name: sha256_file(file) for file in (out, out.with_name(f"{out.name}.data")) if file.exists()},
         tools=tool_versions("onnx", "onnxruntime"),
     )

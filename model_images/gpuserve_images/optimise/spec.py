@@ -7,7 +7,10 @@ from pydantic import Field
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.samples.spec import Samples
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "int8-dynamic"]
+"""`fp16`: half precision where it is safe, the rest and all inputs and outputs as they were. `int8`: static Q/DQ, for CPUs dynamic
+where parity demands it. `int8-dynamic`: ranges found anew for each request; ONNX Runtime on CPUs only."""
+
 OptimiseLevel = Literal["auto", "none", "basic", "extended"]
 CalibrationMethod = Literal["percentile", "minmax", "entropy"]
 

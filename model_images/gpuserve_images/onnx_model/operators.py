@@ -1,0 +1,71 @@
+"""Operators that ONNX Runtime has, so that one it lacks is answered with its node's name."""
+
+import importlib
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.files import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from onnx import NodeProto
+
+SHOWN = 5
+"""Nodes named in one message; an exporter's gap shows in a few."""
+
+_STANDARD = ("", "ai.onnx")
+
+
+def require_operators(path: Path) -> None:
+    """Refuse a model with operators that ONNX Runtime does not know, naming each with its node.
+
+    Raises:
+        SourceError: Naming the operators and nodes.
+    """
+    model = load(path)
+    own = {(function.domain, function.name) for function in model.functions}
+    unknown = [node for node in all_nodes(model.graph.node) if not _known(node) and (node.domain, node.op_type) not in own]
+    if unknown:
+        reason = f"has operators that ONNX Runtime does not know: {describe(unknown)}"
+        fix = "Export the model with standard operators, or write them as ONNX functions of the model."
+        raise SourceError(str(path), reason, fix, value=", ".join(sorted({node.op_type for node in unknown})))
+
+
+def describe(nodes: "Iterable[NodeProto]") -> str:
+    """Return operators and the nodes that use them in words, such as ``Unique (node 'ids')``."""
+    found = list(nodes)
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(f"{_operator(node)} ({_node(node)})" for node in found[:SHOWN]) + more
+
+
+def all_nodes(nodes: "Iterable[NodeProto]") -> "Iterator[NodeProto]":
+    """Yield nodes and those of their branches and loops."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                yield from all_nodes(inner.node)
+
+
+def _operator(node: "NodeProto") -> str:
+    return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
+
+
+def _node(node: "NodeProto") -> str:
+    """Name a node, by its first output where it has no name: exporters leave names out."""
+    return f"node {node.name!r}" if node.name else f"the node that makes {node.output[0]!r}"
+
+
+def _known(node: "NodeProto") -> bool:
+    domain = "" if node.domain in _STANDARD else node.domain
+    return (domain, node.op_type) in _schemas()
+
+
+@lru_cache(maxsize=1)
+def _schemas() -> frozenset[tuple[str, str]]:
+    runtime: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    schemas: list[Any] = runtime.get_all_operator_schema()
+    return frozenset((schema.domain, schema.name) for schema in schemas)

@@ -1,0 +1,60 @@
+"""Feeding samples to ONNX Runtime's calibrators, and the range of every tensor."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from gpuserve_images.records import Progress, silent
+from gpuserve_images.samples.codec import Tensors, batches
+
+CALIBRATION_BATCH = 8
+"""Samples per calibration run: bounds the memory of the activations that are kept."""
+
+
+class SampleReader:
+    """Feeds calibration batches of one size: the histogram methods cannot mix sizes."""
+
+    def __init__(self, samples: Sequence[Tensors], progress: Progress = silent, *, size: int = CALIBRATION_BATCH) -> None:
+        """Remember the samples; `size` is 1 for a model without a batch axis."""
+        self._total = -(-len(samples) // size)
+        self._batches = enumerate(batches(samples, size, whole=True), start=1)
+        self._progress = progress
+
+    def get_next(self) -> Tensors | None:
+        """Return the next batch, or None at the end."""
+        done, batch = next(self._batches, (self._total, None))
+        self._progress("calibrate", done, self._total)
+        return batch
+
+    def __len__(self) -> int:
+        return self._total
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Accept the quantiser's striding, which is not asked for."""
+
+
+def largest_values(model: Path, samples: Sequence[Tensors], *, batched: bool = True) -> dict[str, float]:
+    """Return the largest magnitude that each float tensor of a model takes over samples; infinite where it overflows already.
+
+    Args:
+        model: An ONNX file with the shapes of its inner tensors.
+        samples: Inputs to run, of one request each.
+        batched: Whether requests can be joined.
+    """
+    import numpy as np
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    with tempfile.TemporaryDirectory() as folder:
+        calibrator: Any = create_calibrator(
+            model,
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        calibrator.collect_data(cast("Any", SampleReader(samples, size=CALIBRATION_BATCH if batched else 1)))
+        ranges = calibrator.compute_data().data
+    found: dict[str, float] = {}
+    for name, data in ranges.items():
+        low, high = (np.asarray(value, dtype=np.float64) for value in data.range_value)
+        found[name] = float(np.nan_to_num(np.maximum(np.abs(low), np.abs(high)), nan=np.inf).max(initial=0.0))
+    return found

@@ -1,0 +1,128 @@
+"""FP16 by mixed-precision conversion; inputs and outputs keep their types.
+
+The converter is `onnxruntime.transformers.float16`: kept, and already there with ONNX Runtime. Its two relatives were tried on the same
+graphs (2026): onnxconverter-common 1.16, its ancestor, gives magika a graph that neither ONNX Runtime nor TensorRT accepts, because it
+leaves casts to float as they are; nvidia-modelopt's AutoCast needs PyTorch and an older onnx than ours. Two things the converter leaves
+to its caller are done here: the same cast is made once per reader of a tensor, which is not valid ONNX, and nodes are not in order.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.optimise.calibration import largest_values
+from gpuserve_images.optimise.overflow import kept_in_fp32
+from gpuserve_images.optimise.saving import name_nodes, save, sort_nodes, with_shapes
+from gpuserve_images.records import StageRecord, sha256_file, tool_versions
+from gpuserve_images.samples.codec import Tensors
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+RANGE_SAMPLES = 32
+"""Samples that ranges are measured on: whether a tensor comes near 65504 shows on few."""
+
+CONTROL_FLOW = ("If", "Loop", "Scan")
+
+
+def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Sequence[str] = ()) -> StageRecord:
+    """Write a model that computes in FP16 where that is safe.
+
+    Kept in fp32 are operators without an FP16 form, those whose results outgrow their inputs, constants that FP16 cannot hold, and
+    whatever comes near FP16's end on the samples (see `optimise.overflow`).
+
+    Args:
+        model: The ONNX file to convert; best after `optimise`, which folds constants.
+        out: Where to write the result; weights over 1.8 GB go to `<name>.data` beside it.
+        samples: Inputs to measure ranges on. Without them only what shows in the graph is kept.
+        keep: Operators or node names to keep in fp32 besides.
+
+    Raises:
+        SourceError: When nothing can be converted, `keep` names nothing of the model, or the result cannot be run.
+    """
+    import onnx
+
+    loaded = onnx.load(model)
+    _require_convertible(loaded, model)
+    name_nodes(loaded)
+    loaded = with_shapes(loaded)
+    largest = _largest(loaded, model, samples[:RANGE_SAMPLES])
+    try:
+        kept = kept_in_fp32(loaded, largest, keep)
+    except KeyError as error:
+        reason = "is neither an operator nor a node of the model"
+        fix = f"Name one of the operators {sorted({node.op_type for node in loaded.graph.node})}."
+        raise SourceError("keep_fp32", reason, fix, value=str(error.args[0])) from error
+    converted = with_shapes(_convert(loaded, list(kept), model))
+    files = save(converted, out)
+    _require_sound(model, out)
+    return StageRecord(
+        stage="fp16",
+        inputs={"model": sha256_file(model)},
+        options={"samples": min(len(samples), RANGE_SAMPLES), "kept_in_fp32": kept, "nodes": len(loaded.graph.node)},
+        outputs={file.name: sha256_file(file) for file in files},
+        tools=tool_versions("onnx", "onnxruntime"),
+    )
+
+
+def _convert(model: "ModelProto", kept: Sequence[str], path: Path) -> "ModelProto":
+    from onnxruntime.transformers import float16
+
+    with warnings.catch_warnings():
+        # It warns of each weight that it rounds; what matters of that is in `overflow`.
+        warnings.simplefilter("ignore")
+        try:
+            converted: ModelProto = float16.convert_float_to_float16(
+                model, keep_io_types=True, disable_shape_infer=True, node_block_list=list(kept)
+            )
+            _drop_repeated_casts(converted)
+            sort_nodes(converted.graph)
+        except (ValueError, AssertionError, KeyError, RuntimeError) as error:
+            reason = f"cannot be converted to FP16: {type(error).__name__}: {' '.join(str(error).split())}"
+            raise SourceError(str(path), reason, "Build it in fp32.") from error
+    return converted
+
+
+def _drop_repeated_casts(model: "ModelProto") -> None:
+    seen: set[str] = set()
+    for node in list(model.graph.node):
+        if node.op_type == "Cast" and node.output[0] in seen:
+            model.graph.node.remove(node)
+        seen.update(node.output)
+
+
+def _largest(model: "ModelProto", path: Path, samples: Sequence[Tensors]) -> dict[str, float]:
+    if not samples:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        named = Path(folder) / "named.onnx"
+        save(model, named)
+        return largest_values(named, samples, batched=read_signature(path).batched)
+
+
+def _require_convertible(model: "ModelProto", path: Path) -> None:
+    from onnx import TensorProto
+
+    branching = sorted({node.op_type for node in model.graph.node if node.op_type in CONTROL_FLOW})
+    if branching:
+        reason = "has control flow, and the conversion does not reach into branches"
+        raise SourceError(str(path), reason, "Build it in fp32, or export it without control flow.", value=", ".join(branching))
+    values = (*model.graph.input, *model.graph.output)
+    types = {tensor.data_type for tensor in model.graph.initializer} | {value.type.tensor_type.elem_type for value in values}
+    if TensorProto.FLOAT not in types:
+        fix = "Build it in its own precision: write `precision: fp32`."
+        raise SourceError(str(path), "computes nothing in FP32 that could be converted to FP16", fix)
+
+
+def _require_sound(model: Path, out: Path) -> None:
+    """Load the result: the converter does not look at what it made."""
+    try:
+        Session(out, threads=1)
+    except SourceError as error:
+        reason = f"cannot be converted to FP16: the result {error.reason}"
+        raise SourceError(str(model), reason, "Build it in fp32, or keep the named operator with `keep_fp32:`.") from error

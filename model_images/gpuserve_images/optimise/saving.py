@@ -1,0 +1,104 @@
+"""Writing ONNX files so that they stand alone: order, names, shapes, and weights beside them where protobuf's limit demands it."""
+
+import heapq
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+INLINE_LIMIT = 1_800_000_000
+"""Bytes up to which weights stay in the ONNX file itself. Protobuf ends at 2 GiB; the rest is room for the graph."""
+
+SMALL_TENSOR = 1024
+"""Bytes below which a tensor stays in the graph even when weights go beside it: shapes and scales are read by every parser."""
+
+
+def save(model: "ModelProto", out: Path, *, limit: int = INLINE_LIMIT) -> list[Path]:
+    """Write a model and return the files: the ONNX file, and `<name>.data` beside it when the weights are over the limit.
+
+    Args:
+        model: The model, its weights loaded.
+        out: Where to write the ONNX file.
+        limit: Bytes of weights that stay in the ONNX file.
+    """
+    import onnx
+
+    if weight_bytes(model) <= limit:
+        onnx.save(model, out)
+        return [out]
+    data = out.with_name(f"{out.name}.data")
+    data.unlink(missing_ok=True)  # onnx appends to a file that is there
+    onnx.save(model, out, save_as_external_data=True, location=data.name, size_threshold=SMALL_TENSOR)
+    return [out, data]
+
+
+def weight_bytes(model: "ModelProto") -> int:
+    """Return the size of all weights of the outermost graph, in bytes."""
+    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
+
+
+def with_shapes(model: "ModelProto") -> "ModelProto":
+    """Return the model with the shapes of its inner tensors, as far as ONNX's own inference finds them.
+
+    It follows the values of small tensors (`data_prop`), so that shapes computed inside the graph are found too. ONNX Runtime's symbolic
+    inference would find shapes of its own fused operators besides; it needs sympy, and no later stage asks for those shapes.
+    """
+    import onnx
+
+    if weight_bytes(model) > INLINE_LIMIT:
+        return model
+    del model.graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def name_nodes(model: "ModelProto") -> None:
+    """Give each node of the outermost graph a name of its own, as the quantiser, the FP16 converter and every report want it."""
+    taken = {node.name for node in model.graph.node}
+    seen: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        name = node.name or f"{node.op_type}_{index}"
+        while name in seen or (name in taken and name != node.name):
+            name += "_"
+        node.name = name
+        seen.add(name)
+
+
+def sort_nodes(graph: "GraphProto") -> None:
+    """Bring nodes into the order that ONNX demands, each after what it reads; equal ranks keep their order.
+
+    Raises:
+        ValueError: When the graph has a cycle.
+    """
+    nodes = list(graph.node)
+    maker = {output: index for index, node in enumerate(nodes) for output in node.output if output}
+    waits = [{maker[name] for name in _reads(node) if name in maker} for node in nodes]
+    readers: dict[int, list[int]] = {}
+    for index, needed in enumerate(waits):
+        for other in needed:
+            readers.setdefault(other, []).append(index)
+    ready = [index for index, needed in enumerate(waits) if not needed]
+    order: list[int] = []
+    while ready:
+        done = heapq.heappop(ready)
+        order.append(done)
+        for index in readers.get(done, ()):
+            waits[index].discard(done)
+            if not waits[index]:
+                heapq.heappush(ready, index)
+    if len(order) < len(nodes):
+        msg = "the graph has a cycle"
+        raise ValueError(msg)
+    sorted_nodes = [nodes[index] for index in order]
+    del graph.node[:]
+    graph.node.extend(sorted_nodes)
+
+
+def _reads(node: "NodeProto") -> Iterator[str]:
+    """Yield the tensors that a node reads, those that its branches take from outside included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+            for child in inner.node:
+                yield from _reads(child)
