@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
@@ -10,33 +10,38 @@ from pydantic import BeforeValidator, Field, model_validator
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import DnsLabel
-from gpuserve_images.compile.spec import Architecture
+from gpuserve_images.compile.spec import COMPILED, Architecture, CompileSpec, Engine, ProfileSpec, lacking
 from gpuserve_images.layouts.spec import BatchSpec
 from gpuserve_images.optimise.spec import CalibrateSpec, OptimiseLevel, Precision, calibration
 from gpuserve_images.sources.spec import SourceSpec
-from gpuserve_images.verify.spec import FP32_MAX_ABS_ERROR, BarsSpec, SloSpec, VerifySpec
-
-Engine = Literal["onnxruntime", "tensorrt-rtx"]
+from gpuserve_images.verify.spec import FP16_COSINE, FP32_MAX_ABS_ERROR, BarsSpec, SloSpec, VerifySpec
 
 
 class BuildSpec(Spec):
     """One way to build the model.
 
     Attributes:
-        engine: What runs it: `onnxruntime`, or `tensorrt-rtx` (engines built ahead of time, without a GPU).
-        precision: `fp32` (default) or `int8` (static Q/DQ; dynamic where parity demands it).
+        engine: What runs it: `onnxruntime`, `tensorrt` (built on the GPU it is for), or `tensorrt-rtx` (built ahead of time, without a
+            GPU).
+        precision: `fp32` (default), `fp16`, `int8` (static Q/DQ; on CPUs dynamic where parity demands it) or `int8-dynamic`.
+        keep_fp32: Operators or node names that `fp16` leaves alone, besides those that it finds by itself. Default: none.
         optimise: ONNX Runtime's graph optimisation level. Default `auto`: `extended` for CPU servers, and `basic`, which keeps
             to standard ONNX operators, for GPU ones.
         calibrate: Samples and method of static INT8; required by `int8`.
-        architectures: GPUs to build engines for; required by `tensorrt-rtx`.
+        architectures: GPUs to build engines for; required by `tensorrt` and `tensorrt-rtx`.
+        profiles: Shapes that engines accept, by input; needed where another axis than the batch is free. Default: the batch range.
+        compile: How engines are built.
         verify: Bars of this build alone, in place of the model's.
     """
 
     engine: Engine
     precision: Precision = "fp32"
+    keep_fp32: tuple[str, ...] = ()
     optimise: OptimiseLevel = "auto"
     calibrate: Annotated[CalibrateSpec | None, BeforeValidator(calibration)] = None
     architectures: tuple[Architecture, ...] = ()
+    profiles: Mapping[str, ProfileSpec] = {}
+    compile: CompileSpec = CompileSpec()
     verify: BarsSpec = BarsSpec()
 
     @model_validator(mode="after")
@@ -48,15 +53,33 @@ class BuildSpec(Spec):
                 else "calibrates a build that is not quantised; remove `calibrate:` or write `precision: int8`"
             )
             raise ValueError(msg)
-        if (self.engine == "tensorrt-rtx") != bool(self.architectures):
+        if self.keep_fp32 and self.precision != "fp16":
+            msg = "keeps nodes in fp32 in a build that is not fp16; remove `keep_fp32:` or write `precision: fp16`"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Self:
+        compiled = self.engine in COMPILED
+        if compiled != bool(self.architectures):
             msg = (
-                "does not say for which GPUs; add `architectures: [sm_80, ...]`"
-                if not self.architectures
-                else "runs on any machine; remove `architectures:`"
+                "runs on any machine; remove `architectures:`"
+                if self.architectures
+                else "does not say for which GPUs; add `architectures: [sm_80, ...]`"
             )
             raise ValueError(msg)
-        if self.engine == "tensorrt-rtx" and self.precision != "fp32":
-            msg = "compiles the source model as it is; write `precision: fp32`"
+        for field, given in (("profiles", self.profiles), ("compile", self.compile.chosen())):
+            if given and not compiled:
+                msg = f"is not compiled; remove `{field}:` or write `engine: tensorrt-rtx`"
+                raise ValueError(msg)
+        for option, reason in lacking(self.engine, self.compile).items():
+            msg = f"wants compile.{option}, and {self.engine} {reason}; remove `{option}:`"
+            raise ValueError(msg)
+        if compiled and self.precision == "int8-dynamic":
+            msg = "is quantised dynamically, which TensorRT does not take; write `precision: int8` with `calibrate:`"
+            raise ValueError(msg)
+        if compiled and self.optimise == "extended":
+            msg = "would get operators of ONNX Runtime's own, which TensorRT does not take; write `optimise: basic`"
             raise ValueError(msg)
         return self
 
@@ -85,8 +108,8 @@ class ModelSpec(Spec):
 
     @model_validator(mode="after")
     def _every_build_is_judged(self) -> Self:
-        for name, build in self.builds.items():
-            if build.engine == "onnxruntime" and not self.bars(name).stated():
+        for name in self.builds:
+            if not self.bars(name).stated():
                 msg = f"no bar judges build {name!r}; add for example `top1_agreement: 0.99` to `verify:`"
                 raise ValueError(msg)
         return self
@@ -94,8 +117,8 @@ class ModelSpec(Spec):
     def bars(self, build: str) -> BarsSpec:
         """Return the bars of one build: its own, else the model's, else the default of its precision."""
         spec = self.builds[build]
-        default = BarsSpec(max_abs_error=FP32_MAX_ABS_ERROR) if spec.precision == "fp32" else BarsSpec()
-        return spec.verify.over(self.verify.over(default))
+        defaults = {"fp32": BarsSpec(max_abs_error=FP32_MAX_ABS_ERROR), "fp16": BarsSpec(cosine=FP16_COSINE)}
+        return spec.verify.over(self.verify.over(defaults.get(spec.precision, BarsSpec())))
 
     def verify_batches(self) -> tuple[int, ...]:
         """Return the batch sizes that parity is measured at, smallest first."""

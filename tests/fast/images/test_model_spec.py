@@ -17,7 +17,9 @@ GOOD = {
     "builds": {"fp32": {"engine": "onnxruntime"}},
     "verify": {"inputs": "samples"},
 }
+RTX = {"engine": "tensorrt-rtx", "architectures": ["sm_80"]}
 INT8 = {"engine": "onnxruntime", "precision": "int8", "calibrate": "samples"}
+PROFILE = {"min": [1, 8], "opt": [8, 8], "max": [16, 8]}
 
 
 def problems(**changes: object) -> list[str]:
@@ -53,6 +55,40 @@ def test_every_model_of_the_repository_loads(path):
         ({"builds": {"rtx": {"engine": "tensorrt-rtx"}}}, "builds.rtx", "add `architectures:"),
         ({"builds": {"rtx": {"engine": "tensorrt-rtx", "architectures": ["ampere"]}}}, "builds.rtx.architectures", "sm_80"),
         ({"builds": {"fp32": {"engine": "onnxruntime", "architectures": ["sm_80"]}}}, "builds.fp32", "remove `architectures:`"),
+        ({"builds": {"a": RTX | {"precision": "int8-dynamic"}}}, "builds.a", "dynamically, which TensorRT does not take"),
+        ({"builds": {"a": RTX | {"optimise": "extended"}}}, "builds.a", "write `optimise: basic`"),
+        ({"builds": {"a": RTX | {"compile": {"timing_cache": True}}}}, "builds.a", "tensorrt-rtx has no timing cache"),
+        ({"builds": {"a": RTX | {"compile": {"version_compatible": True}}}}, "builds.a", "ships no lean runtime"),
+        (
+            {"builds": {"a": RTX | {"compile": {"hardware_compatibility": "ampere-plus"}}}},
+            "builds.a",
+            "list every GPU in `architectures:`",
+        ),
+        (
+            {"builds": {"a": RTX | {"compile": {"optimisation_level": 6}}}},
+            "builds.a.compile.optimisation_level",
+            "less than or",
+        ),
+        ({"builds": {"a": {"engine": "onnxruntime", "compile": {"refit": True}}}}, "builds.a", "remove `compile:`"),
+        ({"builds": {"a": {"engine": "onnxruntime", "profiles": {"x": PROFILE}}}}, "builds.a", "remove `profiles:`"),
+        ({"builds": {"a": {"engine": "tensorrt"}}}, "builds.a", "add `architectures:"),
+        ({"builds": {"a": {"engine": "onnxruntime", "keep_fp32": ["Pow"]}}}, "builds.a", "remove `keep_fp32:`"),
+        (
+            {"builds": {"a": RTX | {"profiles": {"x": PROFILE | {"min": [1]}}}}},
+            "builds.a.profiles.x",
+            "shapes of 1, 2 and 2 dimensions",
+        ),
+        (
+            {"builds": {"a": RTX | {"profiles": {"x": PROFILE | {"min": [9, 8]}}}}},
+            "builds.a.profiles.x",
+            "9 <= 8 <= 16 on axis 0",
+        ),
+        ({"builds": {"a": RTX | {"profiles": {"x": PROFILE | {"max": [16, -1]}}}}}, "builds.a.profiles.x", "-1 on axis 1"),
+        (
+            {"builds": {"a": RTX | {"profiles": {"x": PROFILE | {"min": [0, 8]}}}}},
+            "builds.a.profiles.x",
+            "dimension of 0 on axis 0",
+        ),
         ({"builds": {"int8": INT8}}, "", "no bar judges build 'int8'"),
         ({"verify": {"inputs": []}}, "verify.inputs", "at least 1"),
         ({"verify": {"inputs": "samples", "top1_agreement": 99}}, "verify.top1_agreement", "less than or equal to 1"),
@@ -97,6 +133,8 @@ def test_a_build_overrides_the_models_bars_and_fp32_has_a_default():
     )
     assert model.bars("fp32") == BarsSpec(top1_agreement=0.99, cosine=0.5, max_abs_error=1e-4)
     assert model.bars("int8") == BarsSpec(top1_agreement=0.9, cosine=0.5)
+    half = ModelSpec.parse(GOOD | {"builds": {"fp16": {"engine": "onnxruntime", "precision": "fp16"}}})
+    assert half.bars("fp16") == BarsSpec(cosine=0.9999)
 
 
 def test_batch_sizes_to_verify_follow_the_batching():
