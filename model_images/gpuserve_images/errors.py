@@ -60,3 +60,7 @@ class BaseImageError(ImageError):
 
 class SourceError(ImageError):
     """A model file, or where it should come from, cannot be used."""
+
+
+class ExportError(ImageError):
+    """A model cannot become ONNX, or what would make it so is not installed."""

@@ -1,0 +1,99 @@
+"""What every back end makes of a file: a model that can export itself and be asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+FREE = -1
+"""An axis of any size, as in a Signature."""
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+
+class FailureError(Exception):
+    """The file cannot be exported, for a reason that a person can put right."""
+
+    def __init__(self, reason: str, fix: str, *, value: str | None = None) -> None:
+        """Keep the three parts of an error apart; the file is known to the caller."""
+        super().__init__(reason)
+        self.reason = reason
+        self.fix = fix
+        self.value = value
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output.
+
+    Attributes:
+        name: Its name in the exported model.
+        dtype: Its NumPy type; `object` for text.
+        shape: Its dimensions with the batch axis, `FREE` where any size is allowed.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WishedInput:
+    """What the user said of an input; a shape of None is the file's own."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user said: an ExportSpec as plain data, with paths made absolute."""
+
+    opset: int
+    inputs: tuple[WishedInput, ...] = ()
+    outputs: tuple[str, ...] = ()
+    batch: bool = True
+    factory: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    signature: str = "serving_default"
+
+    def output_names(self, default: Sequence[str]) -> list[str]:
+        """Return the names of the outputs, the user's own where there are any.
+
+        Raises:
+            FailureError: When the user named more or fewer outputs than the model has.
+        """
+        if self.outputs and len(self.outputs) != len(default):
+            reason = f"has {len(default)} outputs ({', '.join(default)}), and export.outputs names {len(self.outputs)}"
+            raise FailureError(reason, "Name all of them, in this order.", value=", ".join(self.outputs))
+        return list(self.outputs or default)
+
+
+class Model(Protocol):
+    """A loaded model."""
+
+    @property
+    def inputs(self) -> Sequence[Port]:
+        """What it takes, in order."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[Port]:
+        """What it gives, in the order that the exported graph has."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was chosen by itself, and why."""
+        ...
+
+    def export(self, out: Path) -> None:
+        """Write the model as ONNX; names and free axes of inputs and outputs are set by the caller afterwards."""
+        ...
+
+    def run(self, inputs: Arrays) -> list[NDArray[Any]]:
+        """Return the outputs in order, computed by the framework itself."""
+        ...

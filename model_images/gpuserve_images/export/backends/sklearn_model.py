@@ -1,0 +1,226 @@
+"""scikit-learn: a pickled or joblib estimator, exported by skl2onnx."""
+
+import importlib
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import sklearn
+from numpy.typing import NDArray
+from sklearn.base import is_classifier
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
+from gpuserve_images.export.backends.opset import at_opset
+
+ML_OPSET = 3
+SAVED_WITH = re.compile(rb"_sklearn_version.{0,6}?\x8c.([0-9]+\.[0-9]+[0-9A-Za-z.]*)", re.DOTALL)
+"""The version that every pickled estimator carries, as pickle writes two short texts one after the other."""
+NUMPY_TYPES = {
+    "float32": "FloatTensorType",
+    "float64": "DoubleTensorType",
+    "int64": "Int64TensorType",
+    "object": "StringTensorType",
+}
+
+
+class SklearnModel:
+    """A fitted estimator or pipeline."""
+
+    def __init__(self, estimator: Any, wishes: Wishes, saved_with: str) -> None:
+        """Find out what the estimator takes and gives."""
+        self._estimator = estimator
+        self._wishes = wishes
+        self.inputs = _inputs(estimator, wishes)
+        answers = _answers(estimator)
+        self._answers = [answer for _, answer in answers]
+        probe = self.run({port.name: _zeros(port) for port in self.inputs})
+        names = wishes.output_names([name for name, _ in answers])
+        self.outputs = [
+            Port(name, _served_type(array, self.inputs), (FREE, *array.shape[1:]))
+            for name, array in zip(names, probe, strict=True)
+        ]
+        self.notes = [f"saved by scikit-learn {saved_with}, read by {sklearn.__version__}"]
+        if is_classifier(estimator) and len(answers) == 1:
+            self.notes.append(f"{type(estimator).__name__} gives no probabilities, so the label is the only output")
+
+    def export(self, out: Path) -> None:
+        """Convert with skl2onnx."""
+        from skl2onnx import convert_sklearn
+
+        try:
+            converted: Any = convert_sklearn(
+                self._estimator,
+                initial_types=[(port.name, _skl_type(port)) for port in self.inputs],
+                target_opset={"": self._wishes.opset, "ai.onnx.ml": ML_OPSET},
+                options=_without_zipmap(self._estimator),
+            )
+        except Exception as error:
+            raise _refusal(error) from error
+        del converted.graph.output[len(self.outputs) :]
+        out.write_bytes(at_opset(converted, self._wishes.opset).SerializeToString())
+
+    def run(self, inputs: Arrays) -> list[NDArray[Any]]:
+        """Ask scikit-learn."""
+        table = self._table(inputs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "X does not have valid feature names": the columns are in the model's order
+            return [_with_batch(np.asarray(answer(table))) for answer in self._answers]
+
+    def _table(self, inputs: Arrays) -> Any:
+        if len(self.inputs) == 1:
+            return inputs[self.inputs[0].name]
+        pandas: Any = importlib.import_module("pandas")
+        columns = [str(name) for name in self._estimator.feature_names_in_]
+        return pandas.DataFrame({column: inputs[port.name].ravel() for column, port in zip(columns, self.inputs, strict=True)})
+
+
+def load(path: Path, wishes: Wishes) -> SklearnModel:
+    """Read the file; its version is looked at before anything in it is run.
+
+    Raises:
+        FailureError: When it is of another scikit-learn, no estimator, or not fitted.
+    """
+    saved_with = _saved_with(path)
+    if saved_with is not None:
+        _same_version(saved_with)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", InconsistentVersionWarning)
+            estimator = joblib.load(path)
+    except ModuleNotFoundError as error:
+        reason = f"was pickled with code of the module {error.name!r}, which is not installed"
+        raise FailureError(reason, "Install that module, or save a model of scikit-learn's own estimators.") from error
+    except Exception as error:
+        reason = f"cannot be unpickled: {type(error).__name__}: {' '.join(str(error).split())}"
+        raise FailureError(reason, "Save the fitted model again with joblib.dump(model, 'model.joblib').") from error
+    for warning in caught:
+        if isinstance(warning.message, InconsistentVersionWarning):
+            _same_version(warning.message.original_sklearn_version)
+    if not (hasattr(estimator, "predict") or hasattr(estimator, "transform")):
+        reason = "holds no scikit-learn estimator"
+        raise FailureError(reason, "Save the fitted model itself.", value=type(estimator).__name__)
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        reason = "is not fitted"
+        raise FailureError(reason, "Call fit() before you save it.", value=type(estimator).__name__) from error
+    _check_classes(estimator)
+    return SklearnModel(estimator, wishes, saved_with or sklearn.__version__)
+
+
+def _saved_with(path: Path) -> str | None:
+    found = SAVED_WITH.search(path.read_bytes())
+    return found[1].decode() if found else None
+
+
+def _same_version(saved_with: str) -> None:
+    """Refuse another feature release: scikit-learn promises nothing for it, and a wrong answer would look like a right one."""
+    if saved_with.split(".")[:2] != sklearn.__version__.split(".")[:2]:
+        reason = f"was saved by scikit-learn {saved_with}, and {sklearn.__version__} is installed, which may read it wrongly"
+        release = ".".join(saved_with.split(".")[:2])
+        raise FailureError(reason, f"pip install 'scikit-learn=={release}.*', or save the model again.", value=saved_with)
+
+
+def _check_classes(estimator: Any) -> None:
+    classes = getattr(estimator, "classes_", None) if is_classifier(estimator) else None
+    if classes is None:
+        return
+    if isinstance(classes, list):
+        reason = (
+            f"classifies {len(classes)} targets at once, and ONNX would give them as a sequence, which servers cannot carry"
+        )
+        raise FailureError(reason, "Save one classifier per target.", value=type(estimator).__name__)
+    limit = np.iinfo(np.int32)
+    if classes.dtype.kind in "iu" and (int(classes.max()) > limit.max or int(classes.min()) < limit.min):
+        big = max((int(label) for label in classes), key=abs)
+        reason = "has a class label that does not fit INT32, in which skl2onnx keeps the labels of some estimators"
+        raise FailureError(reason, "Train on labels 0, 1, 2, ... and translate them in the client.", value=str(big))
+    if classes.dtype.kind == "f" and not np.array_equal(classes, classes.astype(np.int64)):
+        reason = "has class labels with a fraction, and ONNX labels are whole numbers or text"
+        raise FailureError(reason, "Train on whole or text labels.", value=str(classes.tolist()))
+
+
+def _inputs(estimator: Any, wishes: Wishes) -> list[Port]:
+    count = getattr(estimator, "n_features_in_", None)
+    names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
+    if len(wishes.inputs) > 1:
+        if not names or len(names) != len(wishes.inputs):
+            reason = f"was fitted on {'columns ' + ', '.join(names) if names else 'an array without column names'}"
+            fix = "Declare one input per column, in this order." if names else "Declare one input."
+            raise FailureError(reason, fix, value=", ".join(wish.name for wish in wishes.inputs))
+        return [Port(wish.name, wish.dtype, (FREE, 1)) for wish in wishes.inputs]
+    wish = wishes.inputs[0] if wishes.inputs else WishedInput("input", "float32")
+    if wish.dtype not in NUMPY_TYPES:
+        reason = "is a type that scikit-learn models are not exported with"
+        raise FailureError(reason, "Use FP32, FP64, INT64 or BYTES.", value=f"{wish.name}: {wish.dtype}")
+    if count is None and wish.shape is None:
+        reason = "does not say how many features it takes"
+        raise FailureError(reason, "Declare `export: {inputs: [{name: input, shape: [-1, FEATURES]}]}`.")
+    shape = (FREE, int(count)) if count is not None else wish.shape or ()
+    if wish.shape is not None and wish.shape != shape:
+        reason = f"takes {count} features, and export.inputs says otherwise"
+        raise FailureError(reason, f"Write shape: [-1, {count}].", value=str(list(wish.shape)))
+    return [Port(wish.name, wish.dtype, shape)]
+
+
+def _answers(estimator: Any) -> list[tuple[str, Callable[[Any], Any]]]:
+    """Return what the estimator is asked, by the name of the output, in the order of skl2onnx's outputs."""
+    if is_classifier(estimator):
+        label = ("label", estimator.predict)
+        return [label, ("probabilities", estimator.predict_proba)] if hasattr(estimator, "predict_proba") else [label]
+    if not hasattr(estimator, "predict"):
+        return [("transformed", estimator.transform)]
+    kind = sklearn.utils.get_tags(estimator).estimator_type
+    if kind == "clusterer" and hasattr(estimator, "transform"):
+        return [("label", estimator.predict), ("distances", estimator.transform)]
+    if kind == "outlier_detector":
+        return [("label", estimator.predict), ("scores", estimator.decision_function)]
+    if kind == "regressor":
+        return [("prediction", estimator.predict)]
+    reason = "is neither a classifier, a regressor, a transformer, an outlier detector nor a clusterer with distances"
+    raise FailureError(reason, "Save one of these.", value=type(estimator).__name__)
+
+
+def _with_batch(answer: NDArray[Any]) -> NDArray[Any]:
+    """Give numbers of one per row the second axis that skl2onnx gives them; labels of classes and clusters stay one axis."""
+    return answer.reshape(-1, 1) if answer.ndim == 1 and answer.dtype.kind == "f" else answer
+
+
+def _served_type(answer: NDArray[Any], inputs: list[Port]) -> str:
+    if answer.dtype.kind == "f":
+        return "float64" if inputs[0].dtype == "float64" else "float32"
+    return "object" if answer.dtype.kind in "OU" else "int64"
+
+
+def _zeros(port: Port) -> NDArray[Any]:
+    shape = tuple(2 if dim == FREE else dim for dim in port.shape)
+    return np.full(shape, "", object) if port.dtype == "object" else np.zeros(shape, port.dtype)
+
+
+def _skl_type(port: Port) -> Any:
+    from skl2onnx.common import data_types
+
+    return getattr(data_types, NUMPY_TYPES[port.dtype])([None, *port.shape[1:]])
+
+
+def _without_zipmap(estimator: Any) -> dict[int, Any] | None:
+    """Ask for a tensor of probabilities in place of a list of dictionaries, where the estimator would make one."""
+    if not (is_classifier(estimator) and hasattr(estimator, "predict_proba")):
+        return None
+    return {id(estimator): {"zipmap": False}}
+
+
+def _refusal(error: Exception) -> FailureError:
+    text = " ".join(str(error).split())
+    named = re.search(r"<class '([^']+)'>", text)
+    if type(error).__name__ in {"MissingShapeCalculator", "MissingConverter"} and named:
+        reason = "has an estimator that skl2onnx has no converter for"
+        fix = "Use one that it lists: https://onnx.ai/sklearn-onnx/supported.html; save boosters in their own format."
+        return FailureError(reason, fix, value=named[1])
+    return FailureError(f"is not exported by skl2onnx: {text}", "Change that setting of the estimator, or use another one.")
