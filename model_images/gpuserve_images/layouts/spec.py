@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import Bytes, Duration
+from gpuserve.kubernetes.units import Bytes, DnsLabel, Duration
 
 Warmup = Literal["zeros", "samples", "none"]
 Kind = Literal["cpu", "gpu"]
@@ -140,3 +140,33 @@ class LayoutSpec(Spec):
     versions: Annotated[VersionsSpec, BeforeValidator(_versions)] = VersionsSpec(latest=1)
     threads: ThreadsSpec = ThreadsSpec()
     tensorrt: TensorRtExecution | None = None
+
+
+class StepSpec(Spec):
+    """One model of an ensemble.
+
+    Attributes:
+        model: Name of the model.
+        inputs: For each input of the model, the tensor of the ensemble that it takes.
+        outputs: For each output that is used, the name of the tensor that it becomes.
+    """
+
+    model: DnsLabel
+    inputs: Annotated[Mapping[str, str], Field(min_length=1)]
+    outputs: Annotated[Mapping[str, str], Field(min_length=1)]
+
+
+class EnsembleSpec(Spec):
+    """Several models that answer as one; tensors go from one to the next inside the server.
+
+    Types and shapes are those of the models, so only names are said here.
+
+    Attributes:
+        inputs: Tensors that a request brings.
+        outputs: Tensors that the answer holds.
+        steps: The models, in any order: a model runs when its tensors are there.
+    """
+
+    inputs: Annotated[tuple[str, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[str, ...], Field(min_length=1)]
+    steps: Annotated[tuple[StepSpec, ...], Field(min_length=1)]

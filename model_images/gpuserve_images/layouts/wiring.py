@@ -1,0 +1,149 @@
+"""How tensors go through an ensemble: each one made once, used, of one type and shape, and never in a circle."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+from gpuserve.kubernetes.errors import suggestion
+from gpuserve_images.layouts.served import LayoutError
+from gpuserve_images.layouts.spec import EnsembleSpec, StepSpec
+from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
+
+
+@dataclass(frozen=True)
+class _End:
+    """One end of a wire: an input or an output of a step's model."""
+
+    field: str
+    tensor: TensorSpec
+
+
+def wired_signature(spec: EnsembleSpec, models: Mapping[str, Signature]) -> Signature:
+    """Return the inputs and outputs of an ensemble.
+
+    Args:
+        spec: The ensemble.
+        models: Signatures of the models by name.
+
+    Raises:
+        LayoutError: When a step names an unknown model, input or output; when a tensor is missing, made twice, never used, or of
+            another type or shape than a model takes; when steps wait for each other.
+    """
+    for index, step in enumerate(spec.steps):
+        _require_model(index, step, models)
+    makers = _makers(spec, models)
+    takers = _takers(spec, models)
+    _require_sources(spec, makers, takers)
+    _require_uses(spec, makers, takers)
+    _require_order(spec)
+    for name, ends in takers.items():
+        _require_agreement(name, [*makers.get(name, ()), *ends])
+    return Signature(
+        inputs=tuple(_joined(name, takers[name]) for name in spec.inputs),
+        outputs=tuple(_joined(name, makers[name]) for name in spec.outputs),
+        opset=max(signature.opset for signature in models.values()),
+    )
+
+
+def _require_model(index: int, step: StepSpec, models: Mapping[str, Signature]) -> None:
+    where = f"ensemble.steps[{index}]"
+    if step.model not in models:
+        reason = "is no model of this repository"
+        raise LayoutError(f"{where}.model", reason, suggestion(step.model, models), value=step.model)
+    signature = models[step.model]
+    inputs = {tensor.name for tensor in signature.inputs}
+    outputs = {tensor.name for tensor in signature.outputs}
+    for field, given, known in (("inputs", step.inputs, inputs), ("outputs", step.outputs, outputs)):
+        for name in given:
+            if name not in known:
+                reason = f"is no {field.removesuffix('s')} of model {step.model}"
+                raise LayoutError(f"{where}.{field}", reason, suggestion(name, known), value=name)
+    missing = sorted(inputs - step.inputs.keys())
+    if missing:
+        fix = "Name the tensor that each of them takes."
+        raise LayoutError(f"{where}.inputs", f"leaves inputs of model {step.model} without a tensor", fix, value=str(missing))
+
+
+def _makers(spec: EnsembleSpec, models: Mapping[str, Signature]) -> dict[str, list[_End]]:
+    makers: dict[str, list[_End]] = {}
+    for name, end in _ends(spec, models, "outputs"):
+        if name in makers or name in spec.inputs:
+            other = makers[name][0].field if name in makers else "the request"
+            raise LayoutError(end.field, f"is made by {other} too", "Give each tensor a name of its own.", value=name)
+        makers[name] = [end]
+    return makers
+
+
+def _takers(spec: EnsembleSpec, models: Mapping[str, Signature]) -> dict[str, list[_End]]:
+    takers: dict[str, list[_End]] = {}
+    for name, end in _ends(spec, models, "inputs"):
+        takers.setdefault(name, []).append(end)
+    return takers
+
+
+def _ends(spec: EnsembleSpec, models: Mapping[str, Signature], side: str) -> Iterator[tuple[str, _End]]:
+    for index, step in enumerate(spec.steps):
+        signature = models[step.model]
+        tensors = {tensor.name: tensor for tensor in (signature.inputs if side == "inputs" else signature.outputs)}
+        wires = step.inputs if side == "inputs" else step.outputs
+        for own, name in wires.items():
+            yield name, _End(f"ensemble.steps[{index}].{side}.{own}", tensors[own])
+
+
+def _require_sources(spec: EnsembleSpec, makers: Mapping[str, object], takers: Mapping[str, Sequence[_End]]) -> None:
+    known = {*spec.inputs, *makers}
+    for name, ends in takers.items():
+        if name not in known:
+            reason = "takes a tensor that neither the request nor a step brings"
+            raise LayoutError(ends[0].field, reason, suggestion(name, known), value=name)
+    for index, name in enumerate(spec.outputs):
+        if name not in makers:
+            reason = "is a tensor that no step makes"
+            raise LayoutError(f"ensemble.outputs[{index}]", reason, suggestion(name, makers), value=name)
+
+
+def _require_uses(spec: EnsembleSpec, makers: Mapping[str, Sequence[_End]], takers: Mapping[str, object]) -> None:
+    for index, name in enumerate(spec.inputs):
+        if name not in takers:
+            reason = "is a tensor that no step takes"
+            raise LayoutError(f"ensemble.inputs[{index}]", reason, "Remove it, or wire it to a step.", value=name)
+    for name, ends in makers.items():
+        if name not in takers and name not in spec.outputs:
+            reason = "makes a tensor that nothing uses"
+            raise LayoutError(ends[0].field, reason, "Remove it, or add it to `ensemble.outputs`.", value=name)
+
+
+def _require_order(spec: EnsembleSpec) -> None:
+    made_by = {name: index for index, step in enumerate(spec.steps) for name in step.outputs.values()}
+    waits = {
+        index: {made_by[name] for name in step.inputs.values() if name in made_by} for index, step in enumerate(spec.steps)
+    }
+    try:
+        TopologicalSorter(waits).prepare()
+    except CycleError as error:
+        circle = " -> ".join(spec.steps[index].model for index in error.args[1])
+        reason = "has steps that wait for each other"
+        raise LayoutError("ensemble.steps", reason, "Take a tensor from outside of the circle.", value=circle) from error
+
+
+def _require_agreement(name: str, ends: Sequence[_End]) -> None:
+    first = ends[0]
+    for end in ends[1:]:
+        left, right = first.tensor, end.tensor
+        found = f"{left.dtype} {list(left.shape)} from {first.field}, {right.dtype} {list(right.shape)} wanted"
+        if left.dtype != right.dtype:
+            reason = f"takes tensor {name} with another type"
+            raise LayoutError(end.field, reason, "Cast it inside one of the models.", value=found)
+        if not _fits(left.shape, right.shape):
+            reason = f"takes tensor {name} with another shape"
+            raise LayoutError(end.field, reason, "Reshape it inside one of the models.", value=found)
+
+
+def _fits(left: Sequence[int], right: Sequence[int]) -> bool:
+    return len(left) == len(right) and all(DYNAMIC in (one, two) or one == two for one, two in zip(left, right, strict=True))
+
+
+def _joined(name: str, ends: Sequence[_End]) -> TensorSpec:
+    """Return one tensor for all its ends; a dimension that one of them fixes is fixed."""
+    shapes = zip(*(end.tensor.shape for end in ends), strict=True)
+    return TensorSpec(name=name, dtype=ends[0].tensor.dtype, shape=tuple(max(sizes) for sizes in shapes))

@@ -1,0 +1,121 @@
+"""Ensembles: what their models make of them, and every way of wiring them wrongly."""
+
+import pytest
+
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve_images.layouts.served import LayoutError, ServedModel, Wishes
+from gpuserve_images.layouts.spec import EnsembleSpec
+from gpuserve_images.layouts.triton_ensemble import ensemble, ensemble_config
+from gpuserve_images.layouts.triton_protobuf import parse_config
+from gpuserve_images.layouts.wiring import wired_signature
+from gpuserve_images.onnx_model.signature import Signature, TensorSpec
+
+
+def signature(inputs, outputs):
+    def tensors(group):
+        return tuple(TensorSpec(name=name, dtype=dtype, shape=shape) for name, (dtype, shape) in group.items())
+
+    return Signature(inputs=tensors(inputs), outputs=tensors(outputs), opset=17)
+
+
+MODELS = {
+    "crop": signature({"image": ("UINT8", (-1, -1, 3))}, {"part": ("FP32", (-1, 224, 3)), "box": ("INT32", (-1, 4))}),
+    "classify": signature({"x": ("FP32", (-1, -1, 3))}, {"scores": ("FP32", (-1, 10))}),
+    "describe": signature({"scores": ("FP32", (-1, 10)), "box": ("INT32", (-1, 4))}, {"text": ("BYTES", (-1, 1))}),
+    "fixed": signature({"x": ("FP32", (1, 224, 3))}, {"y": ("FP32", (1, 10))}),
+}
+CROP = {"model": "crop", "inputs": {"image": "photo"}, "outputs": {"part": "crop", "box": "place"}}
+CLASSIFY = {"model": "classify", "inputs": {"x": "crop"}, "outputs": {"scores": "likely"}}
+DESCRIBE = {"model": "describe", "inputs": {"scores": "likely", "box": "place"}, "outputs": {"text": "answer"}}
+GOOD = {"inputs": ["photo"], "outputs": ["answer", "likely"], "steps": [DESCRIBE, CROP, CLASSIFY]}
+
+
+def wired(**changes):
+    return wired_signature(EnsembleSpec.parse(GOOD | changes), MODELS)
+
+
+def test_types_and_shapes_come_from_the_models():
+    found = wired()
+    assert found.inputs == (TensorSpec(name="photo", dtype="UINT8", shape=(-1, -1, 3)),)
+    assert [(tensor.name, tensor.dtype) for tensor in found.outputs] == [("answer", "BYTES"), ("likely", "FP32")]
+
+
+def test_a_dimension_that_one_taker_fixes_is_fixed():
+    twice = [
+        {"model": "classify", "inputs": {"x": "photo"}, "outputs": {"scores": "a"}},
+        {"model": "fixed", "inputs": {"x": "photo"}, "outputs": {"y": "b"}},
+    ]
+    assert wired(inputs=["photo"], outputs=["a", "b"], steps=twice).inputs[0].shape == (1, 224, 3)
+
+
+def test_triton_reads_the_steps_back():
+    config = parse_config(ensemble_config("see", EnsembleSpec.parse(GOOD), MODELS, {"crop": 8, "classify": 4, "describe": 16}))
+    assert (config.platform, config.max_batch_size) == ("ensemble", 4)
+    steps = {step.model_name: step for step in config.ensemble_scheduling.step}
+    assert dict(steps["describe"].input_map) == DESCRIBE["inputs"]
+    assert dict(steps["crop"].output_map) == CROP["outputs"]
+    assert [tuple(tensor.dims) for tensor in config.input] == [(-1, 3)]
+    assert not config.HasField("dynamic_batching")
+    assert not config.instance_group
+
+
+def test_one_model_without_a_batch_axis_makes_an_ensemble_without_one():
+    steps = [{"model": "fixed", "inputs": {"x": "photo"}, "outputs": {"y": "answer"}}]
+    spec = EnsembleSpec.parse({"inputs": ["photo"], "outputs": ["answer"], "steps": steps})
+    config = parse_config(ensemble_config("see", spec, MODELS, {"fixed": 8}))
+    assert config.max_batch_size == 0
+    assert tuple(config.input[0].dims) == (1, 224, 3)
+
+
+def change(step, **fields):
+    return [{**old, **fields} if old is step else old for old in GOOD["steps"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": change(CROP, model="crpo")}, r"steps\[1\].model \(crpo\): is no model .* did you mean 'crop'"),
+        ({"steps": change(CLASSIFY, inputs={"y": "crop"})}, r"steps\[2\].inputs \(y\): is no input of model classify.*'x'"),
+        ({"steps": change(CLASSIFY, outputs={"score": "likely"})}, r"\(score\): is no output of model classify.*'scores'"),
+        ({"steps": change(DESCRIBE, inputs={"scores": "likely"})}, r"steps\[0\].inputs \(\['box'\]\): leaves inputs"),
+        ({"steps": change(CLASSIFY, inputs={"x": "croop"})}, r"\(croop\): takes a tensor that neither .* did you mean 'crop'"),
+        ({"inputs": ["photo", "mask"]}, r"ensemble.inputs\[1\] \(mask\): is a tensor that no step takes"),
+        ({"outputs": ["answer", "colour"]}, r"ensemble.outputs\[1\] \(colour\): is a tensor that no step makes"),
+        ({"steps": [CROP, CLASSIFY], "outputs": ["likely"]}, r"steps\[0\].outputs.box \(place\): makes a tensor that nothing uses"),
+        ({"steps": change(CLASSIFY, outputs={"scores": "place"})}, r"\(place\): is made by ensemble.steps\[1\].outputs.box too"),
+        ({"steps": change(CLASSIFY, outputs={"scores": "photo"})}, r"\(photo\): is made by the request too"),
+        ({"steps": change(CLASSIFY, inputs={"x": "photo"}), "outputs": ["answer", "crop"]}, r"steps\[2\].inputs.x \(.*UINT8.*\): takes tensor photo with another type"),
+        (
+            {"steps": change(DESCRIBE, inputs={"scores": "crop", "box": "place"})},
+            r"\(FP32 \[-1, 224, 3\] .* FP32 \[-1, 10\] wanted\): takes tensor crop with another shape",
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_wiring_is_refused_by_name(changes, words):
+    with pytest.raises(LayoutError, match=words):
+        wired(**changes)
+
+
+def test_steps_that_wait_for_each_other_are_refused():
+    circle = [
+        {"model": "classify", "inputs": {"x": "b"}, "outputs": {"scores": "a"}},
+        {"model": "classify", "inputs": {"x": "a"}, "outputs": {"scores": "b"}},
+    ]
+    with pytest.raises(LayoutError, match=r"\(classify -> classify -> classify\): has steps that wait for each other"):
+        wired(inputs=["photo"], outputs=["answer", "likely", "a"], steps=[*GOOD["steps"], *circle])
+
+
+def test_an_ensemble_is_not_named_as_one_of_its_models(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"x")
+    models = {name: (ServedModel.of(name, "onnx", path, MODELS[name]), Wishes()) for name in ("crop", "classify", "describe")}
+    with pytest.raises(LayoutError, match=r"\(crop\): is the name of one of its own models"):
+        ensemble("crop", EnsembleSpec.parse(GOOD), models)
+    files, record = ensemble("see", EnsembleSpec.parse(GOOD), models)
+    assert {"/models/see/config.pbtxt", "/models/see/1/.ensemble", "/models/crop/1/model.onnx"} <= set(files)
+    assert record.inputs["crop/1/model.onnx"] == record.outputs["/models/crop/1/model.onnx"]
+
+
+def test_an_ensemble_of_nothing_is_refused():
+    with pytest.raises(SpecError, match="steps"):
+        EnsembleSpec.parse({"inputs": ["a"], "outputs": ["b"], "steps": []})

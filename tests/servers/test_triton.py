@@ -1,0 +1,220 @@
+"""Layouts in the real tritonserver: batches, ensembles, cache, versions and warm-up, seen in its answers and its metrics."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from e2e_small_model import CLASSES, FEATURES, classifier
+from onnx import TensorProto, helper
+from triton_server import TritonServer, missing
+from tritonclient import grpc as triton
+
+from gpuserve_images.layouts.choosing import lay_out
+from gpuserve_images.layouts.served import ModelFiles, ServedModel, Wishes
+from gpuserve_images.layouts.spec import BatchSpec, EnsembleSpec, LayoutSpec
+from gpuserve_images.layouts.triton_ensemble import ensemble
+from gpuserve_images.onnx_model.signature import read_signature
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
+RANDOM = np.random.default_rng(7)
+
+
+def model_file(folder: Path, model: onnx.ModelProto, name: str = "model") -> Path:
+    path = folder / f"{name}.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def served(name, path):
+    return ServedModel.of(name, "onnx", path, read_signature(path))
+
+
+def unpack(files, root: Path) -> Path:
+    """Write the files of a layout as the image would hold them; return the model repository."""
+    for path, content in files.items():
+        place = root / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    return root / "models"
+
+
+def wishes(batch=None, **options):
+    return Wishes(batch=BatchSpec.parse(batch or {}), options=LayoutSpec.parse(options))
+
+
+def ask(server, name, tensors, version=""):
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc}") as client:
+        inputs = []
+        for key, array in tensors.items():
+            wire = triton.InferInput(key, array.shape, triton_np_type(array))
+            wire.set_data_from_numpy(array)
+            inputs.append(wire)
+        answer = client.infer(name, inputs, model_version=version)
+        return {output.name: answer.as_numpy(output.name) for output in answer.get_response().outputs}
+
+
+def triton_np_type(array):
+    return {"float32": "FP32", "int64": "INT64", "object": "BYTES"}[array.dtype.name]
+
+
+def in_process(path, tensors):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return dict(zip([out.name for out in session.get_outputs()], session.run(None, tensors), strict=True))
+
+
+def rows(count=1):
+    return RANDOM.normal(size=(count, FEATURES)).astype(np.float32)
+
+
+def label(name, model, version=1):
+    return f'{name}{{model="{model}",version="{version}"}}'
+
+
+def many_at_once(server, name, requests):
+    answers = [None] * len(requests)
+
+    def one(index):
+        answers[index] = ask(server, name, {"x": requests[index]})["scores"]
+
+    threads = [threading.Thread(target=one, args=(index,)) for index in range(len(requests))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def test_requests_of_many_clients_share_runs_and_keep_their_own_answers(tmp_path):
+    path = model_file(tmp_path, classifier())
+    files, _ = lay_out(
+        "triton", served("small", path), wishes({"max": 16, "preferred": [16], "queue_delay": "200ms"}, warmup="none")
+    )
+    requests = [rows() for _ in range(32)]
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
+        answers = many_at_once(server, "small", requests)
+        counters = server.counters()
+    for request, answer in zip(requests, answers, strict=True):
+        np.testing.assert_allclose(answer, in_process(path, {"x": request})["scores"], rtol=1e-5, atol=1e-6)
+    assert counters[label("nv_inference_request_success", "small")] == len(requests)
+    assert counters[label("nv_inference_exec_count", "small")] <= len(requests) / 4
+
+
+def test_one_request_at_a_time_without_a_batch_axis(tmp_path):
+    path = model_file(tmp_path, classifier(batch=1))
+    files, _ = lay_out("triton", served("small", path), wishes(warmup="none"))
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
+        many_at_once(server, "small", [rows() for _ in range(6)])
+        counters = server.counters()
+    assert counters[label("nv_inference_exec_count", "small")] == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch", "requests"),
+    [("zeros", "batch", 1 + 8), ("samples", "batch", 1 + 8 + 1), ("zeros", 1, 1), ("samples", 1, 2), ("none", "batch", 0)],
+)
+def test_warm_up_runs_before_the_server_is_ready(tmp_path, kind, batch, requests):
+    path = model_file(tmp_path, classifier(batch=batch))
+    asked = Wishes(options=LayoutSpec.parse({"warmup": kind}), samples=[{"x": rows()}, {"x": rows()}])
+    files, _ = lay_out("triton", served("small", path), asked)
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
+        assert server.counters()[label("nv_inference_request_success", "small")] == requests
+
+
+def test_a_model_that_fails_its_warm_up_is_not_ready(tmp_path):
+    path = model_file(tmp_path, classifier())
+    asked = Wishes(options=LayoutSpec.parse({"warmup": "samples"}), samples=[{"x": rows()}])
+    files, _ = lay_out("triton", served("small", path), asked)
+    files["/models/small/warmup/0-0.raw"] = b"too short"
+    with pytest.raises(AssertionError, match="did not start"), TritonServer(unpack(files, tmp_path / "image"), tmp_path):
+        pass
+
+
+def test_a_repeated_request_is_answered_from_the_cache(tmp_path):
+    path = model_file(tmp_path, classifier())
+    files, _ = lay_out("triton", served("small", path), wishes(response_cache=True, warmup="none"))
+    request = {"x": rows()}
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path, "--cache-config=local,size=1048576") as server:
+        first, again = ask(server, "small", request), ask(server, "small", request)
+        ask(server, "small", {"x": rows()})
+        counters = server.counters()
+    np.testing.assert_array_equal(first["scores"], again["scores"])
+    assert counters[label("nv_cache_num_hits_per_model", "small")] == 1
+    assert counters[label("nv_cache_num_misses_per_model", "small")] == 2
+    assert counters[label("nv_inference_exec_count", "small")] == 2
+
+
+@pytest.mark.parametrize(
+    ("policy", "offered"), [("latest", {3}), ({"latest": 2}, {2, 3}), ("all", {1, 2, 3}), ({"only": [1, 3]}, {1, 3})]
+)
+def test_the_server_offers_the_versions_that_the_policy_says(tmp_path, policy, offered):
+    paths = {version: model_file(tmp_path, classifier(seed=version), str(version)) for version in (1, 2, 3)}
+    versions = {version: ModelFiles.of(path) for version, path in paths.items()}
+    model = ServedModel("small", "onnx", versions, read_signature(paths[1]))
+    files, _ = lay_out("triton", model, wishes(versions=policy))
+    request = {"x": rows(2)}
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
+        with triton.InferenceServerClient(f"127.0.0.1:{server.grpc}") as client:
+            ready = {version for version in paths if client.is_model_ready("small", str(version))}
+        assert ready == offered
+        for version in offered:
+            expected = in_process(paths[version], request)["scores"]
+            np.testing.assert_allclose(ask(server, "small", request, str(version))["scores"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_instances_run_side_by_side(tmp_path):
+    path = model_file(tmp_path, classifier())
+    files, _ = lay_out("triton", served("small", path), wishes(instances=3, threads={"intra_op": 2}))
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
+        log = server.log.read_text(errors="replace")
+    assert all(f"small_0_{instance}" in log for instance in range(3))
+    assert "small_0_3" not in log
+
+
+def scaled(factor, batch="batch"):
+    """Return a model with y = x * factor and, beside it, the sum of each row."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Constant", [], ["factor"], value_float=factor),
+            helper.make_node("Mul", ["x", "factor"], ["y"]),
+            helper.make_node("ReduceSum", ["x"], ["total"], keepdims=1, noop_with_empty_axes=1),
+        ],
+        "scaled",
+        [value("x", TensorProto.FLOAT, [batch, FEATURES])],
+        [value("y", TensorProto.FLOAT, [batch, FEATURES]), value("total", TensorProto.FLOAT, [batch, FEATURES])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("batch", ["batch", 1])
+def test_an_ensemble_answers_as_its_models_one_after_the_other(tmp_path, batch):
+    paths = {
+        "prepare": model_file(tmp_path, scaled(0.5, batch), "prepare"),
+        "classify": model_file(tmp_path, classifier(batch=batch), "classify"),
+    }
+    spec = EnsembleSpec.parse(
+        {
+            "inputs": ["raw"],
+            "outputs": ["answer", "prepared"],
+            # Written against the order of the data: Triton goes by the tensors.
+            "steps": [
+                {"model": "classify", "inputs": {"x": "prepared"}, "outputs": {"scores": "answer"}},
+                {"model": "prepare", "inputs": {"x": "raw"}, "outputs": {"y": "prepared"}},
+            ],
+        }
+    )
+    models = {name: (served(name, path), wishes({"max": 8}, warmup="none")) for name, path in paths.items()}
+    files, _ = ensemble("chain", spec, models)
+    request = rows(3 if batch == "batch" else 1)
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
+        answer = ask(server, "chain", {"raw": request})
+        counters = server.counters()
+    prepared = in_process(paths["prepare"], {"x": request})["y"]
+    np.testing.assert_array_equal(answer["prepared"], prepared)
+    np.testing.assert_allclose(answer["answer"], in_process(paths["classify"], {"x": prepared})["scores"], rtol=1e-5, atol=1e-6)
+    assert answer["answer"].shape == (len(request), CLASSES)
+    for model in ("prepare", "classify", "chain"):
+        assert counters[label("nv_inference_request_success", model)] == 1

@@ -1,0 +1,102 @@
+"""The real tritonserver of the nvidia-pytriton wheel on a model repository, without root and without an image.
+
+It is put together as `model_images/triton-cpu/Dockerfile` does it, from the same lock file, with the same back end.
+"""
+
+import ctypes
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Self
+
+from environments import packages
+
+RECIPE = Path(__file__).parents[2] / "model_images/triton-cpu"
+START = 60
+
+
+def missing() -> str:
+    """Return why Triton cannot run on this machine, or nothing."""
+    try:
+        ctypes.CDLL("libpython3.11.so.1.0")
+    except OSError:
+        return "Triton's Python backend needs libpython3.11: apt-get install libpython3.11"
+    return ""
+
+
+class TritonServer:
+    """Runs while it is entered."""
+
+    def __init__(self, repository: Path, scratch: Path, *options: str) -> None:
+        """Serve `repository`; logs and the copied back ends go to `scratch`."""
+        self._repository, self._scratch, self._options = repository, scratch, options
+        self.http, self.grpc, self.metrics = (_free_port() for _ in range(3))
+        self.log = scratch / "triton.log"
+
+    def __enter__(self) -> Self:
+        wheels = packages(RECIPE / "requirements.txt")
+        server = wheels / "pytriton/tritonserver"
+        backends = self._scratch / "backends"
+        shutil.copytree(server / "backends", backends)
+        shutil.copytree(server / "python_backend_stubs/3.11", backends / "python", dirs_exist_ok=True)
+        # The stub's isolated interpreter looks for modules beside itself.
+        for module in ("numpy", "numpy.libs", "onnxruntime"):
+            (backends / "python" / module).symlink_to(wheels / module)
+        (backends / "onnxruntime").mkdir()
+        shutil.copy(RECIPE / "onnx_model.py", backends / "onnxruntime/model.py")
+        command = [
+            str(server / "bin/tritonserver"),
+            f"--model-repository={self._repository}",
+            f"--backend-directory={backends}",
+            f"--cache-directory={server / 'caches'}",
+            *(f"--{name}-port={port}" for name, port in (("http", self.http), ("grpc", self.grpc), ("metrics", self.metrics))),
+            *(f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")),
+            "--disable-auto-complete-config",
+            "--strict-readiness=true",
+            "--allow-gpu-metrics=false",
+            # Two servers on one machine must not share memory regions.
+            f"--backend-config=python,shm-region-prefix-name=gpuserve-{os.getpid()}-{self.http}",
+            *self._options,
+        ]
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(wheels / "nvidia_pytriton.libs")}
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        self._wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.http}/v2/health/ready", timeout=1)
+            except (urllib.error.URLError, OSError):
+                if self._process.poll() is not None:
+                    break
+                time.sleep(0.05)
+            else:
+                return
+        if self._process.poll() is None:
+            self.__exit__()
+        raise AssertionError(f"Triton did not start:\n{self.log.read_text(errors='replace')[-6000:]}")
+
+    def counters(self) -> Counter[str]:
+        """Return Triton's counters by `name{model,version}`."""
+        text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5).read().decode()
+        rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return Counter({name: float(value) for name, value in rows})
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
