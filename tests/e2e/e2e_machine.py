@@ -69,10 +69,6 @@ class Machine:
         assert self._left() == {}
         assert leftovers() == []
 
-    def nothing_left(self) -> bool:
-        """Tell whether `assert_nothing_left` would pass."""
-        return self._left() == {} and leftovers() == []
-
     def _left(self) -> dict[str, list[str] | list[int]]:
         now = Machine.now()
         left = {kind: sorted(now.found[kind] - before) for kind, before in self.found.items()}

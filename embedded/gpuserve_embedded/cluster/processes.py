@@ -66,7 +66,7 @@ def start(daemon: Daemon) -> None:
         process = subprocess.Popen(
             enter, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd="/", start_new_session=True
         )
-    daemon.pid_file.write_text(f"{process.pid} {_start_time(process.pid)} {boot_id()}\n")
+    daemon.pid_file.write_text(f"{process.pid} {start_time(process.pid)} {boot_id()}\n")
 
 
 def wait_healthy(daemon: Daemon) -> None:
@@ -176,12 +176,12 @@ def boot_id() -> str:
 def _running_pid(pid_file: Path) -> int | None:
     with suppress(OSError, ValueError):
         pid, started, boot = pid_file.read_text().split()
-        if boot == boot_id() and _start_time(int(pid)) == started:
+        if boot == boot_id() and start_time(int(pid)) == started:
             return int(pid)
     return None
 
 
-def _start_time(pid: int) -> str | None:
+def start_time(pid: int) -> str | None:
     """Return when a process started, in clock ticks since boot (proc(5), field 22); None where it does not run."""
     with suppress(OSError):
         # The second field is the command in parentheses and may hold spaces, so count from its end.

@@ -2,6 +2,7 @@
 
 from gpuserve_embedded.cluster import stop
 from gpuserve_embedded.run import environment
+from gpuserve_embedded.run.orphans import end_orphans
 from gpuserve_embedded.run.pulumi import Pulumi
 from gpuserve_embedded.run.steps import Steps
 
@@ -18,4 +19,5 @@ def down(stack: str, steps: Steps) -> None:
             Pulumi(folder, stack, environment.variables(folder), folder / ".gpuserve" / "pulumi.log").destroy(progress)
         return
     with steps.step("Stop the cluster and remove what it made"):
+        end_orphans()  # before the cluster: an engine without its run would only fail on it
         stop()

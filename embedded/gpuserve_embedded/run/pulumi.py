@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from gpuserve_embedded.cluster.errors import ClusterError
+from gpuserve_embedded.run.orphans import end_orphans, mark
 from gpuserve_embedded.run.steps import Progress
 
 _TAIL = 40
@@ -64,21 +65,24 @@ class Pulumi:
         return json.loads("\n".join(self._run(["stack", "output", "-s", self.stack, "--json"], lambda _line: None)))
 
     def _await_turn(self, progress: Progress) -> None:
-        """Remove the file backend's lock of a run that was killed; wait for a run that lives, of a killed `make up` perhaps."""
+        """Remove the file backend's lock of a run that was killed; wait for a run that lives, of a killed `make up` perhaps.
+
+        What a killed engine left running is ended then.
+        """
         backend = urlparse(self.variables.get("PULUMI_BACKEND_URL", ""))
-        if backend.scheme != "file":
-            return
-        for lock in Path(backend.path, ".pulumi", "locks").rglob("*.json"):
-            while (pid := _holder(lock)) is not None:
-                progress(f"waiting for another run on this stack to end (pulumi, process {pid})")
-                time.sleep(1)
-            lock.unlink(missing_ok=True)
+        if backend.scheme == "file":
+            for lock in Path(backend.path, ".pulumi", "locks").rglob("*.json"):
+                while (pid := _holder(lock)) is not None:
+                    progress(f"waiting for another run on this stack to end (pulumi, process {pid})")
+                    time.sleep(1)
+                lock.unlink(missing_ok=True)
+        end_orphans()
 
     def _run(self, arguments: list[str], progress: Progress) -> list[str]:
         command = ["pulumi", "--non-interactive", "--color", "never", *arguments]
         lines: list[str] = []
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a") as log, _started(command, self.folder, {**os.environ, **self.variables}) as process:
+        with self.log.open("a") as log, _started(command, self.folder, {**os.environ, **self.variables, **mark()}) as process:
             log.write(f"$ {' '.join(command)}\n")
             for line in process.stdout or ():
                 log.write(line)
