@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -59,3 +59,12 @@ def run(*command: str) -> None:
         done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
         output.seek(0)
         assert done.returncode == 0, f"{' '.join(command)}\n{output.read()[-4000:]}"
+
+
+def unpacked(files: Mapping[str, Path | bytes], root: Path) -> Path:
+    """Write the files of a layout below `root`, as the root of an image would hold them."""
+    for path, content in files.items():
+        place = root / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    return root

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from e2e_small_model import CLASSES, FEATURES, classifier
+from environments import unpacked
 from onnx import TensorProto, helper
 from triton_server import TritonServer, missing
 from tritonclient import grpc as triton
@@ -33,12 +34,7 @@ def served(name, path):
 
 
 def unpack(files, root: Path) -> Path:
-    """Write the files of a layout as the image would hold them; return the model repository."""
-    for path, content in files.items():
-        place = root / path.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-    return root / "models"
+    return unpacked(files, root) / "models"
 
 
 def wishes(batch=None, **options):
@@ -128,7 +124,7 @@ def test_a_model_that_fails_its_warm_up_is_not_ready(tmp_path):
     asked = Wishes(options=LayoutSpec.parse({"warmup": "samples"}), samples=[{"x": rows()}])
     files, _ = lay_out("triton", served("small", path), asked)
     files["/models/small/warmup/0-0.raw"] = b"too short"
-    with pytest.raises(AssertionError, match="did not start"), TritonServer(unpack(files, tmp_path / "image"), tmp_path):
+    with pytest.raises(AssertionError, match="not ready"), TritonServer(unpack(files, tmp_path / "image"), tmp_path):
         pass
 
 

@@ -6,16 +6,14 @@ It is put together as `model_images/triton-cpu/Dockerfile` does it, from the sam
 import ctypes
 import os
 import shutil
-import socket
 import subprocess
-import time
-import urllib.error
 import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Self
 
 from environments import packages
+from v2_client import free_port, wait_until_ready
 
 RECIPE = Path(__file__).parents[2] / "model_images/triton-cpu"
 START = 60
@@ -36,7 +34,7 @@ class TritonServer:
     def __init__(self, repository: Path, scratch: Path, *options: str) -> None:
         """Serve `repository`; logs and the copied back ends go to `scratch`."""
         self._repository, self._scratch, self._options = repository, scratch, options
-        self.http, self.grpc, self.metrics = (_free_port() for _ in range(3))
+        self.http, self.grpc, self.metrics = (free_port() for _ in range(3))
         self.log = scratch / "triton.log"
 
     def __enter__(self) -> Self:
@@ -67,36 +65,15 @@ class TritonServer:
         environment = {**os.environ, "LD_LIBRARY_PATH": str(wheels / "nvidia_pytriton.libs")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        self._wait()
+        wait_until_ready(f"http://127.0.0.1:{self.http}/v2/health/ready", self._process, self.log, START)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait(30)
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + START
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.http}/v2/health/ready", timeout=1)
-            except (urllib.error.URLError, OSError):
-                if self._process.poll() is not None:
-                    break
-                time.sleep(0.05)
-            else:
-                return
-        if self._process.poll() is None:
-            self.__exit__()
-        raise AssertionError(f"Triton did not start:\n{self.log.read_text(errors='replace')[-6000:]}")
-
     def counters(self) -> Counter[str]:
         """Return Triton's counters by `name{model,version}`."""
         text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5).read().decode()
         rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return Counter({name: float(value) for name, value in rows})
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

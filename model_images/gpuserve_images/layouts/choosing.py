@@ -3,16 +3,19 @@
 from collections.abc import Callable, Mapping
 
 from gpuserve.kubernetes.errors import suggestion
-from gpuserve_images.layouts import triton
+from gpuserve_images.layouts import mlserver, triton
+from gpuserve_images.layouts.features import require_features
 from gpuserve_images.layouts.served import Layout, LayoutError, ServedModel, Wishes
 
 SERVERS: Mapping[str, Callable[[ServedModel, Wishes], Layout]] = {
     "triton": triton.repository,
+    "mlserver": mlserver.repository,
 }
 """Server -> its layout."""
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "triton": triton.FORMATS,
+    "mlserver": mlserver.FORMATS,
 }
 """Server -> formats of model files that it serves, the most usual first."""
 
@@ -29,6 +32,7 @@ def lay_out(server: str, model: ServedModel, wishes: Wishes) -> Layout:
         LayoutError: When the server is unknown, cannot serve the format, or lacks a feature that was asked for.
     """
     require_server(server, model.format)
+    require_features(server, wishes.options)
     return SERVERS[server](model, wishes)
 
 

@@ -1,5 +1,6 @@
 """What a server is given: the files of a model, version by version."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Self
 from gpuserve_images.errors import ImageError
 from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
 from gpuserve_images.onnx_model.signature import Signature
-from gpuserve_images.records import StageRecord
+from gpuserve_images.records import StageRecord, sha256_file
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.target import Target
 
@@ -93,6 +94,17 @@ class ServedModel:
         """Files of the highest version."""
         return self.versions[max(self.versions)]
 
+    def version(self, number: int) -> ModelFiles:
+        """Return the files of one version.
+
+        Raises:
+            LayoutError: When there is no such version.
+        """
+        if number not in self.versions:
+            reason = f"is no version of model {self.name}, which has {sorted(self.versions)}"
+            raise LayoutError("layout.versions.only", reason, "Name versions that the image has.", value=str(number))
+        return self.versions[number]
+
 
 @dataclass(frozen=True)
 class Wishes:
@@ -109,3 +121,29 @@ class Wishes:
     options: LayoutSpec = field(default_factory=LayoutSpec)
     target: Target = field(default_factory=Target)
     samples: Sequence[Tensors] = ()
+
+
+def layout_record(server: str, model: ServedModel, files: Files) -> StageRecord:
+    """Return the record of a layout: the hashes of the model's files and their places, and the text of what was written."""
+    return StageRecord(
+        stage="layout",
+        inputs={
+            f"{number}/{name}": sha256_file(path)
+            for number, version in sorted(model.versions.items())
+            for name, path in sorted(version.files.items())
+        },
+        options={"server": server, "format": model.format} | {path: _shown(file) for path, file in _written(files)},
+        outputs={path: sha256_file(file) for path, file in files.items() if not isinstance(file, bytes)},
+    )
+
+
+def _written(files: Files) -> list[tuple[str, bytes]]:
+    return [(path, file) for path, file in sorted(files.items()) if isinstance(file, bytes)]
+
+
+def _shown(content: bytes) -> str:
+    """Return the text of a file, or the hash of one that is no text."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return hashlib.sha256(content).hexdigest()

@@ -7,12 +7,11 @@ inside it: https://github.com/triton-inference-server/onnxruntime_backend, READM
 from collections.abc import Mapping
 from typing import Any
 
-from gpuserve_images.layouts.served import Files, Layout, LayoutError, ServedModel, Wishes
+from gpuserve_images.layouts.served import Files, Layout, LayoutError, ServedModel, Wishes, layout_record
 from gpuserve_images.layouts.spec import TensorRtExecution
 from gpuserve_images.layouts.triton_protobuf import data_type, dims, protobuf, written
 from gpuserve_images.layouts.triton_warmup import add_warmup
 from gpuserve_images.onnx_model.signature import Signature
-from gpuserve_images.records import StageRecord, sha256_file
 
 ROOT = "/models"
 """Folder of the model repository inside an image."""
@@ -38,22 +37,12 @@ def repository(model: ServedModel, wishes: Wishes) -> Layout:
     Raises:
         LayoutError: When the two contradict each other.
     """
-    files, config, text = model_folder(model, wishes)
-    record = StageRecord(
-        stage="layout",
-        inputs={
-            f"{number}/{name}": sha256_file(path)
-            for number, version in sorted(model.versions.items())
-            for name, path in sorted(version.files.items())
-        },
-        options={"server": "triton", "format": model.format, config: text},
-        outputs={path: sha256_file(file) for path, file in files.items() if not isinstance(file, bytes)},
-    )
-    return files, record
+    files = model_folder(model, wishes)
+    return files, layout_record("triton", model, files)
 
 
-def model_folder(model: ServedModel, wishes: Wishes) -> tuple[Files, str, str]:
-    """Return the files of one model's folder, and the path and the text of its `config.pbtxt`."""
+def model_folder(model: ServedModel, wishes: Wishes) -> Files:
+    """Return the files of one model's folder."""
     signature = _signature(model)
     folder = f"{ROOT}/{model.name}"
     files: Files = {}
@@ -64,9 +53,8 @@ def model_folder(model: ServedModel, wishes: Wishes) -> tuple[Files, str, str]:
     config = _config(model, signature, wishes)
     warmup = add_warmup(config, signature, wishes)
     files |= {f"{folder}/warmup/{name}": data for name, data in warmup.items()}
-    text = written(config)
-    files[f"{folder}/config.pbtxt"] = text.encode()
-    return files, f"{folder}/config.pbtxt", text
+    files[f"{folder}/config.pbtxt"] = written(config).encode()
+    return files
 
 
 def config_pbtxt(model: ServedModel, wishes: Wishes) -> str:
@@ -75,7 +63,7 @@ def config_pbtxt(model: ServedModel, wishes: Wishes) -> str:
     A model whose first axis is free everywhere gets dynamic batching; others are served one request at a time. Warm-up requests run
     before Triton reports ready, so that no user's request pays for the first run.
     """
-    return model_folder(model, wishes)[2]
+    return bytes(model_folder(model, wishes)[f"{ROOT}/{model.name}/config.pbtxt"]).decode()
 
 
 def _signature(model: ServedModel) -> Signature:
@@ -131,12 +119,8 @@ def _add_instances(config: Any, wishes: Wishes) -> None:
 def _add_versions(config: Any, model: ServedModel, wishes: Wishes) -> None:
     """Write the policy where it is not Triton's own, the newest version alone."""
     policy = wishes.options.versions
-    missing = sorted(set(policy.only) - model.versions.keys())
-    if missing:
-        value = f"{missing} of {sorted(model.versions)}"
-        raise LayoutError(
-            "layout.versions.only", "names versions that the image lacks", "Name versions that it has.", value=value
-        )
+    for number in policy.only:
+        model.version(number)
     if policy.all:
         config.version_policy.all.SetInParent()
     elif policy.only:

@@ -89,7 +89,7 @@ def test_samples_of_text_and_numbers_become_raw_files(model):
         (Target(), {"instances": [{"gpus": [0]}]}, r"layout.instances\[0\]: asks for GPUs in an image for CPUs"),
         (Target(), {"tensorrt": {}}, "layout.tensorrt: needs a GPU"),
         (GPU, {"warmup": "samples"}, "layout.warmup: wants samples, and the model names none"),
-        (GPU, {"versions": {"only": [1, 4]}}, r"layout.versions.only \(\[4\] of \[1\]\): names versions that the image lacks"),
+        (GPU, {"versions": {"only": [1, 4]}}, r"layout.versions.only \(4\): is no version of model m, which has \[1\]"),
     ],
 )
 def test_contradictions_are_refused(model, target, options, words):

@@ -1,0 +1,45 @@
+"""Which server has which feature of `layout:`, so that a wish that none would hear is refused."""
+
+from collections.abc import Callable, Mapping
+
+from gpuserve_images.layouts.served import LayoutError, Wishes
+from gpuserve_images.layouts.spec import LayoutSpec
+
+FEATURES: Mapping[str, tuple[Callable[[LayoutSpec], bool], tuple[str, ...]]] = {
+    "layout.response_cache": (lambda options: options.response_cache, ("triton", "mlserver")),
+    "layout.warmup: samples": (lambda options: options.warmup == "samples", ("triton",)),
+    "layout.versions": (lambda options: options.versions.latest != 1, ("triton", "tfserving", "mlserver")),
+    "layout.threads": (
+        lambda options: options.threads.model_dump(exclude_none=True) != {},
+        ("triton", "tfserving", "torchserve"),
+    ),
+    "layout.tensorrt": (lambda options: options.tensorrt is not None, ("triton",)),
+    "layout.instances by place": (
+        lambda options: len(options.instances) > 1 or any(group.kind or group.gpus for group in options.instances),
+        ("triton",),
+    ),
+    "layout.instances": (lambda options: copies(options) > 1, ("triton", "torchserve", "mlserver")),
+}
+"""Feature -> (whether options ask for it, servers that have it)."""
+
+
+def require_features(server: str, options: LayoutSpec) -> None:
+    """Refuse options that a server would not hear.
+
+    Raises:
+        LayoutError: Naming the option and the servers that have it.
+    """
+    for feature, (wanted, servers) in FEATURES.items():
+        if server not in servers and wanted(options):
+            fix = f"Use one of {list(servers)}, or remove the option."
+            raise LayoutError(feature, f"is not a feature of {server}", fix)
+
+
+def copies(options: LayoutSpec) -> int:
+    """Return how many copies of the model are wanted in all."""
+    return sum(group.count for group in options.instances)
+
+
+def batch_microseconds(wishes: Wishes) -> int:
+    """Return the longest wait for company in microseconds."""
+    return round(wishes.batch.queue_delay.seconds * 1e6)
