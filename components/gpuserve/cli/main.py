@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gpuserve.cli import check, doctor, predict, render, schema, status
+from gpuserve.cli import bench, check, doctor, predict, render, schema, status
 from gpuserve.cli.environment import adopt_environment
 from gpuserve.cli.guard import debug, guarded
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (render.render, check.check, status.status, predict.predict, schema.schema, doctor.doctor):
+for command in (render.render, check.check, status.status, predict.predict, schema.schema, doctor.doctor, bench.bench):
     app.command()(guarded(command))
 
 

@@ -1,0 +1,135 @@
+"""`gpuserve bench`: how fast a model is, in this process or behind a server, with one caller and with many."""
+
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from gpuserve.cli.bench_options import MOST_CALLERS, BenchError, counts, duration
+from gpuserve.cli.options import JsonOption
+from gpuserve.cli.output import notice, stdout, to_json
+
+if TYPE_CHECKING:
+    from gpuserve_images.verify.report import VerifyReport
+
+QUIET = 2.0
+"""Seconds before progress is shown."""
+
+
+def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Model: an ONNX file, or a model's YAML file, whose samples and SLO are then used.", metavar="MODEL"
+        ),
+    ] = None,
+    url: Annotated[str, typer.Option(help="A running server instead of this process (protocol v2).", metavar="URL")] = "",
+    model: Annotated[str, typer.Option(help="Name of the model in the server; default the YAML's.", metavar="NAME")] = "",
+    host: Annotated[str, typer.Option(help="Host name to send, where a gateway chooses by it.", metavar="HOST")] = "",
+    protocol: Annotated[Literal["http", "grpc"], typer.Option(help="How to talk to the server.")] = "http",
+    build: Annotated[str, typer.Option(help="Build of the YAML to measure; default its source as it is.", metavar="NAME")] = "",
+    concurrency: Annotated[str, typer.Option(help="Callers at the same time; 1 is sequential.", metavar="LIST")] = "1,2,4,8",
+    batch: Annotated[str, typer.Option(help="Samples per request.", metavar="LIST")] = "1",
+    per_point: Annotated[str, typer.Option("--duration", help="Time to measure each point.", metavar="TIME")] = "3s",
+    warm_up: Annotated[str, typer.Option(help="Time before it that does not count.", metavar="TIME")] = "1s",
+    slo: Annotated[str, typer.Option(help="Latency that p95 must keep; default the YAML's.", metavar="TIME")] = "",
+    threads: Annotated[int, typer.Option(help="In process: threads per operator; 0 means one per core.", min=0)] = 0,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="Sizes behind the batch axis, of an open one.", metavar="INPUT=N,N")
+    ] = None,
+    value_range: Annotated[
+        list[str] | None, typer.Option("--range", help="Values of a generated input.", metavar="INPUT=LOW:HIGH")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of generated inputs.", min=0)] = 0,
+    timeout: Annotated[str, typer.Option(help="Longest wait for one answer of a server.", metavar="TIME")] = "30s",
+    html: Annotated[Path | None, typer.Option(help="Write a report for people.", metavar="FILE", dir_okay=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure throughput and latency: mean, median, p95, p99, min, max, deviation, and the most that keeps the SLO."""
+    from gpuserve.cli.bench_running import Wish, measure
+
+    wish = Wish(
+        file=file,
+        url=url,
+        model=model,
+        host=host,
+        protocol=protocol,
+        build=build,
+        concurrencies=counts("--concurrency", concurrency, MOST_CALLERS),
+        batches=counts("--batch", batch),
+        seconds=duration("--duration", per_point).seconds,
+        warm_up=duration("--warm-up", warm_up, zero=True).seconds,
+        slo=slo,
+        threads=threads,
+        shapes=tuple(shape or ()),
+        ranges=tuple(value_range or ()),
+        seed=seed,
+        timeout=duration("--timeout", timeout).seconds,
+    )
+    if html is not None and not html.parent.is_dir():
+        raise BenchError(
+            "--html", str(html), "lies in a folder that does not exist", f"create {html.parent}, or name another file"
+        )
+    with _progress() as progress:
+        report = measure(wish, progress)
+    if html is not None:
+        html.write_text(report.html(), encoding="utf-8")
+    if as_json:
+        typer.echo(to_json(report.model_dump(mode="json")))
+    else:
+        _show(report)
+
+
+@contextmanager
+def _progress() -> Generator[Callable[[str, int, int], None]]:
+    """Give a callback that writes one line per step to stderr, once the command has taken longer than `QUIET` seconds."""
+    started = time.monotonic()
+    terminal = sys.stderr.isatty()
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if time.monotonic() - started < QUIET or (total and done >= total):
+            return
+        line = f"{stage} ({done + 1} of {total})" if total else stage
+        if terminal:
+            sys.stderr.write(f"\r\033[K{line}")
+            sys.stderr.flush()
+        else:
+            notice(line)
+
+    try:
+        yield tell
+    finally:
+        if terminal:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+
+def _show(report: "VerifyReport") -> None:
+    capacity = report.capacity
+    assert capacity is not None  # noqa: S101 - a benchmark always has one
+    table = Table("batch", "callers", title=f"{report.model}: {capacity.where}", title_justify="left")
+    for heading in ("requests/s", "samples/s", "mean", "median", "p95", "p99", "min", "max", "std", "errors"):
+        table.add_column(heading, justify="right")
+    for point in capacity.points:
+        figures = (point.mean_ms, point.median_ms, point.p95_ms, point.p99_ms, point.min_ms, point.max_ms, point.std_ms)
+        table.add_row(
+            str(point.batch),
+            str(point.concurrency),
+            f"{point.requests_per_second:,.1f}",
+            f"{point.samples_per_second:,.1f}",
+            *(f"{value:,.2f}" for value in figures),
+            str(point.errors),
+        )
+    console = stdout()
+    console.print(table)
+    bound = f"p95 within {capacity.latency_p95_ms:g} ms" if capacity.latency_p95_ms is not None else "no bound on latency"
+    if capacity.at_slo is None:
+        console.print(f"times in ms; no point keeps {bound} without errors", markup=False)
+    else:
+        most = f"{capacity.requests_at_slo or 0:,.1f} requests/s at batch {min(point.batch for point in capacity.points)}"
+        console.print(f"times in ms; most with {bound}: {capacity.at_slo:,.1f} samples/s; {most}", markup=False)

@@ -1,0 +1,181 @@
+"""What `gpuserve bench` measures, and with which requests."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuserve.cli.bench_options import BenchError, duration, ranges, shapes
+
+if TYPE_CHECKING:
+    from gpuserve_images.records import Progress
+    from gpuserve_images.samples.codec import Tensors
+    from gpuserve_images.spec import ModelSpec
+    from gpuserve_images.verify.load import Callee
+    from gpuserve_images.verify.report import VerifyReport
+    from gpuserve_images.verify.spec import GenerateSpec, SloSpec
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The options of the command, read: see `gpuserve bench --help`."""
+
+    file: Path | None
+    url: str
+    model: str
+    host: str
+    protocol: str
+    build: str
+    concurrencies: tuple[int, ...]
+    batches: tuple[int, ...]
+    seconds: float
+    warm_up: float
+    slo: str
+    threads: int
+    shapes: tuple[str, ...]
+    ranges: tuple[str, ...]
+    seed: int
+    timeout: float
+
+    def declared(self) -> "ModelSpec | None":
+        """Return the model's YAML, or None where none was given."""
+        from gpuserve_images.spec import load_model
+
+        if self.file is None or self.file.suffix not in {".yaml", ".yml"}:
+            return None
+        return load_model(self.file)
+
+    def generate(self, declared: "ModelSpec | None") -> "GenerateSpec | None":
+        """Return how inputs are made up, or None where the YAML's samples are used."""
+        from gpuserve_images.verify.spec import GenerateSpec
+
+        said = {"shapes": shapes(self.shapes), "ranges": ranges(self.ranges)}
+        if declared is None:
+            return GenerateSpec.parse({"seed": self.seed, **said})
+        spec = declared.verify.generated
+        if spec is None:
+            return GenerateSpec.parse({"seed": self.seed, **said}) if any(said.values()) else None
+        merged = {"shapes": {**spec.shapes, **said["shapes"]}, "ranges": {**spec.ranges, **said["ranges"]}}
+        return GenerateSpec.parse({"count": spec.count, "seed": self.seed or spec.seed, **merged})
+
+    def promise(self, declared: "ModelSpec | None") -> "SloSpec | None":
+        """Return the latency bound: the option's, else the YAML's."""
+        from gpuserve_images.verify.spec import SloSpec
+
+        if self.slo:
+            return SloSpec(latency_p95=duration("--slo", self.slo))
+        return declared.slo if declared else None
+
+
+def measure(wish: Wish, progress: "Progress") -> "VerifyReport":
+    """Do what was asked for.
+
+    Raises:
+        BenchError: When options do not go together.
+        ImageError: When the model or the server cannot be measured.
+    """
+    from gpuserve_images.verify.capacity import Capacity
+    from gpuserve_images.verify.load import Pace, cores, measure_points
+    from gpuserve_images.verify.report import VerifyReport
+
+    declared = wish.declared()
+    slo = wish.promise(declared)
+    name, callee = _server(wish, declared, progress) if wish.url else _in_process(wish, declared, progress)
+    pace = Pace(warm_up=wish.warm_up, seconds=wish.seconds)
+    points = measure_points(callee, wish.batches, wish.concurrencies, pace, progress)
+    capacity = Capacity.of(points, slo, where=callee.where, cores=None if wish.url else cores())
+    return VerifyReport(model=name, build=wish.build or None, capacity=capacity)
+
+
+def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> tuple[str, "Callee"]:
+    from gpuserve_images.verify.grpc_server import GrpcServer
+    from gpuserve_images.verify.http_server import HttpServer
+    from gpuserve_images.verify.remote import Remote
+
+    if wish.build or wish.threads:
+        option = "--build" if wish.build else "--threads"
+        raise BenchError(option, None, "means a model in this process, and `--url` a server", "leave one of the two out")
+    name = wish.model or (declared.name if declared else "")
+    if not name:
+        raise BenchError("--model", None, "is required with `--url`", "add `--model NAME`, the model's name in the server")
+    remote = Remote(wish.url, name, protocol=wish.protocol, host=wish.host or None, timeout=wish.timeout)
+    server = GrpcServer(remote) if wish.protocol == "grpc" else HttpServer(remote)
+    generate_spec = wish.generate(declared)
+    if wish.file is None:
+        from gpuserve_images.verify.generated import generate
+        from gpuserve_images.verify.spec import GenerateSpec
+
+        requests: Sequence[Tensors] = generate(server.signature(), generate_spec or GenerateSpec())
+    else:
+        requests = _requests(wish, declared, _source(wish, declared, progress))
+    return name, server.sending(requests)
+
+
+def _in_process(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> tuple[str, "Callee"]:
+    from gpuserve_images.onnx_model.session import Session
+    from gpuserve_images.verify.in_process import InProcess
+
+    for option, value in (("--model", wish.model), ("--host", wish.host)):
+        if value:
+            raise BenchError(option, value, "belongs to a server", "add `--url URL`, or leave it out")
+    if wish.file is None:
+        raise BenchError("MODEL", None, "is missing, and so is `--url`", "name an ONNX file, a model's YAML file, or a server")
+    source = _source(wish, declared, progress)
+    requests = _requests(wish, declared, source)
+    with _built(wish, declared, progress) as built:
+        session = Session(built or source, threads=wish.threads)
+    return (declared.name if declared else wish.file.stem), InProcess(session, requests, threads=wish.threads)
+
+
+def _source(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Path:
+    """Return the ONNX file that was given, or the source of the YAML that was given."""
+    assert wish.file is not None  # noqa: S101 - the callers' own rule, said to the type checker
+    if declared is None:
+        if not wish.file.is_file():
+            raise BenchError("MODEL", str(wish.file), "is no file", "name an ONNX file or a model's YAML file")
+        if wish.build:
+            raise BenchError("--build", wish.build, "names a build, and an ONNX file has none", "give the model's YAML file")
+        return wish.file
+    from gpuserve_images.pipeline.job import Job
+    from gpuserve_images.target import Target
+
+    folder, main, _ = Job(declared, wish.build or next(iter(declared.builds)), wish.file.parent, Target()).source.locate(
+        progress
+    )
+    return folder / main
+
+
+@contextmanager
+def _built(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Generator[Path | None]:
+    """Give the ONNX file of the build that was named, made unless it was made before; None where the source itself is measured."""
+    if not wish.build or declared is None or wish.file is None:
+        yield None
+        return
+    from gpuserve_images.pipeline.chain import plan
+    from gpuserve_images.pipeline.job import Job
+    from gpuserve_images.pipeline.making import make
+    from gpuserve_images.pipeline.runner import Runner
+    from gpuserve_images.pipeline.store import cache_folder
+    from gpuserve_images.target import Target
+
+    if declared.builds.get(wish.build) and declared.builds[wish.build].engine != "onnxruntime":
+        reason = "makes engines for GPUs, which do not run in this process"
+        raise BenchError("--build", wish.build, reason, "measure the server that runs it, with `--url`")
+    with Runner(cache_folder(), None, progress) as runner:
+        yield make(plan(Job(declared, wish.build, wish.file.parent, Target())), runner).model.file
+
+
+def _requests(wish: Wish, declared: "ModelSpec | None", source: Path) -> "Sequence[Tensors]":
+    """Return what callers send: the YAML's samples, or generated inputs."""
+    from gpuserve_images.onnx_model.signature import read_signature
+    from gpuserve_images.verify.generated import generate, table_sizes
+    from gpuserve_images.verify.inputs import verification_inputs
+
+    spec = wish.generate(declared)
+    if spec is not None:
+        return generate(read_signature(source), spec, table_sizes(source))
+    assert declared is not None  # noqa: S101 - without a YAML, inputs are generated
+    assert wish.file is not None  # noqa: S101 - the YAML came from it
+    build = wish.build or next(iter(declared.builds))
+    return verification_inputs(declared, build, wish.file.parent, read_signature(source), source).tensors

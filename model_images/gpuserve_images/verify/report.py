@@ -1,0 +1,34 @@
+"""What was found out about a build: how near it is to its source and how fast it is, as JSON and as a page for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.page import page
+from gpuserve_images.verify.parity import Parity
+
+
+class VerifyReport(Spec):
+    """One build's verification, or a benchmark alone.
+
+    Attributes:
+        model: Name of the model.
+        build: Name of the build; None for a model that was measured as it is.
+        image: Address of its image by digest, where it has one.
+        parity: Differences from the source model; None where they were not measured.
+        bars: The bars that it met, by name.
+        capacity: Its speed; None where it was not measured.
+    """
+
+    model: str
+    build: str | None = None
+    image: str | None = None
+    parity: Parity | None = None
+    bars: Mapping[str, float] = {}
+    capacity: Capacity | None = None
+
+    def html(self) -> str:
+        """Return a self-contained page: no scripts, nothing to load, light or dark as the reader's system is."""
+        facts: dict[str, Any] = {"model": self.model, "build": self.build, "image": self.image}
+        return page({name: str(value) for name, value in facts.items() if value}, self.parity, self.bars, self.capacity)
