@@ -1,1 +1,1 @@
-"""ONNX in, engines out."""
+"""ONNX in, engines out: one code path for TensorRT and TensorRT for RTX."""

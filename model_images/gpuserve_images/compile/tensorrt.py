@@ -1,148 +1,174 @@
-"""Stage 4 for GPUs: TensorRT engines; the builder module is passed in, so that TensorRT and TensorRT for RTX share this code."""
+"""Engines: one code path for TensorRT and TensorRT for RTX, whose module is passed in."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gpuserve_images.errors import ImageError
-from gpuserve_images.layouts.spec import BatchSpec
-from gpuserve_images.onnx_model.signature import DYNAMIC, Signature
+from gpuserve.machine.gpus import Gpus, find_gpus
+from gpuserve_images.compile.builders import architectures, crosses, make_logger
+from gpuserve_images.compile.errors import CompileError
+from gpuserve_images.compile.inspection import EngineSummary, summarise_engine, summarise_network
+from gpuserve_images.compile.options import apply
+from gpuserve_images.compile.parsing import parse
+from gpuserve_images.compile.profiles import Profile
+from gpuserve_images.compile.spec import CompileSpec
+from gpuserve_images.compile.timing import TimingCache, caches_folder, wanted
 from gpuserve_images.records import StageRecord, sha256_file
 
-WORKSPACE = 1 << 30
-"""Bytes that tactics may use while they run. 1 GiB: TensorRT's samples use it, and every data centre GPU has it free."""
-
-
-class CompileError(ImageError):
-    """TensorRT cannot make an engine of the model."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Shapes of one input that an engine accepts, and the one it is tuned for."""
-
-    smallest: tuple[int, ...]
-    tuned: tuple[int, ...]
-    largest: tuple[int, ...]
-
-
-def profiles(signature: Signature, batch: BatchSpec) -> dict[str, Profile]:
-    """Derive the profile of each input from the signature and the batch range.
-
-    Raises:
-        CompileError: When another axis than the batch is free.
-    """
-    result: dict[str, Profile] = {}
-    for tensor in signature.inputs:
-        fixed = tensor.shape[1:] if signature.batched else tensor.shape
-        if DYNAMIC in fixed:
-            reason = "has a free axis besides the batch, and an engine needs bounds for each"
-            fix = "Export the model with that axis fixed."
-            raise CompileError(f"input {tensor.name}", reason, fix, value=str(list(tensor.shape)))
-        sizes = (1, batch.sizes[0], batch.max)
-        shapes = [(size, *fixed) for size in sizes] if signature.batched else [fixed] * 3
-        result[tensor.name] = Profile(*shapes)
-    return result
-
-
-def rtx_module() -> ModuleType:
-    """Return TensorRT for RTX.
-
-    Raises:
-        CompileError: When it is not installed.
-    """
-    try:
-        import tensorrt_rtx
-    except ImportError as error:
-        fix = "Install it: pip install tensorrt-rtx-cu12"
-        raise CompileError("engine", f"TensorRT for RTX is not installed: {error}", fix, value="tensorrt-rtx") from error
-    return tensorrt_rtx
-
-
-def architectures(trt: ModuleType) -> tuple[str, ...]:
-    """Return the architectures that this builder can make engines for without a GPU."""
-    names = (name for name in dir(trt.ComputeCapability) if name.startswith("SM") and name[2:].isdigit())
-    return tuple(sorted((f"sm_{name[2:]}" for name in names), key=lambda name: int(name[3:])))
+Find = Callable[[], Gpus]
 
 
 def compile_engine(  # noqa: PLR0913 - a stage is a function of its files and its options
-    trt: ModuleType, model: Path, out: Path, *, architecture: str, shapes: Mapping[str, Profile], workspace: int = WORKSPACE
+    trt: ModuleType,
+    model: Path,
+    out: Path,
+    *,
+    architecture: str,
+    shapes: Mapping[str, Profile],
+    options: CompileSpec = CompileSpec(),  # noqa: B008 - frozen
+    caches: Path | None = None,
+    gpus: Find = find_gpus,
 ) -> StageRecord:
-    """Build one engine for one GPU architecture, which need not be present.
+    """Build one engine for one GPU architecture.
+
+    TensorRT for RTX builds for GPUs that are not here; TensorRT builds on the GPU itself, because it measures kernels on it.
 
     Args:
-        trt: The builder: the module `tensorrt_rtx`.
-        model: The source ONNX model; its precision is the engine's (networks are strongly typed).
+        trt: The builder (`builder_module`).
+        model: The ONNX model; its precision is the engine's (networks are strongly typed).
         out: Where to write the engine.
         architecture: Such as `sm_80`.
         shapes: Profile of each input.
-        workspace: Bytes that tactics may use.
+        options: How to build.
+        caches: Folder of timing caches. Default: `$XDG_CACHE_HOME/gpuserve/timing`.
+        gpus: Looks for GPUs.
 
     Raises:
-        CompileError: When the architecture is unknown, an operator is not supported, or the build fails.
+        CompileError: Before anything starts when the architecture is unknown, its GPU is needed and absent, or the builder lacks an option;
+            then when an operator is not supported, or the build fails.
     """
+    gpu = require_buildable(trt, architecture, options, gpus)
+    logger = make_logger(trt)
+    builder = trt.Builder(logger)
+    config = builder.create_builder_config()
+    apply(trt, config, options, logger)
+    # Layers tell their types to the inspector only then; the engine is as large and as quick.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if crosses(trt):
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, architecture.replace("sm_", "SM")), 0)
+    network = builder.create_network(0)
+    parse(trt, network, logger, model)
+    config.add_optimization_profile(_profile(builder, shapes))
+    cache = TimingCache(trt, caches or caches_folder(), architecture=architecture, gpu=gpu) if wanted(trt, options) else None
+    # The builder does not own the cache that it uses: it must live as long as the build.
+    times = cache.load(config) if cache else None
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise _failed(trt, model, architecture, options, logger)
+    data = bytes(memoryview(engine))
+    out.write_bytes(data)
+    notes = list(dict.fromkeys(logger.warnings))
+    if cache and times is not None:
+        notes.append(f"timing cache {cache.path.name}: {cache.keep(config)} bytes")
+    summary = _summary(trt, network, data, logger, gpu)
+    return _record(trt, model, out, architecture, shapes, options, summary, notes)
+
+
+def require_buildable(trt: ModuleType, architecture: str, options: CompileSpec, gpus: Find = find_gpus) -> str:
+    """Check that this machine can build for an architecture, and return the name of the GPU that it builds on; empty where it needs none.
+
+    Args:
+        trt: The builder.
+        architecture: Such as `sm_80`.
+        options: How to build.
+        gpus: Looks for GPUs.
+
+    Raises:
+        CompileError: When the builder does not know the architecture, or the GPU that it needs is not here.
+    """
+    name = f"{trt.__name__} {trt.__version__}"
+    if not crosses(trt):
+        return _matching_gpu(name, architecture, gpus())
     known = architectures(trt)
     if architecture not in known:
-        fix = f"TensorRT {trt.__version__} builds for {', '.join(known)}."
+        fix = f"{name} builds for {', '.join(known)}."
         raise CompileError("architectures", "is no architecture of this builder", fix, value=architecture)
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(0)
-    _parse(trt, network, logger, model)
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, architecture.replace("sm_", "SM")), 0)
+    if options.refit and not (found := gpus()).found:
+        reason = f"needs a GPU's driver in {name}, which compiles weights into kernels while it builds, and {found.reason}"
+        raise CompileError("compile.refit", reason, "Build it on a machine with a GPU, or remove `refit:`.", value="True")
+    return ""
+
+
+def _matching_gpu(name: str, architecture: str, gpus: Gpus) -> str:
+    """Return the name of this machine's first GPU, which is the one that TensorRT uses, when it has the architecture."""
+    if not gpus.found:
+        reason = f"is built on a GPU of that architecture with {name}, and {gpus.reason}"
+        fix = f"{gpus.fix.rstrip('.')}; or build it as a Job on the pool, or write `engine: tensorrt-rtx`, which needs no GPU."
+        raise CompileError("architectures", reason, fix, value=architecture)
+    first = gpus.found[0]
+    if first.architecture == architecture:
+        return first.name
+    there = ", ".join(f"{gpu.name} ({gpu.architecture})" for gpu in gpus.found)
+    reason = f"is built on a GPU of that architecture with {name}, and this machine has {there}"
+    others = [gpu.index for gpu in gpus.found if gpu.architecture == architecture]
+    fix = (
+        f"Set CUDA_VISIBLE_DEVICES={others[0]}."
+        if others
+        else "Build it on a machine with that GPU, or name this one's architecture."
+    )
+    raise CompileError("architectures", reason, fix, value=architecture)
+
+
+def _profile(builder: Any, shapes: Mapping[str, Profile]) -> Any:
     profile = builder.create_optimization_profile()
     for name, shape in shapes.items():
         profile.set_shape(name, shape.smallest, shape.tuned, shape.largest)
-    config.add_optimization_profile(profile)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        reason = f"could not be compiled for {architecture}: {logger.last or 'TensorRT gave no reason'}"
-        raise CompileError(str(model), reason, "Simplify the model, or build it for ONNX Runtime.")
-    out.write_bytes(memoryview(engine))
+    return profile
+
+
+def _summary(trt: ModuleType, network: Any, engine: bytes, logger: Any, gpu: str) -> EngineSummary:
+    asked = summarise_engine(trt, engine, logger) if gpu else None
+    return asked or summarise_network(network, logger)
+
+
+def _failed(trt: ModuleType, model: Path, architecture: str, options: CompileSpec, logger: Any) -> CompileError:
+    chosen = options.chosen()
+    wished = f" with {', '.join(f'{name}: {value}' for name, value in chosen.items())}" if chosen else ""
+    said = logger.last or "it gave no reason"
+    reason = f"could not be compiled for {architecture} by {trt.__name__} {trt.__version__}{wished}: {said}"
+    if "FP32" in said and "not supported" in said:
+        # TensorRT for RTX has no FP32 matrix kernels for Turing.
+        return CompileError(str(model), reason, "Write `precision: fp16`.")
+    fix = (
+        "Remove options from `compile:`, or simplify the model."
+        if chosen
+        else "Simplify the model, or build it for ONNX Runtime."
+    )
+    return CompileError(str(model), reason, fix)
+
+
+def _record(  # noqa: PLR0913, PLR0917 - hands one build's facts on
+    trt: ModuleType,
+    model: Path,
+    out: Path,
+    architecture: str,
+    shapes: Mapping[str, Profile],
+    options: CompileSpec,
+    summary: EngineSummary,
+    notes: list[str],
+) -> StageRecord:
     return StageRecord(
         stage="compile",
         inputs={"model": sha256_file(model)},
         options={
             "architecture": architecture,
-            "workspace": workspace,
-            "profiles": {
-                name: [list(shape.smallest), list(shape.tuned), list(shape.largest)] for name, shape in shapes.items()
-            },
+            **options.model_dump(mode="json"),
+            "profiles": {name: shape.plain() for name, shape in shapes.items()},
+            "summary": summary.model_dump(mode="json"),
         },
         outputs={out.name: sha256_file(out)},
         tools={trt.__name__: trt.__version__},
-        notes=tuple(logger.warnings),
+        notes=tuple(notes),
     )
-
-
-def _parse(trt: ModuleType, network: Any, logger: Any, model: Path) -> None:
-    parser = trt.OnnxParser(network, logger)
-    if parser.parse_from_file(str(model)):
-        return
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    details = "; ".join(f"{error.node_operator()} {error.node_name()!r}: {error.desc()}" for error in errors)
-    reason = f"is not accepted by TensorRT's parser: {details or logger.last}"
-    raise CompileError(str(model), reason, "Replace those operators, or build it for ONNX Runtime.")
-
-
-def _logger(trt: ModuleType) -> Any:
-    class Logger(trt.ILogger):
-        """Keeps what TensorRT says for the record, instead of printing it."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.warnings: list[str] = []
-            self.last = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.last = message
-            elif severity == trt.ILogger.Severity.WARNING and message not in self.warnings:
-                self.warnings.append(message)
-
-    return Logger()

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpuserve.kubernetes.spec import plain
-from gpuserve_images.compile.tensorrt import compile_engine, profiles, rtx_module
+from gpuserve_images.compile.builders import rtx_module
+from gpuserve_images.compile.profiles import profiles
+from gpuserve_images.compile.tensorrt import compile_engine
 from gpuserve_images.layouts.choosing import lay_out
 from gpuserve_images.layouts.served import ServedModel, Wishes
 from gpuserve_images.onnx_model.signature import Signature, read_signature

@@ -1,0 +1,103 @@
+"""The builder modules: TensorRT and TensorRT for RTX have one interface, so all code takes the module as an argument."""
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+from typing import Any
+
+from gpuserve_images.compile.errors import CompileError
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Engine -> module that builds it; the extra of gpuserve that brings the module has the engine's name."""
+
+PACKAGES = {
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "tensorrt-rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
+}
+"""Engine -> distributions that the module comes in, by CUDA version; any one of them is enough."""
+
+OLDEST = 11
+"""First TensorRT whose networks are always strongly typed, so that precision is the model's own. TensorRT for RTX counts apart."""
+
+
+def builder_module(engine: str) -> ModuleType:
+    """Return the module that builds an engine: `tensorrt` or `tensorrt-rtx`.
+
+    Raises:
+        CompileError: When it is not installed, or too old.
+    """
+    name = MODULES[engine]
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        fix = f"Install it: pip install 'gpuserve[{engine}]'"
+        raise CompileError("engine", f"its builder is not installed: {error}", fix, value=engine) from error
+    if engine == "tensorrt" and int(module.__version__.split(".")[0]) < OLDEST:
+        reason = f"needs TensorRT {OLDEST} or later, whose networks are always strongly typed; found {module.__version__}"
+        raise CompileError("engine", reason, "Install it: pip install 'gpuserve[tensorrt]'", value=engine)
+    return module
+
+
+def rtx_module() -> ModuleType:
+    """Return TensorRT for RTX.
+
+    Raises:
+        CompileError: When it is not installed.
+    """
+    return builder_module("tensorrt-rtx")
+
+
+def builder_version(engine: str) -> str:
+    """Return the installed version of an engine's builder without loading it; `absent` where there is none."""
+    for package in PACKAGES[engine]:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "absent"
+
+
+def engine_of(trt: ModuleType) -> str:
+    """Return the engine that a module builds."""
+    return next(engine for engine, module in MODULES.items() if module == trt.__name__)
+
+
+def crosses(trt: ModuleType) -> bool:
+    """Return whether a module builds for GPUs that are not here: TensorRT for RTX does, TensorRT builds on the GPU itself."""
+    return hasattr(trt, "ComputeCapability")
+
+
+def architectures(trt: ModuleType) -> tuple[str, ...]:
+    """Return the architectures that a builder can make engines for without a GPU; none for one that needs the GPU."""
+    if not crosses(trt):
+        return ()
+    names = (name for name in dir(trt.ComputeCapability) if name.startswith("SM") and name[2:].isdigit())
+    return tuple(sorted((f"sm_{name[2:]}" for name in names), key=lambda name: int(name[3:])))
+
+
+def make_logger(trt: ModuleType) -> Any:
+    """Return a logger that keeps what the builder says: `warnings`, `errors`, `infos`, and `last`, the last error."""
+
+    class Logger(trt.ILogger):
+        """Keeps what TensorRT says for the record, instead of printing it."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.warnings: list[str] = []
+            self.errors: list[str] = []
+            self.infos: list[str] = []
+
+        @property
+        def last(self) -> str:
+            return self.errors[-1] if self.errors else ""
+
+        def log(self, severity: Any, message: str) -> None:
+            levels = trt.ILogger.Severity
+            if severity in (levels.ERROR, levels.INTERNAL_ERROR):
+                self.errors.append(message)
+            elif severity == levels.WARNING and message not in self.warnings:
+                self.warnings.append(message)
+            elif severity == levels.INFO:
+                self.infos.append(message)
+
+    return Logger()

@@ -1,0 +1,493 @@
+"""Engines built for real without a GPU, and every way in which a model, a profile or an option cannot become one."""
+
+import types
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import tensorrt_rtx
+from e2e_small_model import FEATURES, classifier
+from onnx import TensorProto, helper, numpy_helper
+
+from gpuserve.machine.gpus import Gpu, Gpus
+from gpuserve_images.compile.builders import architectures, builder_module, builder_version, rtx_module
+from gpuserve_images.compile.errors import CompileError
+from gpuserve_images.compile.inspection import summarise_engine
+from gpuserve_images.compile.keys import engine_key
+from gpuserve_images.compile.matching import fitting, misfit, runs_on
+from gpuserve_images.compile.profiles import profiles
+from gpuserve_images.compile.refit import refit
+from gpuserve_images.compile.spec import CompileSpec, ProfileSpec
+from gpuserve_images.compile.tensorrt import compile_engine, require_buildable
+from gpuserve_images.compile.timing import TimingCache
+from gpuserve_images.errors import SourceError
+from gpuserve_images.layouts.spec import BatchSpec
+from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
+from gpuserve_images.optimise.half import to_fp16
+from gpuserve_images.optimise.quantise import quantise_static
+from gpuserve_images.optimise.spec import CalibrateSpec
+from gpuserve_images.records import sha256_file
+from gpuserve_images.target import Target
+
+A100 = Gpu(0, "NVIDIA A100-SXM4-80GB", "GPU-1", "sm_80", 80 << 30, "disabled")
+NONE = Gpus(problem="library", reason="no NVIDIA driver is installed here", fix="Install the driver.")
+TEXT = Signature(
+    inputs=(TensorSpec(name="ids", dtype="INT64", shape=(-1, -1)), TensorSpec(name="mask", dtype="INT64", shape=(-1, -1))),
+    outputs=(TensorSpec(name="y", dtype="FP32", shape=(-1, 2)),),
+    opset=17,
+)
+IMAGE = Signature(
+    inputs=(TensorSpec(name="image", dtype="FP32", shape=(-1, 3, -1, 224)),),
+    outputs=(TensorSpec(name="y", dtype="FP32", shape=(-1, 2)),),
+    opset=17,
+)
+SENTENCES = ProfileSpec(min=(-1, 1), opt=(-1, 64), max=(-1, 512))
+
+
+@pytest.fixture
+def source(tmp_path):
+    onnx.save(classifier(), tmp_path / "source.onnx")
+    return tmp_path / "source.onnx"
+
+
+@pytest.fixture
+def shapes(source):
+    return profiles(read_signature(source), BatchSpec(max=16))
+
+
+def graph(tmp_path, nodes, constants=(), *, inputs=(("x", TensorProto.FLOAT, ["n", FEATURES]),), output=TensorProto.FLOAT):
+    value = helper.make_tensor_value_info
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [value(*entry) for entry in inputs],
+        [value("y", output, ["n", None])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in dict(constants).items()],
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "odd.onnx")
+    return tmp_path / "odd.onnx"
+
+
+def build(model, out, *, trt=tensorrt_rtx, architecture="sm_80", shapes=None, **options):
+    found = options.pop("gpus", NONE)
+    return compile_engine(
+        trt,
+        model,
+        out,
+        architecture=architecture,
+        shapes=shapes or {},
+        options=CompileSpec.parse(options.pop("options", {})),
+        gpus=lambda: found,
+        **options,
+    )
+
+
+class TestBuild:
+    @pytest.mark.parametrize("architecture", ["sm_80", "sm_86", "sm_89", "sm_120"])
+    def test_an_engine_is_built_without_a_gpu(self, source, shapes, tmp_path, architecture):
+        out = tmp_path / "model.engine"
+        record = build(source, out, architecture=architecture, shapes=shapes)
+        assert out.stat().st_size > 1000
+        assert record.options["profiles"] == {"x": [[1, FEATURES], [8, FEATURES], [16, FEATURES]]}
+        assert record.outputs == {"model.engine": sha256_file(out)}
+        assert record.tools == {"tensorrt_rtx": tensorrt_rtx.__version__}
+
+    def test_turing_takes_fp16_and_refuses_fp32_with_what_to_write(self, source, shapes, tmp_path):
+        with pytest.raises(
+            CompileError, match=r"for sm_75 by tensorrt_rtx .*'first' for Turing.*FP32.* Fix: Write `precision: fp16`"
+        ):
+            build(source, tmp_path / "e", architecture="sm_75", shapes=shapes)
+        to_fp16(source, tmp_path / "fp16.onnx")
+        build(tmp_path / "fp16.onnx", tmp_path / "e", architecture="sm_75", shapes=shapes)
+        assert (tmp_path / "e").stat().st_size > 1000
+
+    def test_engines_of_two_architectures_differ(self, source, shapes, tmp_path):
+        built = {build(source, tmp_path / arch, architecture=arch, shapes=shapes).outputs[arch] for arch in ("sm_80", "sm_89")}
+        assert len(built) == 2
+
+    def test_the_precision_is_the_models_own_and_the_report_shows_it(self, source, shapes, tmp_path):
+        random = np.random.default_rng(3)
+        samples = [{"x": random.normal(size=(1, FEATURES)).astype(np.float32)} for _ in range(16)]
+        to_fp16(source, tmp_path / "fp16.onnx", samples=samples)
+        quantise_static(source, tmp_path / "int8.onnx", samples, CalibrateSpec.parse({"inputs": "s"}), Target("gpu"))
+        models = {"fp32": source, "fp16": tmp_path / "fp16.onnx", "int8": tmp_path / "int8.onnx"}
+        summaries = {
+            name: build(model, tmp_path / "model.engine", shapes=shapes).options["summary"] for name, model in models.items()
+        }
+        assert "HALF" not in summaries["fp32"]["precisions"]
+        assert summaries["fp16"]["precisions"]["HALF"] >= 4
+        assert summaries["int8"]["precisions"]["INT8"] >= 2
+        assert summaries["fp32"]["layers"]["MATRIX_MULTIPLY"] == 2
+        assert summaries["fp32"]["source"] == "network"
+        assert summaries["fp32"]["memory"]["weights"] >= 4 * (FEATURES * 32 + 32 * 4)
+
+    def test_options_that_the_builder_has_are_taken(self, source, shapes, tmp_path):
+        options = {"workspace": "64Mi", "optimisation_level": 1, "tactic_sources": ["jit-convolutions"]}
+        record = build(source, tmp_path / "e", shapes=shapes, options=options)
+        assert (tmp_path / "e").stat().st_size > 1000
+        assert {name: record.options[name] for name in options} == options
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"timing_cache": True}, r"compile.timing_cache \(True\): tensorrt_rtx 1\.\S+ has no timing cache"),
+            ({"hardware_compatibility": "ampere-plus"}, r"compile.hardware_compatibility .* has no hardware compatibility"),
+            ({"version_compatible": True}, r"compile.version_compatible .* ships no lean runtime"),
+            ({"refit": True}, r"compile.refit \(True\): needs a GPU's driver in tensorrt_rtx .* no NVIDIA driver is installed"),
+            ({"workspace": "0"}, r"compile.workspace \(0\): is no size of memory"),
+        ],
+    )
+    def test_options_that_it_lacks_are_refused_with_module_and_version(self, source, shapes, tmp_path, options, words):
+        with pytest.raises(CompileError, match=words):
+            build(source, tmp_path / "e", shapes=shapes, options=options)
+        assert not (tmp_path / "e").exists()
+
+    def test_what_the_builder_says_of_an_option_counts_even_where_no_list_knows_it(self, source, shapes, tmp_path, monkeypatch):
+        monkeypatch.setattr("gpuserve_images.compile.spec.LACKS", {})
+        with pytest.raises(CompileError, match=r"tensorrt_rtx .* does not take it: .*unsupported in TensorRT-RTX"):
+            build(source, tmp_path / "e", shapes=shapes, options={"hardware_compatibility": "ampere-plus"})
+
+    def test_a_refittable_engine_that_cannot_be_built_here_says_which_options_it_had(self, source, shapes, tmp_path):
+        there = Gpus((A100,), "570.1", "12.8")  # pretended: the build itself finds no driver
+        with pytest.raises(CompileError, match=r"could not be compiled for sm_80 by tensorrt_rtx .* with refit: True: .*CUDA"):
+            build(source, tmp_path / "e", shapes=shapes, options={"refit": True}, gpus=there)
+
+    def test_an_architecture_that_this_builder_lacks_names_those_it_has(self, source, tmp_path):
+        with pytest.raises(CompileError, match=r"architectures \(sm_90\).*builds for sm_75, sm_80"):
+            build(source, tmp_path / "e", architecture="sm_90")
+        assert "sm_80" in architectures(rtx_module())
+
+
+class TestRefusals:
+    def test_an_operator_that_tensorrt_lacks_is_named_with_its_node(self, tmp_path):
+        nodes = [helper.make_node("NoSuch", ["x"], ["a"], name="odd"), helper.make_node("Bogus", ["a"], ["y"])]
+        with pytest.raises(CompileError) as caught:
+            build(graph(tmp_path, nodes), tmp_path / "e")
+        assert "not accepted by the parser of tensorrt_rtx" in str(caught.value)
+        assert "NoSuch (node 'odd'): " in str(caught.value)
+        assert "it lacks NoSuch (node 'odd'), Bogus (the node that makes 'y')" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("operator", "position", "constants"),
+        [
+            ("Gather", 1, {"c": [2**40]}),
+            ("Reshape", 1, {"c": [-1, 2**33]}),
+            ("Expand", 1, {"c": [2**33, 1, FEATURES]}),
+            ("Tile", 1, {"c": [1, -(2**31) - 1]}),
+        ],
+    )
+    def test_int64_sizes_and_indices_that_do_not_fit_are_named(self, tmp_path, operator, position, constants):
+        nodes = [helper.make_node(operator, ["x", "c"], ["y"], name="wide")]
+        model = graph(tmp_path, nodes, {"c": np.array(constants["c"], np.int64)})
+        with pytest.raises(CompileError, match=rf"node 'wide' \({operator}\) \(-?\d{{10,}}\): .*constant 'c'.* INT32"):
+            build(model, tmp_path / "e")
+        assert position == 1
+
+    def test_int64_constants_in_nodes_count_too(self, tmp_path):
+        value = numpy_helper.from_array(np.array([2**40], np.int64))
+        nodes = [
+            helper.make_node("Constant", [], ["c"], value=value),
+            helper.make_node("Gather", ["x", "c"], ["y"], name="wide"),
+        ]
+        with pytest.raises(CompileError, match=r"node 'wide' \(Gather\) \(1099511627776\)"):
+            build(graph(tmp_path, nodes), tmp_path / "e")
+
+    def test_the_largest_int64_as_a_slices_end_means_to_the_end(self, tmp_path):
+        bounds = {"s": np.array([0], np.int64), "e": np.array([2**63 - 1], np.int64), "a": np.array([1], np.int64)}
+        model = graph(tmp_path, [helper.make_node("Slice", ["x", *bounds], ["y"])], bounds)
+        build(model, tmp_path / "e", shapes=profiles(read_signature(model), BatchSpec()))
+        assert (tmp_path / "e").stat().st_size > 1000
+
+    def test_a_constant_that_the_parser_would_change_is_refused(self, tmp_path):
+        nodes = [
+            helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.DOUBLE),
+            helper.make_node("Mul", ["wide", "c"], ["z"]),
+            helper.make_node("Cast", ["z"], ["y"], to=TensorProto.FLOAT),
+        ]
+        with pytest.raises(CompileError, match=r"constants that tensorrt_rtx would change: .*out of range"):
+            build(graph(tmp_path, nodes, {"c": np.array([1e300])}), tmp_path / "e")
+
+    @pytest.mark.parametrize(("kind", "name"), [(TensorProto.DOUBLE, "FP64"), (TensorProto.STRING, "BYTES")])
+    def test_an_input_type_that_the_engine_would_not_have_is_named(self, tmp_path, kind, name):
+        model = graph(tmp_path, [helper.make_node("Identity", ["x"], ["y"])], inputs=[("x", kind, ["n", 2])], output=kind)
+        with pytest.raises(CompileError, match=rf"odd.onnx: x \({name}\): has a type that TensorRT does not have"):
+            build(model, tmp_path / "e")
+
+    def test_an_input_whose_values_are_sizes_is_refused(self, tmp_path):
+        inputs = [("x", TensorProto.FLOAT, ["n", FEATURES]), ("shape", TensorProto.INT64, [2])]
+        model = graph(tmp_path, [helper.make_node("Reshape", ["x", "shape"], ["y"])], inputs=inputs)
+        with pytest.raises(CompileError, match=r"input shape: gives sizes of other tensors"):
+            build(model, tmp_path / "e")
+
+    def test_a_model_without_inputs_is_refused(self, tmp_path):
+        nodes = [helper.make_node("Relu", ["c"], ["y"])]
+        with pytest.raises(SourceError, match="has no inputs"):
+            build(graph(tmp_path, nodes, {"c": np.ones((1, 2), np.float32)}, inputs=()), tmp_path / "e")
+
+
+class TestProfiles:
+    def test_the_batch_range_comes_from_the_server_and_the_rest_from_the_build(self):
+        declared = {"ids": SENTENCES, "mask": SENTENCES.model_copy(update={"min": (1, 1), "opt": (4, 64), "max": (64, 512)})}
+        made = profiles(TEXT, BatchSpec(max=16), declared)
+        assert made["ids"].plain() == [[1, 1], [8, 64], [16, 512]]
+        assert made["mask"].plain() == [[1, 1], [4, 64], [64, 512]]
+
+    def test_an_engine_with_two_free_axes_is_built(self, tmp_path):
+        model = graph(tmp_path, [helper.make_node("Relu", ["x"], ["y"])], inputs=[("x", TensorProto.FLOAT, ["n", "length"])])
+        record = build(model, tmp_path / "e", shapes=profiles(read_signature(model), BatchSpec(), {"x": SENTENCES}))
+        assert record.options["profiles"] == {"x": [[1, 1], [8, 64], [32, 512]]}
+
+    def test_a_free_axis_without_bounds_is_refused_with_an_example(self):
+        example = r"ids: \{min: \[-1, 1\], opt: \[-1, 128\], max: \[-1, 128\]\}"
+        with pytest.raises(CompileError, match=r"input ids \(\[-1, -1\]\): has a free axis besides the batch.*" + example):
+            profiles(TEXT, BatchSpec())
+        with pytest.raises(CompileError, match=r"min: \[-1, 3, 1, 224\]"):
+            profiles(IMAGE, BatchSpec())
+
+    @pytest.mark.parametrize(
+        ("profile", "words"),
+        [
+            ({"min": [1, 3, 1, 224], "opt": [8, 3, 9, 225], "max": [32, 3, 99, 300]}, r"axis 3 is fixed to 224"),
+            ({"min": [1, 1, 1, 224], "opt": [8, 1, 9, 224], "max": [32, 1, 99, 224]}, r"axis 1 is fixed to 3"),
+            ({"min": [1, 3, 1], "opt": [8, 3, 9], "max": [32, 3, 99]}, r"has 3 dimensions, but the input has 4"),
+            ({"min": [1, 3, 1, 224], "opt": [8, 3, 9, 224], "max": [16, 3, 99, 224]}, r"leaves out batches .*: 1 to 32"),
+        ],
+    )
+    def test_a_profile_that_contradicts_the_model_or_the_server_is_refused(self, profile, words):
+        with pytest.raises(CompileError, match=words):
+            profiles(IMAGE, BatchSpec(), {"image": ProfileSpec.parse(profile)})
+
+    def test_a_profile_of_no_input_suggests_one(self):
+        with pytest.raises(CompileError, match=r"profiles.idz: is no input of the model. Fix: did you mean 'ids'"):
+            profiles(TEXT, BatchSpec(), {"idz": SENTENCES})
+
+    def test_minus_one_needs_a_batch_axis(self):
+        fixed = Signature(
+            inputs=(TensorSpec(name="x", dtype="FP32", shape=(1, -1)),),
+            outputs=(TensorSpec(name="y", dtype="FP32", shape=(1, 2)),),
+            opset=17,
+        )
+        with pytest.raises(CompileError, match=r"profiles.x .*the model has none.*Write the size of that axis: 1"):
+            profiles(fixed, BatchSpec(), {"x": SENTENCES})
+
+
+def as_tensorrt(**changes):
+    """TensorRT as it is on a GPU, by the objects of TensorRT for RTX: no cross-building, and a timing cache."""
+    names = {name: getattr(tensorrt_rtx, name) for name in dir(tensorrt_rtx) if name != "ComputeCapability"}
+    module = types.ModuleType("tensorrt")
+    module.__dict__.update({**names, "__name__": "tensorrt", "__version__": "11.4.0", **changes})
+    return module
+
+
+class TestTensorRT:
+    """The path of `tensorrt` 11, run with the objects of TensorRT for RTX, whose interface is the same."""
+
+    def test_without_a_gpu_it_is_refused_before_anything_starts(self, source, shapes, tmp_path):
+        with pytest.raises(CompileError, match=r"architectures \(sm_80\): is built on a GPU .*no NVIDIA driver is installed"):
+            build(tmp_path / "not-read.onnx", tmp_path / "e", trt=as_tensorrt(Builder=None), shapes=shapes)
+
+    @pytest.mark.parametrize(
+        ("found", "fix"),
+        [
+            ([replace(A100, architecture="sm_90", name="H100")], "or name this one's architecture"),
+            ([replace(A100, architecture="sm_90", name="H100"), replace(A100, index=1)], "CUDA_VISIBLE_DEVICES=1"),
+        ],
+    )
+    def test_another_gpu_than_the_declared_one_is_refused(self, found, fix):
+        with pytest.raises(CompileError, match=rf"this machine has H100 \(sm_90\).*{fix}"):
+            require_buildable(as_tensorrt(), "sm_80", CompileSpec(), lambda: Gpus(tuple(found)))
+
+    def test_on_its_gpu_it_builds_and_keeps_its_times(self, source, shapes, tmp_path):
+        here, caches = Gpus((A100,)), tmp_path / "caches"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the borrowed objects' own: their cache is empty
+            first, second = (
+                build(source, tmp_path / name, trt=as_tensorrt(), shapes=shapes, gpus=here, caches=caches) for name in "ab"
+            )
+        (kept,) = caches.glob("*.cache")
+        assert kept.name == "tensorrt-11.4.0-sm-80-NVIDIA-A100-SXM4-80GB.cache"
+        assert kept.stat().st_size > 0
+        assert first.notes[-1] == second.notes[-1] == f"timing cache {kept.name}: {kept.stat().st_size} bytes"
+
+    def test_no_times_are_kept_where_the_build_says_so(self, source, shapes, tmp_path):
+        options = {"timing_cache": False}
+        caches = tmp_path / "caches"
+        build(source, tmp_path / "e", trt=as_tensorrt(), shapes=shapes, gpus=Gpus((A100,)), caches=caches, options=options)
+        assert not caches.exists()
+
+    def test_a_builder_that_is_not_installed_names_the_extra(self, monkeypatch):
+        monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+        with pytest.raises(CompileError, match=r"pip install 'gpuserve\[tensorrt\]'"):
+            builder_module("tensorrt")
+        monkeypatch.setitem(__import__("sys").modules, "tensorrt", as_tensorrt(__version__="10.9.0"))
+        with pytest.raises(CompileError, match=r"needs TensorRT 11 or later.*found 10.9.0"):
+            builder_module("tensorrt")
+        assert builder_version("tensorrt-rtx") == tensorrt_rtx.__version__
+
+
+class Times:
+    """A timing cache as TensorRT has it: times by kernel, joined and written."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.times = set(data.decode().split())
+
+    def combine(self, other: "Times", *, ignore_mismatch: bool) -> bool:
+        self.times |= other.times
+        return True
+
+    def serialize(self) -> bytes:
+        return " ".join(sorted(self.times)).encode()
+
+
+class Config:
+    """The part of a builder's configuration that has to do with times."""
+
+    def __init__(self, *, fits: bool = True) -> None:
+        self.cache, self.fits = Times(), fits
+
+    def create_timing_cache(self, data: bytes) -> Times:
+        return Times(data)
+
+    def set_timing_cache(self, cache: Times, *, ignore_mismatch: bool) -> bool:
+        fits = self.fits or not cache.times
+        self.cache = cache if fits else self.cache
+        return fits
+
+    def get_timing_cache(self) -> Times:
+        return self.cache
+
+
+class TestTimingCache:
+    def cache(self, folder, gpu="A100"):
+        return TimingCache(as_tensorrt(), folder, architecture="sm_80", gpu=gpu)
+
+    def test_the_next_build_starts_with_the_times_of_the_last(self, tmp_path):
+        first, second = Config(), Config()
+        self.cache(tmp_path).load(first).times.add("conv")
+        self.cache(tmp_path).keep(first)
+        assert self.cache(tmp_path).load(second).times == {"conv"}
+        assert self.cache(tmp_path, gpu="H100").load(Config()).times == set()
+
+    def test_two_builds_at_once_lose_nothing_of_each_other(self, tmp_path):
+        first, second = Config(), Config()
+        self.cache(tmp_path).load(first).times.add("conv")
+        self.cache(tmp_path).load(second).times.add("matmul")
+        self.cache(tmp_path).keep(first)
+        self.cache(tmp_path).keep(second)
+        assert self.cache(tmp_path).load(Config()).times == {"conv", "matmul"}
+        assert sorted(file.suffix for file in tmp_path.iterdir()) == [".cache", ".lock"]
+
+    def test_times_of_another_driver_are_left_out(self, tmp_path):
+        config = Config()
+        self.cache(tmp_path).load(config).times.add("conv")
+        self.cache(tmp_path).keep(config)
+        assert self.cache(tmp_path).load(Config(fits=False)).times == set()
+
+
+class TestInspection:
+    def test_a_finished_engine_is_asked_where_its_gpu_is(self):
+        text = """{"Layers": [
+            {"Name": "a", "LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Thirty-two wide channel row major Int8 format"}]},
+            {"Name": "b", "LayerType": "kgen", "Outputs": [{"Format/Datatype": "Row major linear FP16 format"}]},
+            {"Name": "c", "LayerType": "kgen", "Outputs": [{"Format/Datatype": "Float"}]}], "Bindings": ["x", "y"]}"""
+        inspector = types.SimpleNamespace(get_engine_information=lambda _format: text)
+        engine = types.SimpleNamespace(create_engine_inspector=lambda: inspector, device_memory_size_v2=4096)
+        runtime = types.SimpleNamespace(deserialize_cuda_engine=lambda _data: engine)
+        summary = summarise_engine(as_tensorrt(Runtime=lambda _logger: runtime), b"engine")
+        assert summary is not None
+        assert summary.layers == {"CaskConvolution": 1, "kgen": 2}
+        assert summary.precisions == {"FP16": 1, "FP32": 1, "INT8": 1}
+        assert summary.memory == {"device": 4096}
+
+    def test_without_its_gpu_it_cannot_be_asked(self, source, shapes, tmp_path):
+        build(source, tmp_path / "e", shapes=shapes)
+        assert summarise_engine(rtx_module(), (tmp_path / "e").read_bytes()) is None
+
+
+class TestRefit:
+    def test_without_a_gpu_it_says_what_the_runtime_says(self, source, shapes, tmp_path):
+        build(source, tmp_path / "e", shapes=shapes)
+        with pytest.raises(CompileError, match=r"cannot be loaded by tensorrt_rtx .*CUDA driver"):
+            refit(rtx_module(), tmp_path / "e", source, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def runtime(self, *, refittable=True, fits=True, flags=None):
+        config = types.SimpleNamespace(set_flag=(flags if flags is not None else []).append)
+        engine = types.SimpleNamespace(
+            refittable=refittable, create_serialization_config=lambda: config, serialize_with_config=lambda _config: b"new"
+        )
+        refitter = types.SimpleNamespace(refit_cuda_engine=lambda: fits, get_missing_weights=lambda: [] if fits else ["w1"])
+        return as_tensorrt(
+            Runtime=lambda _logger: types.SimpleNamespace(deserialize_cuda_engine=lambda _data: engine),
+            Refitter=lambda _engine, _logger: refitter,
+            OnnxParserRefitter=lambda _refitter, _logger: types.SimpleNamespace(refit_from_file=lambda _path: fits),
+        )
+
+    def test_weights_are_exchanged_and_the_engine_stays_refittable(self, source, tmp_path):
+        flags: list[object] = []
+        (tmp_path / "e").write_bytes(b"old")
+        record = refit(self.runtime(flags=flags), tmp_path / "e", source, tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == b"new"
+        assert flags == [tensorrt_rtx.SerializationFlag.INCLUDE_REFIT]
+        assert set(record.inputs) == {"engine", "model"}
+
+    @pytest.mark.parametrize(
+        ("changes", "words"), [({"refittable": False}, r"refit: true"), ({"fits": False}, r"weights that the engine wants: w1")]
+    )
+    def test_an_engine_or_a_model_that_does_not_fit_is_refused(self, source, tmp_path, changes, words):
+        (tmp_path / "e").write_bytes(b"old")
+        with pytest.raises(CompileError, match=words):
+            refit(self.runtime(**changes), tmp_path / "e", source, tmp_path / "out")
+
+
+class TestKeys:
+    def test_everything_that_decides_an_engine_is_in_its_key(self):
+        base = {
+            "engine": "tensorrt-rtx",
+            "version": "1.7",
+            "architecture": "sm_80",
+            "precision": "fp16",
+            "shapes": profiles(TEXT, BatchSpec(), {"ids": SENTENCES, "mask": SENTENCES}),
+            "options": CompileSpec(),
+        }
+        other = profiles(TEXT, BatchSpec(max=64), {"ids": SENTENCES, "mask": SENTENCES})
+        changes = [
+            {"engine": "tensorrt"},
+            {"version": "1.8"},
+            {"architecture": "sm_86"},
+            {"precision": "int8"},
+            {"shapes": other},
+            {"options": CompileSpec(optimisation_level=5)},
+        ]
+        keys = {engine_key(**(base | change)) for change in changes} | {engine_key(**base)}
+        assert len(keys) == len(changes) + 1
+        assert engine_key(**(base | {"options": CompileSpec(timing_cache=False)})) == engine_key(**base)
+
+    @pytest.mark.parametrize(
+        ("built", "gpu", "compatibility", "fits"),
+        [
+            ("sm_80", "sm_80", "none", True),
+            ("sm_80", "sm_86", "none", False),
+            ("sm_80", "sm_86", "ampere-plus", True),
+            ("sm_80", "sm_120", "ampere-plus", True),
+            ("sm_80", "sm_75", "ampere-plus", False),
+            ("sm_75", "sm_80", "ampere-plus", False),
+            ("sm_80", "sm_86", "same-compute-capability", False),
+        ],
+    )
+    def test_which_gpu_runs_which_engine(self, built, gpu, compatibility, fits):
+        assert runs_on(built, gpu, CompileSpec(hardware_compatibility=compatibility)) is fits
+
+    def test_a_pool_that_cannot_run_a_build_is_told_why(self):
+        made = ("sm_80", "sm_89")
+        assert misfit(made, "sm_89", CompileSpec()) is None
+        assert misfit(made, "sm_90", CompileSpec()) == (
+            "makes engines for sm_80, sm_89, and the pool's GPUs are sm_90",
+            "add sm_90 to the build's `architectures`",
+        )
+        assert misfit(made, "sm_90", CompileSpec(hardware_compatibility="ampere-plus")) is None
+        assert "simulated" in (misfit(made, None, CompileSpec()) or ("", ""))[0]
+        assert fitting(made, "sm_89", CompileSpec(hardware_compatibility="ampere-plus")) == "sm_89"
+        assert fitting(made, "sm_90", CompileSpec(hardware_compatibility="ampere-plus")) == "sm_80"
