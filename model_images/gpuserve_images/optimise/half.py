@@ -2,8 +2,8 @@
 
 The converter is `onnxruntime.transformers.float16`: kept, and already there with ONNX Runtime. Its two relatives were tried on the same
 graphs (2026): onnxconverter-common 1.16, its ancestor, gives magika a graph that neither ONNX Runtime nor TensorRT accepts, because it
-leaves casts to float as they are; nvidia-modelopt's AutoCast needs PyTorch and an older onnx than ours. Two things the converter leaves
-to its caller are done here: the same cast is made once per reader of a tensor, which is not valid ONNX, and nodes are not in order.
+leaves casts to float as they are; nvidia-modelopt's AutoCast needs PyTorch and an older onnx than ours. Three things the converter leaves
+to its caller are done in `optimise.casts`.
 """
 
 import tempfile
@@ -16,8 +16,9 @@ from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.calibration import largest_values
+from gpuserve_images.optimise.casts import mend
 from gpuserve_images.optimise.overflow import kept_in_fp32
-from gpuserve_images.optimise.saving import name_nodes, save, sort_nodes, with_shapes
+from gpuserve_images.optimise.saving import name_nodes, save, with_shapes
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.samples.codec import Tensors
 
@@ -32,6 +33,9 @@ CONTROL_FLOW = ("If", "Loop", "Scan")
 
 def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Sequence[str] = ()) -> StageRecord:
     """Write a model that computes in FP16 where that is safe.
+
+    ONNX Runtime's CPU kernels compute most FP16 operators in FP32 and round in between only now and then, so parity measured on a CPU shows
+    what the weights and constants lost, and an overflow hardly ever. That is why ranges are measured here, on the model before conversion.
 
     Kept in fp32 are operators without an FP16 form, those whose results outgrow their inputs, constants that FP16 cannot hold, and
     whatever comes near FP16's end on the samples (see `optimise.overflow`).
@@ -58,13 +62,13 @@ def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Se
         reason = "is neither an operator nor a node of the model"
         fix = f"Name one of the operators {sorted({node.op_type for node in loaded.graph.node})}."
         raise SourceError("keep_fp32", reason, fix, value=str(error.args[0])) from error
-    converted = with_shapes(_convert(loaded, list(kept), model))
-    files = save(converted, out)
+    nodes = len(loaded.graph.node)
+    files = save(_convert(loaded, list(kept), model), out)
     _require_sound(model, out)
     return StageRecord(
         stage="fp16",
         inputs={"model": sha256_file(model)},
-        options={"samples": min(len(samples), RANGE_SAMPLES), "kept_in_fp32": kept, "nodes": len(loaded.graph.node)},
+        options={"samples": min(len(samples), RANGE_SAMPLES), "kept_in_fp32": kept, "nodes": nodes},
         outputs={file.name: sha256_file(file) for file in files},
         tools=tool_versions("onnx", "onnxruntime"),
     )
@@ -80,20 +84,10 @@ def _convert(model: "ModelProto", kept: Sequence[str], path: Path) -> "ModelProt
             converted: ModelProto = float16.convert_float_to_float16(
                 model, keep_io_types=True, disable_shape_infer=True, node_block_list=list(kept)
             )
-            _drop_repeated_casts(converted)
-            sort_nodes(converted.graph)
+            return mend(converted)
         except (ValueError, AssertionError, KeyError, RuntimeError) as error:
             reason = f"cannot be converted to FP16: {type(error).__name__}: {' '.join(str(error).split())}"
             raise SourceError(str(path), reason, "Build it in fp32.") from error
-    return converted
-
-
-def _drop_repeated_casts(model: "ModelProto") -> None:
-    seen: set[str] = set()
-    for node in list(model.graph.node):
-        if node.op_type == "Cast" and node.output[0] in seen:
-            model.graph.node.remove(node)
-        seen.update(node.output)
 
 
 def _largest(model: "ModelProto", path: Path, samples: Sequence[Tensors]) -> dict[str, float]:

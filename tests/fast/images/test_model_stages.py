@@ -1,4 +1,4 @@
-"""Each stage alone, over files: optimise, quantise, compile, time."""
+"""Each stage alone, over files: optimise, quantise."""
 
 from collections import Counter
 
@@ -8,12 +8,10 @@ import pytest
 from e2e_small_model import FEATURES, classifier
 from onnx import TensorProto, helper
 
-from gpuserve_images.compile.tensorrt import CompileError, architectures, compile_engine, profiles, rtx_module
 from gpuserve_images.errors import SourceError
-from gpuserve_images.layouts.spec import BatchSpec
 from gpuserve_images.onnx_model.files import check
 from gpuserve_images.onnx_model.session import Session
-from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
+from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.graph import level_for, optimise
 from gpuserve_images.optimise.quantise import heads, quantise_dynamic, quantise_static
 from gpuserve_images.optimise.spec import CalibrateSpec
@@ -132,56 +130,6 @@ class TestQuantise:
         model.graph.output[0].CopyFrom(helper.make_tensor_value_info("h3", TensorProto.FLOAT, ["batch", 32]))
         onnx.save(model, tmp_path / "one.onnx")
         assert heads(tmp_path / "one.onnx") == []
-
-
-class TestCompile:
-    trt = rtx_module()
-
-    @pytest.mark.parametrize("architecture", ["sm_80", "sm_86", "sm_89", "sm_120"])
-    def test_an_engine_is_built_without_a_gpu(self, source, tmp_path, architecture):
-        out = tmp_path / "model.engine"
-        shapes = profiles(read_signature(source), BatchSpec(max=16))
-        record = compile_engine(self.trt, source, out, architecture=architecture, shapes=shapes)
-        assert out.stat().st_size > 1000
-        assert record.options["profiles"] == {"x": [[1, FEATURES], [8, FEATURES], [16, FEATURES]]}
-        assert record.tools == {"tensorrt_rtx": self.trt.__version__}
-
-    def test_engines_of_two_architectures_differ(self, source, tmp_path):
-        shapes = profiles(read_signature(source), BatchSpec())
-        hashes = {
-            compile_engine(self.trt, source, tmp_path / arch, architecture=arch, shapes=shapes).outputs[arch]
-            for arch in ("sm_80", "sm_89")
-        }
-        assert len(hashes) == 2
-
-    def test_int8_qdq_is_compiled_as_it_is(self, source, samples, tmp_path):
-        quantised = tmp_path / "int8.onnx"
-        quantise_static(source, quantised, samples, STATIC, GPU)
-        shapes = profiles(read_signature(quantised), BatchSpec())
-        compile_engine(self.trt, quantised, tmp_path / "model.engine", architecture="sm_89", shapes=shapes)
-        assert (tmp_path / "model.engine").stat().st_size > 1000
-
-    def test_an_architecture_that_this_builder_lacks_names_those_it_has(self, source, tmp_path):
-        with pytest.raises(CompileError, match=r"architectures \(sm_70\).*builds for sm_75, sm_80"):
-            compile_engine(self.trt, source, tmp_path / "e", architecture="sm_70", shapes={})
-        assert "sm_80" in architectures(self.trt)
-
-    def test_an_operator_that_tensorrt_lacks_is_named_with_its_node(self, tmp_path):
-        model = classifier()
-        model.graph.node[2].op_type = "NoSuchOperator"
-        model.graph.node[2].name = "odd"
-        onnx.save(model, tmp_path / "odd.onnx")
-        with pytest.raises(CompileError, match=r"not accepted by TensorRT's parser.*NoSuchOperator"):
-            compile_engine(self.trt, tmp_path / "odd.onnx", tmp_path / "e", architecture="sm_80", shapes={})
-
-    def test_a_free_axis_without_bounds_is_refused(self):
-        free = Signature(
-            inputs=(TensorSpec(name="text", dtype="INT64", shape=(-1, -1)),),
-            outputs=(TensorSpec(name="y", dtype="FP32", shape=(-1, 2)),),
-            opset=17,
-        )
-        with pytest.raises(CompileError, match=r"input text \(\[-1, -1\]\): has a free axis besides the batch"):
-            profiles(free, BatchSpec())
 
 
 def test_a_session_runs_one_thread_when_told(source, samples):
