@@ -9,6 +9,7 @@ from gpuserve_images.errors import SourceError
 from gpuserve_images.oci import BakeResult, File, Layer, bake, push_artifact, resolve
 from gpuserve_images.pipeline import making
 from gpuserve_images.pipeline.chain import Chain, plan
+from gpuserve_images.pipeline.inventory import BUILDS, keep_report
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.key import image_reference
 from gpuserve_images.pipeline.locks import locked
@@ -63,7 +64,7 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
     if found is not None:
         return found
     root = cache or cache_folder()
-    with locked(root / "builds" / f"{chain.key}.lock", lambda: progress("another build is at it", 0, 0)):
+    with locked(root / BUILDS / f"{chain.key}.lock", lambda: progress("another build is at it", 0, 0)):
         return published(tag) or _Build(chain, tag, registry, root, progress, started).run()
 
 
@@ -105,7 +106,7 @@ class _Build:
             made = making.make(self.chain, runner)
             files = made.files(runner)
             pushed = self._push_image(made.summary, files) if self.chain.base else self._push_engines(made.summary, files)
-            return BuildReport(
+            report = BuildReport(
                 reference=pushed.reference,
                 tag=self.tag,
                 digest=pushed.digest,
@@ -119,6 +120,8 @@ class _Build:
                 notes=tuple(notes),
                 seconds=round(time.monotonic() - self.started, 3),
             )
+        keep_report(self.root, report)
+        return report
 
     def _push_image(self, summary: Summary, files: dict[str, Path]) -> BakeResult:
         """Bake one layer per file: a changed `config.pbtxt` does not upload the weights again."""

@@ -140,7 +140,7 @@ def write_record(folder: Path, key: str, record: StageRecord, seconds: float) ->
     """Write down what a stage did, after all its files."""
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     made = datetime.now(UTC).replace(microsecond=0)
-    kept = Kept(key=key, record=record, files=files, seconds=round(seconds, 3), made=made)
+    kept = Kept(key=key, record=record, files=files, seconds=round(seconds, 6), made=made)
     (folder / RECORD).write_text(json.dumps(kept.model_dump(mode="json"), indent=2, sort_keys=True), encoding="utf-8")
 
 

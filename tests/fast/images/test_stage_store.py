@@ -1,13 +1,14 @@
 """The local store of stages: made once per key, whole or not there, never removed under a build's feet."""
 
 import errno
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from e2e_stage_process import after, writes
 
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.runner import Runner
@@ -15,32 +16,12 @@ from gpuserve_images.pipeline.stage import Source, Stage, Work
 from gpuserve_images.pipeline.store import StageStore, StoreError, read_kept, write_record
 from gpuserve_images.records import StageRecord
 
-fork = multiprocessing.get_context("fork")
+SCRIPT = Path(__file__).parents[2] / "e2e" / "e2e_stage_process.py"
 
 
-def writes(text: str, counter: Path | None = None, wait: float = 0.0):
-    """A stage that writes a file, and a line to a counter that both processes see."""
-
-    def run(work: Work) -> StageRecord:
-        if counter:
-            with counter.open("a") as lines:
-                lines.write(f"{text}\n")
-        (work.out / "model.onnx").write_text(text)
-        time.sleep(wait)
-        return StageRecord(stage="write")
-
-    return run
-
-
-def after(counter: Path, wait: float = 0.0) -> Stage:
-    """A stage that appends to what the stage before it wrote."""
-    first = Stage("first", writes("one", counter))
-
-    def run(work: Work) -> StageRecord:
-        text = work.before("model").file.read_text()
-        return writes(f"{text} two", counter, wait)(work)
-
-    return Stage("second", run, after={"model": first})
+def process(cache: Path, counter: Path, wait: float) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), str(cache), str(counter), str(wait)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_finished_stage_is_not_run_again_and_needs_no_other(tmp_path):
@@ -53,43 +34,25 @@ def test_a_finished_stage_is_not_run_again_and_needs_no_other(tmp_path):
     assert counter.read_text().split("\n") == ["one", "one two", ""]
 
 
-def _get(root: Path, counter: Path, results) -> None:
-    with Runner(root) as runner:
-        results.put(runner.get(after(counter, wait=0.3)).origin)
-
-
 def test_two_processes_do_the_work_of_one_key_once(tmp_path):
-    results = fork.Queue()
-    processes = [fork.Process(target=_get, args=(tmp_path / "cache", tmp_path / "counter", results)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    assert sorted(results.get(timeout=30) for _ in processes) == ["local", "made"]
-    for process in processes:
-        process.join(10)
+    both = [process(tmp_path / "cache", tmp_path / "counter", 0.5) for _ in range(2)]
+    assert sorted(one.communicate(timeout=60)[0].strip() for one in both) == ["local", "made"]
     assert (tmp_path / "counter").read_text() == "one\none two\n"
 
 
 def test_a_killed_build_leaves_nothing_half_done_and_the_next_goes_on_where_it_was(tmp_path):
     cache, counter = tmp_path / "cache", tmp_path / "counter"
-    process = fork.Process(target=_get_slowly, args=(cache, counter))
-    process.start()
-    while not list(cache.glob("stages/second/.*/model.onnx")):
-        time.sleep(0.01)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(10)
-    assert [path.name for path in (cache / "stages/second").iterdir() if not path.name.startswith(".")] == [
-        f"{after(counter).key}.lock"
-    ]
+    with process(cache, counter, 60) as killed:
+        while not list(cache.glob("stages/second/.*/model.onnx")):
+            assert killed.poll() is None
+            time.sleep(0.01)
+        killed.kill()
+    named = [path.name for path in (cache / "stages/second").iterdir() if not path.name.startswith(".")]
+    assert named == [f"{after(counter).key}.lock"]
     with Runner(cache) as runner:
         assert runner.get(after(counter)).origin == "made"
     assert counter.read_text() == "one\none two\none two\n"
     assert not list(cache.glob("stages/second/.*"))
-
-
-def _get_slowly(cache: Path, counter: Path) -> None:
-    with Runner(cache) as runner:
-        runner.get(after(counter, wait=60))
 
 
 def test_a_failed_stage_leaves_nothing(tmp_path):

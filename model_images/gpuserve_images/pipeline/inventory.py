@@ -1,0 +1,161 @@
+"""What lies in the folder of finished stages, and what may go."""
+
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from gpuserve_images.pipeline.locks import Lock
+from gpuserve_images.pipeline.report import BuildReport
+from gpuserve_images.pipeline.store import Entry, StageStore
+
+BUILDS = "builds"
+SOURCES = "sources"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What is kept on this machine.
+
+    Attributes:
+        stages: Finished stages.
+        sources: Downloaded model files.
+        builds: Reports of images that were built and pushed here, by the time they were, the newest first.
+    """
+
+    stages: tuple[Entry, ...]
+    sources: tuple[Entry, ...]
+    builds: tuple[tuple[datetime, BuildReport], ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What may be removed; each field alone names things to remove.
+
+    Attributes:
+        unused_for: What no build has used for this long.
+        keep_bytes: What was used longest ago, until no more than this is left.
+        needed: Keys of the stages that are needed: all others go. None names nothing.
+    """
+
+    unused_for: timedelta | None = None
+    keep_bytes: int | None = None
+    needed: Collection[str] | None = None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One thing that was removed, or would be.
+
+    Attributes:
+        entry: What it is.
+        reason: Why it goes.
+        held: Whether it stays, because a build is at work with it.
+    """
+
+    entry: Entry
+    reason: str
+    held: bool = False
+
+
+def inventory(root: Path) -> Inventory:
+    """Return what is kept below `root` (see `cache_folder`)."""
+    return Inventory(tuple(StageStore(root).entries()), tuple(_sources(root)), tuple(_builds(root)))
+
+
+def keep_report(root: Path, report: BuildReport) -> None:
+    """Write down that an image was built and pushed here."""
+    path = root / BUILDS / f"{report.summary.key}.json"
+    temporary = path.with_suffix(f".{os.getpid()}.new")
+    temporary.write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    temporary.rename(path)
+
+
+def collect(root: Path, wanted: Wanted, *, dry_run: bool = False) -> list[Removal]:
+    """Remove what is wanted, and what killed builds left; never what a running build holds.
+
+    Args:
+        root: Folder to clean, see `cache_folder`.
+        wanted: What may go.
+        dry_run: Only say what would go.
+    """
+    found = inventory(root)
+    removals = list(_choose([*found.stages, *found.sources], wanted))
+    done = [replace(removal, held=not _remove(removal.entry, dry_run=dry_run)) for removal in removals]
+    done += [Removal(entry, "a killed build left it") for entry in _leftovers(root) if _remove(entry, dry_run=dry_run)]
+    if wanted.unused_for is not None and not dry_run:
+        _forget_builds(found.builds, root, datetime.now(UTC) - wanted.unused_for)
+    return done
+
+
+def _choose(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Removal]:
+    left: list[Entry] = []
+    oldest = datetime.now(UTC) - wanted.unused_for if wanted.unused_for is not None else None
+    for entry in sorted(entries, key=lambda entry: entry.used):
+        if oldest is not None and entry.used < oldest:
+            yield Removal(entry, "not used for a long time")
+        elif wanted.needed is not None and entry.key not in wanted.needed:
+            yield Removal(entry, "no stack needs it")
+        else:
+            left.append(entry)
+    excess = sum(entry.bytes for entry in left) - wanted.keep_bytes if wanted.keep_bytes is not None else 0
+    for entry in left:
+        if excess <= 0:
+            return
+        excess -= entry.bytes
+        yield Removal(entry, "used longest ago")
+
+
+def _remove(entry: Entry, *, dry_run: bool) -> bool:
+    """Remove an entry unless a build holds it; say whether it is gone."""
+    lock = Lock(_lock_of(entry))
+    if not lock.try_alone():
+        return False
+    if dry_run:
+        lock.close()
+        return True
+    # The final name goes first and at once, so that a killed collection leaves nothing half there.
+    going = entry.folder.with_name(f".{entry.key}.going")
+    if not entry.folder.name.startswith("."):
+        entry.folder.rename(going)
+    else:
+        going = entry.folder
+    shutil.rmtree(going)
+    lock.remove()
+    return True
+
+
+def _lock_of(entry: Entry) -> Path:
+    return entry.folder.with_name(f"{entry.key}.lock")
+
+
+def _leftovers(root: Path) -> Iterator[Entry]:
+    """Yield the unfinished folders of builds that are no more."""
+    for folder in sorted(root.glob("stages/*/.*")):
+        if folder.is_dir():
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            yield Entry(folder.parent.name, folder.name.split(".")[1], folder, size, datetime.now(UTC))
+
+
+def _sources(root: Path) -> Iterator[Entry]:
+    """Yield the downloaded model files."""
+    for folder in sorted((root / SOURCES).glob("*")):
+        if folder.is_dir() and not folder.name.startswith("."):
+            files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+            used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+            yield Entry("source", folder.name, folder, sum(file.st_size for file in files), used)
+
+
+def _builds(root: Path) -> Iterator[tuple[datetime, BuildReport]]:
+    files = sorted((root / BUILDS).glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for file in files:
+        made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+        yield made, BuildReport.model_validate_json(file.read_bytes())
+
+
+def _forget_builds(builds: Sequence[tuple[datetime, BuildReport]], root: Path, oldest: datetime) -> None:
+    for made, report in builds:
+        if made < oldest:
+            (root / BUILDS / f"{report.summary.key}.json").unlink(missing_ok=True)

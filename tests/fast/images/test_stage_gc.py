@@ -1,0 +1,103 @@
+"""Collecting: by age, by size, by what the stacks need, never what a build holds."""
+
+import os
+import time
+from datetime import timedelta
+
+import pytest
+
+from gpuserve_images.pipeline.inventory import Wanted, collect, inventory
+from gpuserve_images.pipeline.runner import Runner
+from gpuserve_images.pipeline.stage import Stage, Work
+from gpuserve_images.records import StageRecord
+
+DAY = 86400
+
+
+def stage(number: int, size: int = 100) -> Stage:
+    def run(work: Work) -> StageRecord:
+        (work.out / "model.onnx").write_bytes(bytes(size))
+        return StageRecord(stage="s")
+
+    return Stage("s", run, options={"number": number})
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three stages of 100 bytes, used today, 10 and 40 days ago."""
+    with Runner(tmp_path) as runner:
+        for number, age in enumerate((0, 10, 40)):
+            folder = runner.get(stage(number)).folder
+            then = time.time() - age * DAY
+            os.utime(folder, (then, then))
+    return tmp_path
+
+
+def left(root) -> set[int]:
+    keys = {entry.key for entry in inventory(root).stages}
+    return {number for number in range(3) if stage(number).key in keys}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stay"),
+    [
+        (Wanted(), {0, 1, 2}),
+        (Wanted(unused_for=timedelta(days=30)), {0, 1}),
+        (Wanted(unused_for=timedelta(days=5)), {0}),
+        (Wanted(keep_bytes=250), {0, 1}),
+        (Wanted(keep_bytes=0), set()),
+        (Wanted(keep_bytes=10_000), {0, 1, 2}),
+        (Wanted(needed={stage(2).key}), {2}),
+        (Wanted(needed=set()), set()),
+        (Wanted(unused_for=timedelta(days=30), keep_bytes=100), {0}),
+    ],
+)
+def test_what_is_wanted_goes_and_the_rest_stays(root, wanted, stay):
+    said = collect(root, wanted, dry_run=True)
+    assert left(root) == {0, 1, 2}
+    done = collect(root, wanted)
+    assert [removal.entry for removal in said] == [removal.entry for removal in done]
+    assert left(root) == stay
+    assert sum(removal.entry.bytes for removal in done) == 100 * (3 - len(stay))
+    assert {path.name for path in (root / "stages/s").iterdir()} == {
+        name for number in stay for name in (stage(number).key, f"{stage(number).key}.lock")
+    }
+
+
+def test_what_a_build_holds_stays(root):
+    with Runner(root) as runner:
+        runner.get(stage(1))
+        done = collect(root, Wanted(needed=set()))
+        assert {removal.entry.key: removal.held for removal in done}[stage(1).key]
+        assert left(root) == {1}
+    collect(root, Wanted(needed=set()))
+    assert left(root) == set()
+
+
+def test_use_makes_a_stage_young_again(root):
+    with Runner(root) as runner:
+        assert runner.get(stage(2)).origin == "local"
+    collect(root, Wanted(unused_for=timedelta(days=30)))
+    assert left(root) == {0, 1, 2}
+
+
+def test_what_killed_builds_left_goes_and_what_a_living_one_makes_stays(root):
+    dead = root / "stages/s/.dead.abc"
+    dead.mkdir()
+    (dead / "half").write_bytes(bytes(7))
+
+    def run(work: Work) -> StageRecord:
+        (work.out / "half").touch()
+        assert [removal.reason for removal in collect(root, Wanted())] == ["a killed build left it"]
+        assert (work.out / "half").exists()
+        return StageRecord(stage="s")
+
+    with Runner(root) as runner:
+        runner.get(Stage("s", run))
+    assert not dead.exists()
+
+
+def test_an_empty_machine_has_nothing(tmp_path):
+    found = inventory(tmp_path / "nowhere")
+    assert (found.stages, found.sources, found.builds) == ((), (), ())
+    assert collect(tmp_path / "nowhere", Wanted(keep_bytes=0)) == []
