@@ -68,7 +68,7 @@ def test_no_random_bytes_pass_for_a_model(tmp_path_factory, content):
     ("source", "words"),
     [
         ({"file": "absent.onnx"}, "source.file.*absent.onnx.*does not exist"),
-        ({"file": "."}, "is a folder"),
+        ({"file": "."}, "holds no files"),
         ({"package": "no_such_package", "path": "a"}, "source.package.*no_such_package.*not an installed"),
         ({"package": "not a name", "path": "a"}, "not an installed"),
         ({"package": "six_or_any_module", "path": "a"}, "not an installed"),

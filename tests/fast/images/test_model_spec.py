@@ -38,8 +38,8 @@ def test_every_model_of_the_repository_loads(path):
     [
         ({"sources": {}}, "sources", "did you mean 'source'?"),
         ({"name": "My Model"}, "name", "not a DNS label"),
-        ({"source": {}}, "source", "either `file:` or `package:`"),
-        ({"source": {"file": "a.onnx", "package": "magika", "path": "b"}}, "source", "either `file:` or `package:`"),
+        ({"source": {}}, "source", "one of `file:`, `url:`, or `package:`"),
+        ({"source": {"file": "a.onnx", "package": "magika", "path": "b"}}, "source", "one of `file:`, `url:`, or `package:`"),
         ({"source": {"package": "magika"}}, "source", "belong together"),
         ({"source": {"package": "magika", "path": "../../etc/passwd"}}, "source.path", "leaves the package"),
         ({"source": {"package": "magika", "path": "/etc/passwd"}}, "source.path", "leaves the package"),

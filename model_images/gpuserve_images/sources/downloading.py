@@ -1,0 +1,161 @@
+"""From an address to verified files in the cache."""
+
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from gpuserve_images.errors import SourceError
+from gpuserve_images.records import Progress, sha256_json
+from gpuserve_images.sources.addresses import Address
+from gpuserve_images.sources.cache import SourceCache, readable
+from gpuserve_images.sources.digests import tree_digest, tree_files
+from gpuserve_images.sources.formats import is_archive
+from gpuserve_images.sources.pickles import refuse_contents, refuse_names
+from gpuserve_images.sources.remote import LAYERS, Listing, Remote, RemoteFile
+from gpuserve_images.sources.spec import SourceSpec
+from gpuserve_images.sources.transfer import Meter, patiently, transfer
+from gpuserve_images.sources.unpacking import overlaid
+from gpuserve_images.sources.volume import volume_place
+
+_FILE = "file"
+_FOLDER = "folder"
+
+
+def download(source: SourceSpec, address: Address, store: SourceCache, progress: Progress) -> Path:
+    """Return the file or folder of an address, downloaded unless the cache has it.
+
+    Args:
+        source: The declared source.
+        address: Its address.
+        store: The cache.
+        progress: Told bytes done and bytes in all.
+
+    Raises:
+        SourceError: When it is refused, not what its digest says, pickled without leave, or does not fit the disk.
+        RegistryError: When a registry refused.
+    """
+    if address.scheme == "pvc":
+        place = volume_place(address, str(source.sha256))
+    else:
+        files = store.obtain(_key(source, address), lambda folder: _bring(source, address, folder, progress))
+        place = _place(files, address, store)
+        if (place / LAYERS).is_dir():
+            place = overlaid(place, _key(source, address), store, address.shown)
+    if not source.allow_pickle and not is_archive(place.name):
+        refuse_contents(address.shown, ((path.name, path) for path in _all(place)))
+    return place
+
+
+def at_hand(source: SourceSpec, address: Address, store: SourceCache) -> bool:
+    """Tell whether the cache has what an address pins."""
+    return store.has(_key(source, address))
+
+
+def _key(source: SourceSpec, address: Address) -> str:
+    """Return what names the content: the pinned digest, or a hash of the pinned revision and of what is taken from it."""
+    if address.scheme == "oci":
+        content = str(address.revision)
+    elif address.scheme == "hf":
+        content = sha256_json([address.place, address.revision, address.path])
+    else:
+        content = str(source.sha256)
+    return sha256_json([content, sorted(source.include)]) if source.include else content
+
+
+def _bring(source: SourceSpec, address: Address, folder: Path, progress: Progress) -> None:
+    remote = client(address)
+    where = address.shown
+    listing = patiently(where, remote.listing)
+    files = _chosen(listing, source, where)
+    if not source.allow_pickle:
+        refuse_names(where, (file.path for file in files))
+    below = folder / (_FOLDER if listing.folder else _FILE)
+    _remove_others(folder, {below / file.path for file in files})
+    meter = Meter(progress, sum(file.size or 0 for file in files))
+    pinned = source.sha256
+    digests: dict[str, str] = {}
+    for file in files:
+        wanted = file if listing.folder or pinned is None else RemoteFile(file.path, file.where, file.size, pinned)
+        digests[file.path] = transfer(remote, wanted, below / file.path, where, meter)
+    if listing.folder and pinned is not None and tree_digest(digests) != pinned:
+        for file in files:
+            (below / file.path).unlink()
+        reason = f"its files have the tree digest {tree_digest(digests)}, and {pinned} was expected; they were removed"
+        raise SourceError(where, reason, "See what is at the address; when the new content is wanted, correct `sha256:`.")
+
+
+def client(address: Address) -> Remote:
+    """Return the client of an address.
+
+    Raises:
+        SourceError: When the package that it needs is not installed.
+    """
+    # Each client's libraries are loaded when an address of its kind is read.
+    if address.scheme in {"https", "http"}:
+        from gpuserve_images.sources.web import WebFile
+
+        return WebFile(address)
+    if address.scheme in {"s3", "gs"}:
+        from gpuserve_images.sources.buckets import Bucket
+
+        return Bucket(address)
+    if address.scheme == "hf":
+        from gpuserve_images.sources.hugging_face import HuggingFace
+
+        return HuggingFace(address)
+    from gpuserve_images.sources.registries import Artifact
+
+    return Artifact(address)
+
+
+def _chosen(listing: Listing, source: SourceSpec, where: str) -> list[RemoteFile]:
+    files = [
+        file for file in listing.files if not source.include or any(fnmatchcase(file.path, glob) for glob in source.include)
+    ]
+    if not files:
+        some = ", ".join(file.path for file in listing.files[:8])
+        raise SourceError(
+            where, f"has no file that `include` matches; it has {some}", "Correct `include:`.", value=str(source.include)
+        )
+    for file in files:
+        require_inside(file.path, where)
+    names = {file.path for file in files}
+    for name in names:
+        above = next((str(parent) for parent in PurePosixPath(name).parents if str(parent) in names), None)
+        if above is not None:
+            raise SourceError(where, f"has a file {above!r} and a folder of the same name", "Choose one with `include:`.")
+    return sorted(files, key=lambda file: file.path)
+
+
+def require_inside(name: str, where: str) -> None:
+    """Refuse a name from far away that would be written elsewhere than below the download's folder.
+
+    Raises:
+        SourceError: When it is absolute, goes up, or has characters that paths do not have.
+    """
+    parts = name.split("/")
+    if name.startswith("/") or any(part in {"", ".", ".."} for part in parts) or re.search(r"[\\\x00-\x1f]", name):
+        raise SourceError(where, "names a file outside of its own folder", "Do not trust this address.", value=repr(name))
+
+
+def _place(files: Path, address: Address, store: SourceCache) -> Path:
+    if (files / _FOLDER).is_dir():
+        return files / _FOLDER
+    found = files / _FILE / address.name
+    if not found.exists():
+        # The same content at an address with another name.
+        other = next(path for path in sorted((files / _FILE).iterdir()) if path.is_file())
+        with readable(store.root):
+            found.hardlink_to(other)
+    return found
+
+
+def _all(place: Path) -> list[Path]:
+    return list(tree_files(place).values()) if place.is_dir() else [place]
+
+
+def _remove_others(folder: Path, wanted: set[Path]) -> None:
+    """Remove what an earlier attempt left and this one does not ask for."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path not in wanted:
+            path.unlink()

@@ -1,0 +1,154 @@
+"""What a model's files are, told by their names and their first bytes."""
+
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import get_args
+
+from gpuserve_images.errors import SourceError
+from gpuserve_images.sources.digests import tree_files
+from gpuserve_images.sources.spec import Format
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+"""Endings of archives that are unpacked."""
+
+SAVED_MODEL = "saved_model.pb"
+HUGGINGFACE = "config.json"
+
+_SUFFIXES: dict[str, Format] = {
+    ".onnx": "onnx",
+    ".ubj": "xgboost",
+    ".pt2": "torch",
+    ".pt": "torch",
+    ".pth": "torch",
+    ".pkl": "sklearn",
+    ".pickle": "sklearn",
+    ".joblib": "sklearn",
+}
+_FOLDERS = frozenset({"tensorflow", "huggingface"})
+_HEAD_BYTES = 4096
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model among files.
+
+    Attributes:
+        format: What it is.
+        entry: Its file, or the folder of a format that is one.
+        root: The folder that all its files lie below.
+    """
+
+    format: Format
+    entry: Path
+    root: Path
+
+
+def is_archive(name: str) -> bool:
+    """Tell whether a name is an archive's."""
+    return name.lower().endswith(ARCHIVES)
+
+
+def by_name(name: str) -> Format | None:
+    """Return the format that a file's name alone tells, or None."""
+    return _SUFFIXES.get(PurePosixPath(name.lower()).suffix)
+
+
+def by_content(path: Path) -> Format | None:
+    """Return the format that a file's first bytes tell, else the one of its name, else None."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if head.startswith(b"tree\nversion="):
+        return "lightgbm"
+    # XGBoost's JSON, and the same as UBJSON, where a key is its length and then its letters.
+    if head.startswith(b"{") and b"learner" in head:
+        return "xgboost"
+    if head.startswith(b"PK\x03\x04") and _is_torch(path):
+        return "torch"
+    return by_name(path.name)
+
+
+def find(place: Path, field: str, declared: Format | None = None) -> Found:
+    """Find the one model in a file or folder.
+
+    Args:
+        place: A file or a folder.
+        field: The field that named it, for messages.
+        declared: The format that the spec says, which is believed where it is possible.
+
+    Raises:
+        SourceError: When there is no model, more than one, or not of the declared format.
+    """
+    if place.is_file():
+        form = declared or by_content(place)
+        if form is None:
+            raise _unknown(field, place)
+        if form in _FOLDERS:
+            raise SourceError(field, f"is a file, and a {form} model is a folder", "Name the folder.", value=place.name)
+        return Found(form, place, place.parent)
+    files = tree_files(place)
+    if declared is None or declared in _FOLDERS:
+        folder = _folder_model(place, files)
+        if folder is not None and declared in {None, folder.format}:
+            return folder
+        if declared is not None:
+            mark = SAVED_MODEL if declared == "tensorflow" else HUGGINGFACE
+            raise SourceError(field, f"holds no {declared} model: {mark} is missing", "Name its folder.", value=str(place))
+    models: dict[str, Format] = {name: form for name, path in files.items() if (form := _in_folder(path, declared)) is not None}
+    if len(models) == 1:
+        name, form = next(iter(models.items()))
+        return Found(form, files[name], files[name].parent)
+    what = f"{declared} models" if declared else "models"
+    reason = f"holds {len(models)} {what}: {', '.join(sorted(models))}" if models else f"holds no {declared or 'known'} model"
+    fix = (
+        "Name one with `path:`."
+        if models
+        else f"Name its file with `path:`, and what it is with `format:` (one of {list(FORMATS)})."
+    )
+    raise SourceError(field, reason, fix, value=str(place))
+
+
+def unknown_format(field: str, value: str) -> SourceError:
+    """Return the error for a source whose format nothing tells before it is downloaded."""
+    reason = "does not tell what the model is"
+    return SourceError(field, reason, f"Add `format:`, one of {list(FORMATS)}.", value=value)
+
+
+def _unknown(field: str, place: Path) -> SourceError:
+    reason = "is not a model file that is known by its name or its first bytes"
+    return SourceError(field, reason, f"Name a model file, or add `format:`, one of {list(FORMATS)}.", value=place.name)
+
+
+def _in_folder(path: Path, declared: Format | None) -> Format | None:
+    found = by_content(path)
+    return found if declared is None or found == declared else None
+
+
+def _folder_model(place: Path, files: Iterable[str]) -> Found | None:
+    """Return the SavedModel or Hugging Face model that is the folder, or the only folder with one inside it."""
+    names = set(files)
+    saved = [name for name in names if PurePosixPath(name).name == SAVED_MODEL]
+    if len(saved) == 1:
+        root = (place / saved[0]).parent
+        return Found("tensorflow", root, root)
+    configs = [name for name in names if PurePosixPath(name).name == HUGGINGFACE]
+    top = min(configs, key=lambda name: (name.count("/"), name), default=None)
+    if top is None:
+        return None
+    prefix = top.removesuffix(HUGGINGFACE)
+    if not any(name.startswith(prefix) and name.endswith(_WEIGHTS) for name in names):
+        return None
+    root = (place / top).parent
+    return Found("huggingface", root, root)
+
+
+def _is_torch(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [PurePosixPath(name).name for name in archive.namelist()]
+    except (zipfile.BadZipFile, OSError):
+        return False
+    return bool({"archive_format", "serialized_exported_program.json", "data.pkl"} & set(names))

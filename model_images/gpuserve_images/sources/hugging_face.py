@@ -1,0 +1,112 @@
+"""`hf` addresses: a repository of the Hugging Face Hub at one commit. HF_TOKEN or the login, and HF_ENDPOINT, as for its own tools."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, TypeVar
+
+import requests
+
+from gpuserve_images.errors import SourceError
+from gpuserve_images.sources.addresses import Address
+from gpuserve_images.sources.remote import HiccupError, Listing, Reading, RemoteFile
+from gpuserve_images.sources.web import Web, asked_wait
+
+if TYPE_CHECKING:
+    from huggingface_hub import RepoFile
+
+_LOG_IN = "Accept the model's terms on its page where it has any, then set HF_TOKEN or run `hf auth login`."
+_Result = TypeVar("_Result")
+
+
+class HuggingFace:
+    """A repository, a folder of it, or a file of it."""
+
+    def __init__(self, address: Address) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            SourceError: When huggingface_hub is not installed.
+        """
+        try:
+            import huggingface_hub
+            from huggingface_hub.utils import build_hf_headers
+        except ImportError as error:
+            reason = f"needs a package that is not installed ({error.name})"
+            raise SourceError(address.shown, reason, "Install it: pip install 'gpuserve[sources]'") from error
+        self._address = address
+        self._hub = huggingface_hub
+        self._endpoint = os.environ.get("HF_ENDPOINT")
+        self._api = huggingface_hub.HfApi(endpoint=self._endpoint)
+        # The library's own file client names the token, too; bytes go through ours, which continues where it was cut.
+        self._web = Web(address.shown, headers=build_hf_headers(), log_in=_LOG_IN)
+
+    def commit(self) -> str:
+        """Return the commit that the address's revision, or the default branch, is at."""
+        address = self._address
+        return str(self._ask(lambda: self._api.model_info(address.place, revision=address.revision)).sha)
+
+    def listing(self) -> Listing:
+        """Return the file, or all files below the folder."""
+        from huggingface_hub import RepoFile
+
+        address = self._address
+        if address.path:
+            found = self._ask(lambda: self._api.get_paths_info(address.place, [address.path], revision=address.revision))
+            if not found:
+                reason = f"does not exist at commit {address.revision}"
+                raise SourceError(address.shown, reason, "Correct the path.", value=address.path)
+            if isinstance(found[0], RepoFile):
+                return Listing((self._remote(found[0], address.name),), folder=False)
+        tree = self._ask(
+            lambda: list(
+                self._api.list_repo_tree(address.place, address.path or None, recursive=True, revision=address.revision)
+            )
+        )
+        prefix = f"{address.path}/" if address.path else ""
+        files = tuple(self._remote(entry, entry.path.removeprefix(prefix)) for entry in tree if isinstance(entry, RepoFile))
+        if not files:
+            raise SourceError(address.shown, "holds no files", "Name another repository or commit.")
+        return Listing(files, folder=True)
+
+    def read(self, file: RemoteFile, start: int) -> AbstractContextManager[Reading]:
+        """Open a file from a byte on."""
+        return self._web.read(file, start)
+
+    def _remote(self, entry: "RepoFile", path: str) -> RemoteFile:
+        url = self._hub.hf_hub_url(self._address.place, entry.path, revision=self._address.revision, endpoint=self._endpoint)
+        # Large files have their SHA-256 in git LFS; the others are git blobs.
+        return RemoteFile(path, url, entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
+
+    def _ask(self, question: Callable[[], _Result]) -> _Result:
+        import huggingface_hub.errors as said
+
+        where = self._address.shown
+        try:
+            return question()
+        except said.GatedRepoError as error:
+            raise SourceError(where, "is for those who accepted its terms", _LOG_IN, value="HTTP 403") from error
+        except said.RevisionNotFoundError as error:
+            raise SourceError(
+                where, "has no such commit", "Correct what follows the @.", value=self._address.revision
+            ) from error
+        except said.RepositoryNotFoundError as error:
+            reason = "does not exist, or is private and these credentials may not see it"
+            raise SourceError(where, reason, f"Correct the name. {_LOG_IN}", value="HTTP 404") from error
+        except said.HfHubHTTPError as error:
+            raise self._refused(error.response.status_code, error.response.headers.get("Retry-After")) from error
+        except (said.HFValidationError, said.OfflineModeIsEnabled) as error:
+            raise SourceError(where, f"was not asked for: {error}", "Correct the name, or unset HF_HUB_OFFLINE.") from error
+        except (OSError, requests.RequestException) as error:
+            raise HiccupError("the connection failed") from error
+        except Exception as error:
+            # The library's HTTP client is its own business: httpx by one name or another.
+            if "httpx" in type(error).__module__ or "httpcore" in type(error).__module__:
+                raise HiccupError("the connection failed") from error
+            raise
+
+    def _refused(self, status: int, retry_after: str | None) -> Exception:
+        if status == requests.codes.too_many_requests or status >= requests.codes.internal_server_error:
+            return HiccupError(f"HTTP {status}: the hub failed", asked_wait(retry_after))
+        reason = "may not be read with these credentials" if status in {401, 403} else "was refused"
+        return SourceError(self._address.shown, reason, _LOG_IN, value=f"HTTP {status}")

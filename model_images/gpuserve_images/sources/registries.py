@@ -1,0 +1,92 @@
+"""`oci` addresses: the files of an artifact, or of an image that holds a model only."""
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from gpuserve_images.errors import RegistryError, SourceError
+from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.reference import Reference
+from gpuserve_images.sources.addresses import Address
+from gpuserve_images.sources.remote import LAYERS, HiccupError, Listing, Reading, RemoteFile
+
+_TITLE = "org.opencontainers.image.title"
+# oras packs folders, and says so with this annotation.
+_UNPACK = "io.deis.oras.content.unpack"
+_PLATFORM = ("linux", "amd64")
+_FOR_ALL = ("unknown", None)
+
+
+class Artifact:
+    """An artifact or image by digest."""
+
+    def __init__(self, address: Address) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            ImageError: When the reference is malformed.
+        """
+        self._address = address
+        place = Reference.parse(address.place)
+        self._place = Reference(place.registry, place.repository, None if place.digest else place.tag, place.digest)
+        self._client = RegistryClient(place.host)
+
+    def digest(self) -> str:
+        """Return the digest that the reference has now, as 64 hex digits."""
+        return self._manifest(self._place).digest.removeprefix("sha256:")
+
+    def listing(self) -> Listing:
+        """Return the files, which are the artifact's layers."""
+        document = cast("dict[str, Any]", json.loads(self._manifest(self._place).content))
+        if "manifests" in document:
+            chosen = self._of_index(document)
+            inner = Reference(self._place.registry, self._place.repository, digest=chosen)
+            document = cast("dict[str, Any]", json.loads(self._manifest(inner).content))
+        layers = cast("list[dict[str, Any]]", document.get("layers") or [])
+        files = tuple(_file(number, layer) for number, layer in enumerate(layers))
+        if not files:
+            raise SourceError(self._address.shown, "has no layers, so it holds no model", "Name an artifact with files.")
+        return Listing(files, folder=True)
+
+    @contextmanager
+    def read(self, file: RemoteFile, start: int) -> Generator[Reading]:
+        """Open a blob from a byte on."""
+        size = file.size or 0
+        if start >= size > 0:
+            yield Reading(start, size, iter(()))
+            return
+        try:
+            yield Reading(start, size, self._client.blob_chunks(self._place, file.where, start))
+        except RegistryError as error:
+            if error.status is None:
+                # The client tried again already where there was no answer; what broke off in the middle is continued.
+                raise HiccupError(error.reason) from error
+            raise
+
+    def _manifest(self, place: Reference) -> Manifest:
+        found = self._client.manifest(place)
+        if found is None:
+            reason = f"does not exist: the registry has no {place.selector}"
+            raise SourceError(self._address.shown, reason, "Correct the repository or the digest.", value="HTTP 404")
+        return found
+
+    def _of_index(self, index: dict[str, Any]) -> str:
+        """Return the digest of the one image that counts: a model is the same on each platform."""
+        entries = cast("list[dict[str, Any]]", index["manifests"])
+        images = [entry for entry in entries if (entry.get("platform") or {}).get("os") not in _FOR_ALL] or entries
+        for entry in images:
+            about = entry.get("platform") or {}
+            if (about.get("os"), about.get("architecture")) == _PLATFORM or len(images) == 1:
+                return str(entry["digest"])
+        reason = f"is an index of {len(images)} images, none of them for {'/'.join(_PLATFORM)}"
+        raise SourceError(self._address.shown, reason, "Name one of its images by digest.")
+
+
+def _file(number: int, layer: dict[str, Any]) -> RemoteFile:
+    digest = str(layer["digest"])
+    annotations = cast("dict[str, str]", layer.get("annotations") or {})
+    title = annotations.get(_TITLE)
+    packed = annotations.get(_UNPACK) == "true" or ".tar" in str(layer.get("mediaType", "")) or title is None
+    path = f"{LAYERS}/{number:03}" if packed else str(title)
+    return RemoteFile(path, digest, int(layer["size"]), digest.removeprefix("sha256:"))

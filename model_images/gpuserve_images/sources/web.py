@@ -1,0 +1,135 @@
+"""`https` addresses, read through requests: passwords from ~/.netrc, proxies and certificates from its usual variables."""
+
+import re
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+
+import requests
+import urllib3
+
+from gpuserve_images.errors import SourceError
+from gpuserve_images.sources.addresses import Address
+from gpuserve_images.sources.remote import CHUNK_BYTES, HiccupError, Listing, Reading, RemoteFile
+
+# Seconds to connect, and between two bytes.
+_TIMEOUT = (10.0, 60.0)
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+_RANGE_NOT_SATISFIABLE = 416
+_CONTENT_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<size>\d+|\*)")
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_LOG_IN = "Put its user and password into ~/.netrc, or use an address that you may read."
+
+
+class Web:
+    """Files that are answers to GET requests."""
+
+    def __init__(self, where: str, *, headers: Mapping[str, str] = _NO_HEADERS, log_in: str = _LOG_IN) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            where: The address for messages.
+            headers: Sent to the address's own host; not to where it redirects to.
+            log_in: What to do when it wants credentials.
+        """
+        self._where = where
+        self._headers = headers
+        self._log_in = log_in
+        self._session = requests.Session()
+        # A proxy from the environment could never reach this machine's loopback; other hosts are not concerned by this.
+        self._session.proxies = {"no_proxy": "localhost,127.0.0.1,::1"}
+
+    @contextmanager
+    def read(self, file: RemoteFile, start: int) -> Generator[Reading]:
+        """Open a URL from a byte on."""
+        # Bytes as they lie there: their digest and their ranges do not hold for a compressed answer.
+        headers = {**self._headers, "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        try:
+            answer = self._session.get(file.where, headers=headers, stream=True, timeout=_TIMEOUT)
+        except requests.RequestException as error:
+            raise self._unreachable(error) from error
+        with answer:
+            if answer.status_code == _RANGE_NOT_SATISFIABLE and start:
+                size = answer.headers.get("Content-Range", "").removeprefix("bytes */")
+                if size == str(start):
+                    yield Reading(start, start, iter(()))
+                    return
+                # There is less than what is here already: it is another file by now.
+                with self.read(file, 0) as anew:
+                    yield anew
+                return
+            self._refuse(answer)
+            yield self._reading(answer)
+
+    def _reading(self, answer: requests.Response) -> Reading:
+        if answer.status_code == requests.codes.partial:
+            match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if match is None:
+                raise HiccupError("it sent a part of the file without saying which")
+            return Reading(int(match["start"]), None if match["size"] == "*" else int(match["size"]), _chunks(answer))
+        length = answer.headers.get("Content-Length", "")
+        return Reading(0, int(length) if length.isdigit() else None, _chunks(answer))
+
+    def _refuse(self, answer: requests.Response) -> None:
+        status = answer.status_code
+        if status in {200, 206}:
+            return
+        if status in _PASSING:
+            what = "too many requests" if status == requests.codes.too_many_requests else "the server failed"
+            raise HiccupError(f"HTTP {status}: {what}", asked_wait(answer.headers.get("Retry-After")))
+        reason, fix = {
+            401: ("wants credentials, and none were given or they are wrong", self._log_in),
+            403: ("may not be read with these credentials", self._log_in),
+            404: ("does not exist", "Correct the address."),
+            410: ("is gone", "Find where it moved to, and correct the address."),
+        }.get(status, ("was refused", "Open the address with curl to see why."))
+        raise SourceError(self._where, reason, fix, value=f"HTTP {status}")
+
+    def _unreachable(self, error: requests.RequestException) -> Exception:
+        # Never the error's own text: it holds the URL with all that is secret in it.
+        if isinstance(error, requests.exceptions.SSLError):
+            reason = "its TLS certificate is not trusted"
+            return SourceError(self._where, reason, "Set REQUESTS_CA_BUNDLE to the file of its certificate authority.")
+        if "NameResolution" in repr(error):
+            return SourceError(self._where, "its host name does not resolve", "Correct the address, or look at the network.")
+        if isinstance(error, requests.exceptions.TooManyRedirects):
+            return SourceError(self._where, "redirects in a circle", "Log in where it wants that, or correct the address.")
+        if isinstance(error, requests.exceptions.Timeout):
+            return HiccupError("it did not answer in time")
+        return HiccupError("the connection failed")
+
+
+class WebFile(Web):
+    """The one file at an `https` address."""
+
+    def __init__(self, address: Address) -> None:
+        """Connect to nothing yet."""
+        super().__init__(address.shown)
+        self._address = address
+
+    def listing(self) -> Listing:
+        """Return the file; nothing is asked before it is read."""
+        return Listing((RemoteFile(self._address.name, self._address.text),), folder=False)
+
+
+def _chunks(answer: requests.Response) -> Iterator[bytes]:
+    try:
+        yield from answer.raw.stream(CHUNK_BYTES, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise HiccupError("the connection was cut") from error
+
+
+def asked_wait(header: str | None) -> float | None:
+    """Return the seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
+    if not header:
+        return None
+    if header.isdigit():
+        return float(header)
+    try:
+        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
