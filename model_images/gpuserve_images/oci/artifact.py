@@ -5,23 +5,25 @@ from types import MappingProxyType
 
 from gpuserve_images.errors import ImageError
 from gpuserve_images.oci.baking import BakeResult, finish
-from gpuserve_images.oci.blobs import Blob, Meter, Progress, Transfer
+from gpuserve_images.oci.blobs import UPLOADS, Blob, Meter, Progress, Transfer
 from gpuserve_images.oci.client import Manifest, RegistryClient
-from gpuserve_images.oci.config import EMPTY, MANIFEST, encode, image_manifest
+from gpuserve_images.oci.config import EMPTY, MANIFEST, Json, encode, image_manifest
 from gpuserve_images.oci.layers import File
 from gpuserve_images.oci.reference import Reference
 
 _NONE: Mapping[str, str] = MappingProxyType({})
-_TITLE = "org.opencontainers.image.title"
+TITLE = "org.opencontainers.image.title"
+"""Annotation that holds a file's name; `oras` has the same."""
 
 
-def push_artifact(
+def push_artifact(  # noqa: PLR0913 - keywords of one public call, each with its own default
     target: str,
     files: Mapping[str, File],
     *,
     artifact_type: str,
     annotations: Mapping[str, str] = _NONE,
     progress: Progress | None = None,
+    uploads: int = UPLOADS,
 ) -> BakeResult:
     """Store files as an OCI artifact, one blob per file, each with its name as title and its own media type.
 
@@ -31,6 +33,7 @@ def push_artifact(
         artifact_type: Media type that says what the artifact is, e.g. `application/vnd.gpuserve.model.v1`.
         annotations: Annotations of the manifest.
         progress: Called with bytes done and bytes in all; each byte counts when it is read and when it is sent.
+        uploads: Blobs sent at once.
 
     Returns:
         The reference by digest, and the bytes sent and reused.
@@ -39,18 +42,38 @@ def push_artifact(
         RegistryError: The registry refused or is down.
         ImageError: There is no file, one is missing, or the reference is malformed.
     """
-    if not files:
-        raise ImageError("artifact", "it has no files", "Give at least one file", value=target)
     place = Reference.parse(target)
     client = RegistryClient(place.host)
     meter = Meter(2 * sum(file.size() for file in files.values()), progress)
+    blobs, manifest = artifact(files, artifact_type, annotations, meter)
+    if place.tag and client.head_manifest(place) == manifest.digest:
+        meter.finish()
+        return BakeResult(place.pinned(manifest.digest), manifest.digest, 0, sum(blob.size for blob in blobs))
+    return finish(Transfer(client, place, meter, uploads), blobs, manifest)
+
+
+def artifact(
+    files: Mapping[str, File], artifact_type: str, annotations: Mapping[str, str], meter: Meter, *, subject: Json | None = None
+) -> tuple[list[Blob], Manifest]:
+    """Return an artifact's blobs and manifest.
+
+    Args:
+        files: Relative name -> file.
+        artifact_type: Media type that says what the artifact is.
+        annotations: Annotations of the manifest.
+        meter: Told of the bytes read.
+        subject: Descriptor of the manifest that the artifact is about.
+
+    Raises:
+        ImageError: There is no file, or one is missing.
+    """
+    if not files:
+        raise ImageError("artifact", "it has no files", "Give at least one file", value=artifact_type)
     blobs = {name: Blob.of(files[name].media_type, files[name].chunks, meter) for name in sorted(files)}
-    layers = [{**blob.descriptor, "annotations": {_TITLE: name}} for name, blob in blobs.items()]
+    layers = [{**blob.descriptor, "annotations": {TITLE: name}} for name, blob in blobs.items()]
     # The distribution specification's empty descriptor: an artifact has no image configuration.
     empty = Blob.of(EMPTY, lambda: [b"{}"])
     document = {**image_manifest(empty.descriptor, layers, annotations), "artifactType": artifact_type}
-    manifest = Manifest(MANIFEST, encode(document))
-    if place.tag and client.head_manifest(place) == manifest.digest:
-        meter.finish()
-        return BakeResult(place.pinned(manifest.digest), manifest.digest, 0, sum(blob.size for blob in blobs.values()))
-    return finish(Transfer(client, place, meter), [*blobs.values(), empty], manifest)
+    if subject:
+        document["subject"] = subject
+    return [*blobs.values(), empty], Manifest(MANIFEST, encode(document))

@@ -123,6 +123,14 @@ def image_manifest(config: Json, layers: Sequence[Json], annotations: Mapping[st
     return manifest
 
 
+def image_index(entries: Sequence[Json], annotations: Mapping[str, str]) -> Json:
+    """Return an index over descriptors of manifests."""
+    index: Json = {"schemaVersion": 2, "mediaType": INDEX, "manifests": list(entries)}
+    if annotations:
+        index["annotations"] = dict(annotations)
+    return index
+
+
 def _merged_env(base: Sequence[str], changes: Mapping[str, str]) -> list[str]:
     merged = dict(entry.split("=", 1) for entry in base) | dict(changes)
     return [f"{name}={value}" for name, value in merged.items()]

@@ -1,10 +1,11 @@
 """Layers: files in, a reproducible tar stream out, never a whole file in memory.
 
-The tar is uncompressed because weights do not compress: gzip would cost minutes and save nothing. Equal files give equal bytes
-on any machine and day: entries are sorted, times are 0, the owner is root.
+Equal files give equal bytes on any machine and day: entries are sorted, times are 0, the owner is root.
 """
 
+import hashlib
 import tarfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ CHUNK_BYTES = 1 << 20
 _DIRECTORY_MODE = 0o755
 # A tar archive ends with two blocks of zeros (POSIX.1-2017, pax).
 _END = bytes(2 * tarfile.BLOCKSIZE)
+_RACY_NANOSECONDS = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,21 @@ class File:
             reason = "it is not a regular file" if self.source.exists() else "there is no such file"
             raise ImageError("layer", reason, "Give the path of an existing file", value=str(self.source))
         return self.source.stat().st_size
+
+    def fingerprint(self) -> list[object] | None:
+        """Return what changes whenever the content does, without reading a file; None for a file so new that a change could hide.
+
+        The time of the last change of the inode cannot be set by hand. Clocks of file systems are coarse, hence the two seconds, as
+        in Git's index (https://git-scm.com/docs/racy-git).
+        """
+        if isinstance(self.source, bytes):
+            return [hashlib.sha256(self.source).hexdigest()]
+        self.size()
+        status = self.source.stat()
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _RACY_NANOSECONDS:
+            return None
+        times = [status.st_mtime_ns, status.st_ctime_ns]
+        return [str(self.source.absolute()), status.st_dev, status.st_ino, status.st_size, *times]
 
     def chunks(self, size: int | None = None) -> Iterator[bytes]:
         """Yield the content in pieces of at most 1 MiB.
@@ -103,6 +120,13 @@ class Layer:
         """Return the bytes of the files, for progress: the tar is a little larger."""
         return sum(file.size() for file in self.files.values())
 
+    def fingerprint(self) -> list[object] | None:
+        """Return what tells whether the tar is the same as the last time without reading it; None when that cannot be told."""
+        files = {path: [file.mode, file.fingerprint()] for path, file in self.files.items()}
+        if any(what[1] is None for what in files.values()):
+            return None
+        return [sorted(files.items()), sorted(self.directories.items())]
+
     def _entries(self) -> tuple[dict[str, int], dict[str, File]]:
         files = {_relative(path): file for path, file in self.files.items()}
         directories = {_relative(path): mode for path, mode in self.directories.items()}
@@ -136,6 +160,11 @@ class TarLayer:
     def source_bytes(self) -> int:
         """Return the size of the tar in bytes."""
         return File(self.path).size()
+
+    def fingerprint(self) -> list[object] | None:
+        """Return what tells whether the tar is the same as the last time without reading it; None when that cannot be told."""
+        found = File(self.path).fingerprint()
+        return None if found is None else [found]
 
 
 def _relative(path: str) -> str:

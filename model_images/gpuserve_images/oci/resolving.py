@@ -1,13 +1,13 @@
 """Looking references up."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from gpuserve_images.errors import RegistryError
-from gpuserve_images.oci.client import RegistryClient
-from gpuserve_images.oci.config import INDEXES, Json
+from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.config import INDEXES, Json, scratch_config
 from gpuserve_images.oci.reference import Reference
 
 
@@ -36,6 +36,22 @@ class Base:
     digest: str
     manifest: Json
     config: Json
+    platform: Json
+
+
+@dataclass(frozen=True)
+class Bases:
+    """What a base reference names: one image, or an index of several.
+
+    Attributes:
+        digest: Digest of what the reference names.
+        indexed: Whether that is an index.
+        images: The image of each platform asked for.
+    """
+
+    digest: str
+    indexed: bool
+    images: tuple[Base, ...]
 
 
 def resolve(reference: str) -> Resolved | None:
@@ -56,12 +72,44 @@ def resolve(reference: str) -> Resolved | None:
     return Resolved(place.pinned(found.digest), found.digest, found.media_type, document.get("annotations") or {})
 
 
-def read_base(client: RegistryClient, place: Reference, platform: str) -> Base:
-    """Read a base image's manifest and configuration; of an index, the entry for the platform.
+def read_bases(client: RegistryClient, place: Reference, platforms: Sequence[str]) -> Bases:
+    """Read a base's manifests and configurations.
+
+    Args:
+        client: Client of its registry.
+        place: The base.
+        platforms: Platforms to take from an index; all of them when empty. An image that is no index is taken as it is.
 
     Raises:
-        RegistryError: The base is not there, or not there for the platform.
+        RegistryError: The base is not there, or not there for a platform.
     """
+    found = _require(client, place)
+    document = cast("Json", json.loads(found.content))
+    if found.media_type not in INDEXES:
+        return Bases(found.digest, indexed=False, images=(_base(client, place, found, {}),))
+    entries = [_entry(place, document, platform) for platform in platforms] if platforms else _images(document)
+    images = [_of_index(client, place, entry) for entry in entries]
+    return Bases(found.digest, indexed=True, images=tuple(images))
+
+
+def scratch(platform: str) -> Base:
+    """Return the base of an image that has none, for a platform such as `linux/amd64`."""
+    config = scratch_config(platform)
+    return Base(Reference("", ""), "", {"layers": []}, config, _platform_of(config))
+
+
+def _of_index(client: RegistryClient, place: Reference, entry: Json) -> Base:
+    pinned = Reference(place.registry, place.repository, digest=entry["digest"])
+    return _base(client, pinned, _require(client, pinned), entry.get("platform") or {})
+
+
+def _base(client: RegistryClient, place: Reference, found: Manifest, platform: Json) -> Base:
+    document = cast("Json", json.loads(found.content))
+    config = cast("Json", json.loads(b"".join(client.blob_chunks(place, document["config"]["digest"]))))
+    return Base(place, found.digest, document, config, platform or _platform_of(config))
+
+
+def _require(client: RegistryClient, place: Reference) -> Manifest:
     found = client.manifest(place)
     if found is None:
         raise RegistryError(
@@ -71,25 +119,34 @@ def read_base(client: RegistryClient, place: Reference, platform: str) -> Base:
             "Build or push the base image first, or correct `base`",
             status=404,
         )
-    document = cast("Json", json.loads(found.content))
-    if found.media_type in INDEXES:
-        entry = _entry(place, document, platform)
-        return read_base(client, Reference(place.registry, place.repository, digest=entry["digest"]), platform)
-    config = b"".join(client.blob_chunks(place, document["config"]["digest"]))
-    return Base(place, found.digest, document, json.loads(config))
+    return found
+
+
+def _platform_of(config: Json) -> Json:
+    names = ("os", "os.version", "architecture", "variant")
+    return {name: config[name] for name in names if config.get(name)}
+
+
+def _images(index: Json) -> list[Json]:
+    """Return the images of an index; attestations have the platform unknown/unknown (docs.docker.com, "Attestation storage")."""
+    return [entry for entry in cast("list[Json]", index["manifests"]) if _name(entry) != "unknown/unknown"]
+
+
+def _name(entry: Json) -> str:
+    about = entry.get("platform") or {}
+    variant = f"/{about['variant']}" if about.get("variant") else ""
+    return f"{about.get('os')}/{about.get('architecture')}{variant}"
 
 
 def _entry(place: Reference, index: Json, platform: str) -> Json:
-    available: list[str] = []
-    for entry in cast("list[Json]", index["manifests"]):
-        about = entry.get("platform") or {}
-        name = f"{about.get('os')}/{about.get('architecture')}"
-        if name == platform:
+    entries = _images(index)
+    # `linux/arm64` is what people call the index's `linux/arm64/v8`.
+    for entry in entries:
+        if platform in {_name(entry), "/".join(_name(entry).split("/")[:2])}:
             return entry
-        available.append(name)
     raise RegistryError(
         place.registry,
         place.repository,
-        f"image {place.selector} is not built for {platform}, only for {', '.join(sorted(set(available)))}",
+        f"image {place.selector} is not built for {platform}, only for {', '.join(sorted(set(map(_name, entries))))}",
         f"Choose a base image for {platform}",
     )

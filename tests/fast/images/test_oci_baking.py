@@ -8,14 +8,18 @@ from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
 
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import File, ImageConfig, Layer, bake, push_artifact, resolve
+from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.config import INDEX, encode
+from gpuserve_images.oci.reference import Reference
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+ACCEPT = f"{MANIFEST}, {INDEX}"
 WEIGHTS = Layer({"/models/m/1/model.onnx": File(b"w" * 100_000)}, comment="weights")
 CONFIG = Layer({"/models/m/config.pbtxt": File(b"name: 'm'")}, comment="config")
 
 
 def document(registry, repository, path):
-    answer = requests.get(f"http://{registry}/v2/{repository}/{path}", headers={"Accept": MANIFEST}, timeout=10)
+    answer = requests.get(f"http://{registry}/v2/{repository}/{path}", headers={"Accept": ACCEPT}, timeout=10)
     answer.raise_for_status()
     return answer.json()
 
@@ -95,11 +99,9 @@ def test_a_base_of_another_registry_streams_through(registry, base, tmp_path):
         assert bake(f"{other.host}/m:1", [WEIGHTS], base=base.reference).uploaded_bytes == 0
 
 
-def test_of_a_multi_platform_base_the_platform_is_taken(registry):
-    from gpuserve_images.oci.client import Manifest, RegistryClient
-    from gpuserve_images.oci.config import INDEX, encode
-    from gpuserve_images.oci.reference import Reference
-
+@pytest.fixture(scope="module")
+def multi(registry):
+    """A base for two platforms, with the attestation that BuildKit adds for each image."""
     entries = []
     for platform in ("linux/arm64", "linux/amd64"):
         built = bake(f"{registry.host}/multi", [Layer({"/which": File(platform.encode())})], platform=platform)
@@ -107,14 +109,40 @@ def test_of_a_multi_platform_base_the_platform_is_taken(registry):
         system, architecture = platform.split("/")
         entry = {"mediaType": content["mediaType"], "digest": built.digest, "size": len(encode(content))}
         entries.append({**entry, "platform": {"os": system, "architecture": architecture}})
+        about = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": built.digest}
+        entries.append({**entry, "platform": {"os": "unknown", "architecture": "unknown"}, "annotations": about})
     index = Manifest(INDEX, encode({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}))
     place = Reference(registry.host, "multi", "all")
     RegistryClient(registry.host).put_manifest(place, index)
+    return str(place)
 
-    result = bake(f"{registry.host}/multi:model", [WEIGHTS], base=str(place))
+
+def test_of_a_multi_platform_base_one_platform_is_taken_when_asked_for(registry, multi):
+    result = bake(f"{registry.host}/multi:model", [WEIGHTS], base=multi, platform="linux/amd64")
     assert read(result.reference)[1]["architecture"] == "amd64"
     with pytest.raises(RegistryError, match=r"not built for linux/s390x, only for linux/amd64, linux/arm64"):
-        bake(f"{registry.host}/multi:model", [WEIGHTS], base=str(place), platform="linux/s390x")
+        bake(f"{registry.host}/multi:model", [WEIGHTS], base=multi, platform="linux/s390x")
+
+
+@pytest.mark.parametrize(
+    ("platforms", "expected"),
+    [((), ["arm64", "amd64"]), (["linux/amd64"], ["amd64"]), (["linux/amd64", "linux/arm64"], ["amd64", "arm64"])],
+)
+def test_an_index_stays_an_index_with_the_layer_on_each_platform(registry, multi, platforms, expected):
+    target = f"{registry.host}/multi:{'-'.join(expected)}-{len(platforms)}"
+    result = bake(target, [WEIGHTS], base=multi, platform=platforms, annotations={"who": "me"})
+    index = document(registry.host, "multi", f"manifests/{result.digest}")
+    assert [entry["platform"] for entry in index["manifests"]] == [{"os": "linux", "architecture": name} for name in expected]
+    assert index["annotations"]["who"] == "me"
+    assert index["annotations"]["org.opencontainers.image.base.digest"] == resolve(multi).digest
+    weights = set()
+    for entry in index["manifests"]:
+        manifest, config = read(f"{registry.host}/multi@{entry['digest']}")
+        assert config["architecture"] == entry["platform"]["architecture"]
+        assert len(manifest["layers"]) == len(config["rootfs"]["diff_ids"]) == 2
+        weights.add(manifest["layers"][1]["digest"])
+    assert len(weights) == 1
+    assert bake(target, [WEIGHTS], base=multi, platform=platforms, annotations={"who": "me"}).uploaded_bytes == 0
 
 
 def test_a_missing_base_is_named(registry):

@@ -38,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append((self.command, self.path))
         if self.command == "PUT" and "uploads" in self.path and server.cut_uploads:
             server.cut_uploads -= 1
-            self.rfile.read(1000)
+            self.rfile.read(min(1000, int(self.headers["Content-Length"])))
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return

@@ -1,0 +1,101 @@
+"""Access tokens: a registry names a token server and a scope, the server gives a token for our credentials.
+
+Tokens are kept per repository and kind of access, because several uploads run at once and a token of one scope is refused in another
+(https://distribution.github.io/distribution/spec/auth/token/ and .../oauth/).
+"""
+
+import re
+import threading
+from dataclasses import dataclass
+
+import requests
+
+from gpuserve_images.errors import RegistryError
+from gpuserve_images.oci.credentials import Credentials, credentials_for
+
+_PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"', re.IGNORECASE)
+_CLIENT = "gpuserve"
+_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a token is good for, as far as we need to tell tokens apart."""
+
+    repository: str
+    writes: bool
+
+
+class Authorisation:
+    """The `Authorization` headers of one registry; used by several threads at once."""
+
+    def __init__(self, registry: str, session: requests.Session) -> None:
+        """Ask for nothing yet; credentials are looked up at the registry's first challenge."""
+        self._registry = registry
+        self._session = session
+        self._headers: dict[Scope, str] = {}
+        self._credentials: Credentials | None = None
+        self._looked_up = False
+        self._lock = threading.Lock()
+
+    def header(self, scope: Scope) -> dict[str, str]:
+        """Return the header to send, empty before the registry asked for one."""
+        value = self._headers.get(scope)
+        return {"Authorization": value} if value else {}
+
+    def renew(self, scope: Scope, answer: requests.Response, used: dict[str, str]) -> bool:
+        """Get a new header for a scope after a refusal.
+
+        Args:
+            scope: What was asked for.
+            answer: The refusal, with its challenge.
+            used: The header that was refused.
+
+        Returns:
+            Whether there is a header now that was not refused yet.
+
+        Raises:
+            RegistryError: The credentials cannot be read.
+        """
+        with self._lock:
+            # Another thread may have renewed it while this one waited.
+            if self.header(scope) != used:
+                return True
+            value = self._answer_to(answer.headers.get("Www-Authenticate", ""))
+            if value is None or value == used.get("Authorization"):
+                return False
+            self._headers[scope] = value
+            return True
+
+    def _answer_to(self, challenge: str) -> str | None:
+        kind = challenge.split(" ", 1)[0].lower()
+        if kind not in {"basic", "bearer"}:
+            return None
+        if not self._looked_up:
+            self._credentials, self._looked_up = credentials_for(self._registry), True
+        if kind == "basic":
+            return self._credentials.basic() if self._credentials and self._credentials.user else None
+        token = self._token(dict(_PARAMETER.findall(challenge)))
+        return f"Bearer {token}" if token else None
+
+    def _token(self, challenge: dict[str, str]) -> str | None:
+        realm, known = challenge.get("realm", ""), self._credentials
+        if not realm.startswith(("http://", "https://")):
+            return None
+        about = [("service", challenge[name]) for name in ("service",) if name in challenge]
+        scopes = challenge.get("scope", "").split()
+        try:
+            if known and known.refresh_token:
+                form = [*about, ("scope", " ".join(scopes)), ("client_id", _CLIENT)]
+                form += [("grant_type", "refresh_token"), ("refresh_token", known.refresh_token)]
+                answer = self._session.post(realm, data=form, timeout=_SECONDS)
+            else:
+                headers = {"Authorization": known.basic()} if known else {}
+                query = [*about, *(("scope", scope) for scope in scopes)]
+                answer = self._session.get(realm, params=query, headers=headers, timeout=_SECONDS)
+            body = answer.json() if answer.status_code == requests.codes.ok else {}
+        except requests.RequestException as error:
+            # Without the error's text: the address holds no secret, but what a server answered may.
+            reason = f"its token server {realm} gives no usable answer ({type(error).__name__})"
+            raise RegistryError(self._registry, None, reason, "See that the token server runs, then run again") from None
+        return body.get("token") or body.get("access_token")

@@ -1,0 +1,54 @@
+"""Compression of layers: none by default, because weights hardly compress.
+
+Measured on two cores with real FP32 models (magika, PP-OCRv4) and on normal FP16 and INT8 weights: zstd level 3 saves 8 % of FP32 and FP16
+and 12 to 18 % of INT8, at 0.9 GB/s; gzip saves the same at 0.04 GB/s. Each byte is compressed twice (digest, then sending) and expanded
+on every node, so zstd pays only below some 300 Mbit/s (FP32) to 600 Mbit/s (INT8) to the registry; gzip, which every old engine
+reads, never does.
+
+The compressed bytes decide the digest, so everything that decides them is fixed here and named by `identity`: zstandard's wheels bundle
+their own library, while zlib is the machine's.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import zstandard
+
+Compression = Literal["none", "zstd", "gzip"]
+
+SUFFIXES: dict[Compression, str] = {"none": "", "zstd": "+zstd", "gzip": "+gzip"}
+"""End of a layer's media type by compression (OCI image specification 1.1, layer.md)."""
+
+# zstd's own default; level 9 takes twice the time for the same size of weights.
+_ZSTD_LEVEL = 3
+# zlib's own default. Its output is the same for equal versions of the library.
+_GZIP_LEVEL = 6
+# 16 more than the window's bits asks zlib for a gzip header: with time 0 and no name, hence the same each time.
+_GZIP_WINDOW = 31
+
+
+def identity(compression: Compression) -> str:
+    """Return what decides the compressed bytes: algorithm, level and version of the library."""
+    if compression == "zstd":
+        return f"zstd:{_ZSTD_LEVEL}:{'.'.join(map(str, zstandard.ZSTD_VERSION))}"
+    if compression == "gzip":
+        return f"gzip:{_GZIP_LEVEL}:zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+    return "none"
+
+
+def compressed(chunks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
+    """Compress a stream piece by piece; the result does not depend on how it was cut into pieces."""
+    if compression == "none":
+        yield from chunks
+        return
+    # One thread: the output of several differs from that of one, and layers are already worked on side by side.
+    worker = (
+        zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
+        if compression == "zstd"
+        else zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+    )
+    for chunk in chunks:
+        if out := worker.compress(chunk):
+            yield out
+    yield worker.flush()

@@ -1,0 +1,153 @@
+"""Registry credentials, from where Docker and Podman keep them: configuration files and credential helpers.
+
+They are read when a registry first asks for them, live in the process's memory only, and appear in no message: what a helper prints
+is never repeated.
+"""
+
+import base64
+import binascii
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from gpuserve_images.errors import RegistryError
+
+_HELPER_SECONDS = 60
+# Under this user name a helper hands out a refresh token in place of a password (docker/docker-credential-helpers, README).
+_TOKEN_USER = "<token>"  # noqa: S105 - a user name that the protocol prescribes
+# Docker Hub's credentials are stored under the address of its first API (docker/cli, `registry.IndexServer`).
+_DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+_DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Who we are to one registry; the secrets are not in its text form.
+
+    Attributes:
+        user: User name, or empty with a refresh token.
+        password: Password or access key.
+        refresh_token: Token that the registry's token server exchanges for access tokens, or empty.
+    """
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    refresh_token: str = field(default="", repr=False)
+
+    def basic(self) -> str:
+        """Return the value of an `Authorization` header for Basic authentication."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+def credentials_for(registry: str) -> Credentials | None:
+    """Look a registry's credentials up.
+
+    The files are `$DOCKER_CONFIG/config.json` (default `~/.docker/config.json`), then `$REGISTRY_AUTH_FILE` and Podman's
+    `$XDG_RUNTIME_DIR/containers/auth.json`. In each, `credHelpers` wins over `credsStore`, and that over `auths`.
+
+    Args:
+        registry: Host with optional port.
+
+    Raises:
+        RegistryError: A file is not what it should be, or a helper that it names is missing or fails.
+    """
+    for path in _files():
+        found = _in_file(path, registry)
+        if found:
+            return found
+    return None
+
+
+def _files() -> Iterator[Path]:
+    folder = os.environ.get("DOCKER_CONFIG")
+    named = [Path(folder) if folder else Path.home() / ".docker"]
+    candidates = [place / "config.json" for place in named]
+    if other := os.environ.get("REGISTRY_AUTH_FILE"):
+        candidates.append(Path(other))
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        candidates.append(Path(runtime, "containers", "auth.json"))
+    return (path for path in candidates if path.is_file())
+
+
+def _in_file(path: Path, registry: str) -> Credentials | None:
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        # Only the kind of error: a message of the parser may quote the file.
+        raise _broken(path, registry, f"cannot be read ({type(error).__name__})") from None
+    if not isinstance(data, dict):
+        raise _broken(path, registry, "is not a JSON object")
+    config = cast("dict[str, Any]", data)
+    helpers = cast("dict[str, str]", config.get("credHelpers") or {})
+    for key in _keys(registry):
+        if key in helpers:
+            return _from_helper(helpers[key], key, registry)
+    if store := config.get("credsStore"):
+        for key in _keys(registry):
+            if found := _from_helper(str(store), key, registry):
+                return found
+    entries = cast("dict[str, dict[str, str]]", config.get("auths") or {})
+    by_host = {_host(key): entry for key, entry in entries.items()}
+    entry = by_host.get(_host(_keys(registry)[0]))
+    return _from_entry(entry, path, registry) if entry else None
+
+
+def _keys(registry: str) -> list[str]:
+    return [_DOCKER_HUB_KEY, *sorted(_DOCKER_HUB)] if registry in _DOCKER_HUB else [registry, f"https://{registry}"]
+
+
+def _host(key: str) -> str:
+    """Return the host of a key, which old tools wrote as an address."""
+    return key.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
+
+
+def _from_entry(entry: dict[str, str], path: Path, registry: str) -> Credentials | None:
+    if token := entry.get("identitytoken"):
+        return Credentials(refresh_token=token)
+    if not entry.get("auth"):
+        return Credentials(entry["username"], entry["password"]) if entry.get("username") and entry.get("password") else None
+    try:
+        user, separator, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        separator = ""
+        user = password = ""
+    if not separator:
+        raise _broken(path, registry, "holds an `auth` that is not base64 of `user:password`")
+    # Docker pads with NUL bytes in some versions.
+    return Credentials(user, password.rstrip("\0"))
+
+
+def _from_helper(suffix: str, key: str, registry: str) -> Credentials | None:
+    """Ask a helper, which reads the registry's name and prints JSON; None when it knows no credentials."""
+    program = f"docker-credential-{suffix}"
+    try:
+        done = subprocess.run([program, "get"], input=key, capture_output=True, text=True, check=False, timeout=_HELPER_SECONDS)
+    except FileNotFoundError:
+        fix = f"Install {program}, put its folder on PATH, or take it out of the Docker configuration"
+        raise RegistryError(registry, None, f"its credential helper {program} is not on PATH", fix) from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _helper_failed(program, key, registry, type(error).__name__) from None
+    if done.returncode:
+        if "credentials not found" in done.stdout + done.stderr:
+            return None
+        raise _helper_failed(program, key, registry, f"status {done.returncode}")
+    try:
+        answer = cast("dict[str, str]", json.loads(done.stdout))
+        user, secret = answer["Username"], answer["Secret"]
+    except (ValueError, KeyError, TypeError):
+        raise _helper_failed(program, key, registry, "an answer without Username and Secret") from None
+    return Credentials(refresh_token=secret) if user == _TOKEN_USER else Credentials(user, secret)
+
+
+def _helper_failed(program: str, key: str, registry: str, how: str) -> RegistryError:
+    fix = f"Run `echo {key} | {program} get` by hand to see why"
+    return RegistryError(registry, None, f"its credential helper {program} failed ({how})", fix)
+
+
+def _broken(path: Path, registry: str, what: str) -> RegistryError:
+    fix = "Put the file right, or log in anew (`docker login`)"
+    return RegistryError(registry, None, f"the Docker configuration {path} {what}", fix)

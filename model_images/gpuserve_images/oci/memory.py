@@ -1,0 +1,86 @@
+"""What this machine remembers between bakes: digests of layers whose files did not change, and where base layers went.
+
+It only saves work: every digest is checked by the registry, every place is asked before it is used, and without the file (or on a
+full disk) everything is found out again. Nothing secret is in it.
+"""
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS layers (key TEXT PRIMARY KEY, digest TEXT, size INTEGER, diff_id TEXT)",
+    "CREATE TABLE IF NOT EXISTS places (registry TEXT, digest TEXT, repository TEXT, PRIMARY KEY (registry, digest, repository))",
+)
+# Another process holds the file for milliseconds only.
+_SECONDS = 5.0
+# A mount is tried from so many repositories before the blob is sent.
+_PLACES = 3
+
+
+def recall_layer(key: str) -> tuple[str, int, str] | None:
+    """Return digest, size and diff id of a layer, or None when it is not known."""
+    rows = _ask("SELECT digest, size, diff_id FROM layers WHERE key = ?", key)
+    return rows[0] if rows else None
+
+
+def remember_layer(key: str, digest: str, size: int, diff_id: str) -> None:
+    """Remember a layer."""
+    _ask("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)", key, digest, size, diff_id)
+
+
+def forget_layer(digest: str) -> None:
+    """Forget all layers of a digest: a registry said that the content has another one."""
+    _ask("DELETE FROM layers WHERE digest = ?", digest)
+
+
+def repositories(registry: str, digest: str) -> list[str]:
+    """Return repositories of a registry that a blob was put into, latest first."""
+    rows = _ask(
+        "SELECT repository FROM places WHERE registry = ? AND digest = ? ORDER BY rowid DESC LIMIT ?", registry, digest, _PLACES
+    )
+    return [row[0] for row in rows]
+
+
+def remember_repository(registry: str, digest: str, repository: str) -> None:
+    """Remember that a repository has a blob now."""
+    _ask("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", registry, digest, repository)
+
+
+@contextmanager
+def only_one(name: str) -> Generator[None]:
+    """Keep others on this machine from doing the same thing meanwhile; the kernel frees the lock of a killed process."""
+    path = _folder() / "locks" / hashlib.sha256(name.encode()).hexdigest()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w")
+    except OSError:
+        # No place for locks: the work is done twice at worst.
+        yield
+        return
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gpuserve", "oci")
+
+
+def _ask(statement: str, *values: str | int) -> list[tuple[str, int, str]]:
+    with suppress(OSError, sqlite3.Error):
+        path = _folder() / "memory.sqlite"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=_SECONDS)
+        try:
+            with connection:
+                for table in _TABLES:
+                    connection.execute(table)
+                return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()
+    return []
