@@ -1,10 +1,8 @@
 """The commands on a small platform: what they print, where, and how they exit."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -14,6 +12,8 @@ import yaml
 from gpuserve.cli import check, inspection
 from gpuserve.cli.schema import schema_text, stack_schema
 from gpuserve.cli.stack import open_stack
+from gpuserve_images.errors import RegistryError
+from gpuserve_images.verify.capacity import Capacity
 from gpuserve_policies import Context
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,7 @@ def test_the_schema_explains_every_field_of_a_stack_file() -> None:
 
 
 def test_ctrl_c_exits_quietly_with_130(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gpuserve.cli.stack.open_stack", interrupted)
@@ -131,7 +131,7 @@ def test_ctrl_c_exits_quietly_with_130(sandbox: Any, cli: Cli, monkeypatch: pyte
 
 
 def test_an_unexpected_failure_is_one_sentence_too(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by nought")
 
     monkeypatch.setattr("gpuserve.cli.stack.open_stack", broken)
@@ -149,35 +149,6 @@ def test_doctor_names_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert not found["pulumi"]["ok"]
     assert "KUBECONFIG: is not set" in found["cluster"]["found"]
     assert not found["gpu"]["needed"]
-
-
-def nvml(names: tuple[str, ...]) -> SimpleNamespace:
-    """Return NVIDIA's management library with these GPUs; without any there is no driver."""
-
-    class NvmlError(Exception):
-        pass
-
-    def init() -> None:
-        if not names:
-            raise NvmlError
-
-    return SimpleNamespace(
-        NVMLError=NvmlError,
-        nvmlInit=init,
-        nvmlShutdown=lambda: None,
-        nvmlDeviceGetCount=lambda: len(names),
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetName=lambda handle: names[handle],
-    )
-
-
-@pytest.mark.parametrize(
-    ("names", "found"), [((), "no NVIDIA driver here"), (("NVIDIA L4", "NVIDIA L4"), "NVIDIA L4, NVIDIA L4")]
-)
-def test_doctor_looks_for_gpus(names: tuple[str, ...], found: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", nvml(names))
-    gpu = next(item for item in json.loads(cli("doctor", "--json").stdout) if item["subject"] == "gpu")
-    assert (gpu["ok"], gpu["found"]) == (bool(names), found)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +220,23 @@ def healthy() -> list[dict[str, Any]]:
     return objects
 
 
+CAPACITY = {"where": "in process, a test", "latency_p95_ms": 50.0, "requests_at_slo": 1234.5, "at_slo": 2000.0, "cores": 2}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """Replace what the registry says about images, by the start of their name and build; no entry means nothing is attached."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def capacity(image: str) -> Capacity | None:
+        found = known.get(image.rsplit("/", maxsplit=1)[-1].split(":", maxsplit=1)[0])
+        return Capacity.model_validate(found) if found else None
+
+    monkeypatch.setattr("gpuserve_images.verify.attached.attached_capacity", capacity)
+    return known
+
+
+@pytest.mark.usefixtures("measured")
 def test_status_of_a_healthy_service(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
     result = cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json")
@@ -259,9 +247,56 @@ def test_status_of_a_healthy_service(sandbox: Any, cli: Cli, monkeypatch: pytest
     assert service["example"].startswith("curl ")
     assert (service["ready"], service["blocked_by"]) == (True, None)
     assert service["parts"]["pool"]["used"] == {"requests.nvidia.com/gpu": "2"}
+    assert service["capacity"] == {"fp32": None, "basic": None}
     assert "blocked" not in cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
 
 
+def test_status_shows_what_images_were_measured_to_answer(
+    sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch, measured: dict[str, dict[str, Any]]
+) -> None:
+    measured["tiny"] = CAPACITY
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
+    service = json.loads(cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)["services"]["tiny"]
+    assert service["capacity"]["fp32"] == CAPACITY
+    shown = cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
+    assert "capacity of fp32: 1,234.5 requests/s with p95 within 50 ms (in process, a test)" in shown
+
+
+def test_status_does_not_need_the_registry(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(_: str) -> None:
+        raise RegistryError("localhost:5000", "models/tiny", "is down", "Start it")
+
+    monkeypatch.setattr("gpuserve_images.verify.attached.attached_capacity", down)
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
+    assert cli("status", "-s", "local", "--stacks", sandbox.stacks).exit_code == 0
+
+
+def test_render_takes_the_target_from_what_the_image_was_measured_to_answer(
+    sandbox: Any, cli: Cli, measured: dict[str, dict[str, Any]]
+) -> None:
+    sandbox.service["scale"] = {"min": 1, "max": 3}
+    sandbox.write()
+    refused = cli("render", "-s", "local", "--stacks", sandbox.stacks)
+    assert refused.exit_code == 1
+    assert "tiny-fp32-cpu: scale target: is to be taken from the measured capacity, but the image carries none" in refused.stderr
+    measured["tiny"] = CAPACITY
+    objects = list(yaml.safe_load_all(cli("render", "-s", "local", "--stacks", sandbox.stacks).stdout))
+    targets = {
+        found["metadata"]["name"]: found["spec"]["metrics"][0]["pods"]["target"]["averageValue"]
+        for found in objects
+        if found["kind"] == "HorizontalPodAutoscaler"
+    }
+    assert targets == {"tiny-fp32": "987600m", "tiny-basic": "987600m"}
+
+
+def test_check_needs_no_measurement(sandbox: Any, cli: Cli) -> None:
+    sandbox.service["scale"] = {"min": 1, "max": 3}
+    sandbox.write()
+    result = cli("check", "-s", "local", "--stacks", sandbox.stacks)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("position", range(len(healthy())))
 def test_status_names_the_one_object_that_is_missing(
     position: int, sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch

@@ -3,14 +3,20 @@
 import platform
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import stdout, to_json
+from gpuserve.machine.gpus import Gpu, find_gpus
+from gpuserve_images.compile.builders import ABSENT, builder_version
+from gpuserve_images.compile.spec import COMPILED
 
 
 @dataclass(frozen=True)
@@ -22,23 +28,25 @@ class Diagnosis:
         ok: Whether it is as it should be.
         found: What was found.
         needed: False when gpuserve works without it.
+        details: The same as data, where there is more than a sentence: of the GPUs each one's architecture, memory and MIG state.
     """
 
     subject: str
     ok: bool
     found: str
     needed: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what is here: Python, Pulumi, the cluster, a GPU. Exit status 1 when something is missing that is needed."""
-    diagnoses = [_python(), _pulumi(), _cluster(), _gpu()]
+    """Say what is here: Python, Pulumi, the cluster, GPUs, what compiles engines. Exit status 1 when something is missing that is needed."""
+    diagnoses = [_python(), _pulumi(), _cluster(), _gpu(), *_builders()]
     if as_json:
         typer.echo(to_json([asdict(diagnosis) for diagnosis in diagnoses]))
     else:
         table = Table("", "what", "found")
         for diagnosis in diagnoses:
-            table.add_row(_mark(diagnosis), diagnosis.subject, diagnosis.found)
+            table.add_row(_mark(diagnosis), diagnosis.subject, escape(diagnosis.found))
         stdout().print(table)
     if any(diagnosis.needed and not diagnosis.ok for diagnosis in diagnoses):
         raise typer.Exit(FAILED)
@@ -74,17 +82,29 @@ def _cluster() -> Diagnosis:
 
 
 def _gpu() -> Diagnosis:
-    """Look for NVIDIA's driver; none is needed here, because servers and builds that want one run on the cluster's nodes."""
-    try:
-        import pynvml  # pyright: ignore[reportMissingImports] - optional, present where there is a driver
-    except ImportError:
-        return Diagnosis("gpu", ok=False, found="no NVIDIA management library (nvidia-ml-py) here", needed=False)
-    try:
-        pynvml.nvmlInit()
-        names = [
-            str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i))) for i in range(pynvml.nvmlDeviceGetCount())
-        ]
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return Diagnosis("gpu", ok=False, found="no NVIDIA driver here", needed=False)
-    return Diagnosis("gpu", ok=True, found=", ".join(names), needed=False)
+    """Look for GPUs; none is needed here, because servers and builds that want one run on the cluster's nodes."""
+    gpus = find_gpus()
+    described = "; ".join(_described(gpu) for gpu in gpus.found)
+    driver = f"driver {gpus.driver}, CUDA {gpus.cuda}" if gpus.driver else ""
+    problem = f"{gpus.reason}. Fix: {gpus.fix}" if gpus.problem else ""
+    found = "; ".join(part for part in (described, driver, problem) if part)
+    return Diagnosis("gpu", ok=not gpus.problem, found=found, needed=False, details=asdict(gpus))
+
+
+def _described(gpu: Gpu) -> str:
+    mig = f"MIG {gpu.mig}" + (f", {gpu.mig_devices} devices" if gpu.mig_devices else "")
+    return f"{gpu.index}: {gpu.name} ({gpu.architecture}, {gpu.memory / 2**30:.0f} GiB, {mig})"
+
+
+def _builders() -> list[Diagnosis]:
+    """Look for what compiles engines; a build for ONNX Runtime needs neither."""
+    found = {engine: builder_version(engine) for engine in COMPILED}
+    return [
+        Diagnosis(
+            engine,
+            ok=version != ABSENT,
+            found=version if version != ABSENT else f"not installed; pip install 'gpuserve[{engine}]'",
+            needed=False,
+        )
+        for engine, version in found.items()
+    ]

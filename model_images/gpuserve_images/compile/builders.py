@@ -16,6 +16,9 @@ PACKAGES = {
 }
 """Engine -> distributions that the module comes in, by CUDA version; any one of them is enough."""
 
+ABSENT = "absent"
+"""Version of a builder that is not installed."""
+
 OLDEST = 11
 """First TensorRT whose networks are always strongly typed, so that precision is the model's own. TensorRT for RTX counts apart."""
 
@@ -48,13 +51,13 @@ def rtx_module() -> ModuleType:
 
 
 def builder_version(engine: str) -> str:
-    """Return the installed version of an engine's builder without loading it; `absent` where there is none."""
+    """Return the installed version of an engine's builder without loading it; `ABSENT` where there is none."""
     for package in PACKAGES[engine]:
         try:
             return version(package)
         except PackageNotFoundError:
             continue
-    return "absent"
+    return ABSENT
 
 
 def engine_of(trt: ModuleType) -> str:

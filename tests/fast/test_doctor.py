@@ -1,0 +1,181 @@
+"""GPUs as NVML tells them, by a module of its shape, and what `gpuserve doctor` makes of them."""
+
+import json
+import types
+from dataclasses import dataclass
+
+import pytest
+from typer.testing import CliRunner
+
+from gpuserve.cli import doctor
+from gpuserve.cli.main import app
+from gpuserve.machine.gpus import Gpu, Gpus, find_gpus
+
+A100 = Gpu(0, "NVIDIA A100-SXM4-80GB", "GPU-0", "sm_80", 85_899_345_920, "enabled", 2)
+
+
+class NVMLError(Exception):
+    def __init__(self, value: int) -> None:
+        super().__init__(f"error {value}")
+        self.value = value
+
+
+@dataclass
+class Device:
+    index: int = 0
+    capability: tuple[int, int] = (8, 0)
+    mig: tuple[int, int] | None = (0, 0)
+    places: tuple[int, ...] = ()
+    broken: int = 0
+
+
+CODES = {
+    "NVML_ERROR_NOT_SUPPORTED": 3,
+    "NVML_ERROR_NO_PERMISSION": 4,
+    "NVML_ERROR_NOT_FOUND": 6,
+    "NVML_ERROR_DRIVER_NOT_LOADED": 9,
+    "NVML_ERROR_LIBRARY_NOT_FOUND": 12,
+    "NVML_ERROR_GPU_IS_LOST": 15,
+    "NVML_DEVICE_MIG_DISABLE": 0,
+    "NVML_DEVICE_MIG_ENABLE": 1,
+}
+
+
+def nvml(*devices: Device, start: int = 0) -> types.ModuleType:
+    """The part of `pynvml` (nvidia-ml-py 13) that is called, with its names, types and errors."""
+    module = types.ModuleType("pynvml")
+    module.open = 0
+
+    def refuse(code: int) -> None:
+        if code:
+            raise NVMLError(code)
+
+    def init() -> None:
+        refuse(start)
+        module.open += 1
+
+    def shutdown() -> None:
+        module.open -= 1
+
+    def handle(index: int) -> Device:
+        refuse(devices[index].broken)
+        return devices[index]
+
+    def mig_mode(device: Device) -> list[int]:
+        refuse(0 if device.mig else CODES["NVML_ERROR_NOT_SUPPORTED"])
+        return list(device.mig or ())
+
+    def mig_device(device: Device, index: int) -> None:
+        refuse(0 if index in device.places else CODES["NVML_ERROR_NOT_FOUND"])
+
+    calls = {
+        "nvmlInit": init,
+        "nvmlShutdown": shutdown,
+        "nvmlSystemGetDriverVersion": lambda: "570.133.20",
+        "nvmlSystemGetCudaDriverVersion": lambda: 12080,
+        "nvmlDeviceGetCount": lambda: len(devices),
+        "nvmlDeviceGetHandleByIndex": handle,
+        "nvmlDeviceGetName": lambda device: "NVIDIA A100-SXM4-80GB",
+        "nvmlDeviceGetUUID": lambda device: f"GPU-{device.index}".encode(),
+        "nvmlDeviceGetCudaComputeCapability": lambda device: list(device.capability),
+        "nvmlDeviceGetMemoryInfo": lambda device: types.SimpleNamespace(total=85_899_345_920, free=0, used=0),
+        "nvmlDeviceGetMigMode": mig_mode,
+        "nvmlDeviceGetMaxMigDeviceCount": lambda device: 7,
+        "nvmlDeviceGetMigDeviceHandleByIndex": mig_device,
+    }
+    module.__dict__.update(CODES | calls | {"NVMLError": NVMLError})
+    return module
+
+
+def test_the_fake_has_the_names_and_codes_of_the_real_module():
+    real = pytest.importorskip("pynvml")
+    fake = nvml()
+    assert {name: getattr(real, name) for name in CODES} == CODES
+    assert all(callable(getattr(real, name)) for name in vars(fake) if name.startswith("nvml"))
+
+
+def test_a_gpu_with_its_architecture_memory_driver_and_mig_devices():
+    module = nvml(Device(mig=(1, 1), places=(0, 3)))
+    assert find_gpus(module) == Gpus((A100,), "570.133.20", "12.8")
+    assert module.open == 0
+
+
+@pytest.mark.parametrize(
+    ("mig", "state"), [((0, 0), "disabled"), ((0, 1), "enabling"), ((1, 0), "disabling"), (None, "unsupported")]
+)
+def test_mig_states(mig, state):
+    (gpu,) = find_gpus(nvml(Device(mig=mig))).found
+    assert (gpu.mig, gpu.mig_devices) == (state, 0)
+
+
+def test_architectures_of_two_digits_and_of_three():
+    assert [gpu.architecture for gpu in find_gpus(nvml(Device(), Device(1, capability=(12, 0)))).found] == ["sm_80", "sm_120"]
+
+
+@pytest.mark.parametrize(
+    ("code", "problem", "words"),
+    [
+        (12, "library", "libnvidia-ml.so.1 is absent"),
+        (9, "driver", "installed, but not loaded"),
+        (4, "permission", "may not talk to the NVIDIA driver"),
+        (999, "unknown", "error 999"),
+    ],
+)
+def test_why_there_is_no_gpu(code, problem, words):
+    found = find_gpus(nvml(Device(), start=code))
+    assert (found.found, found.problem) == ((), problem)
+    assert words in found.reason
+    assert found.fix
+
+
+def test_a_driver_without_a_device_is_something_else_than_no_driver():
+    found = find_gpus(nvml())
+    assert (found.problem, found.driver) == ("device", "570.133.20")
+
+
+def test_a_gpu_that_does_not_answer_hides_no_other():
+    module = nvml(Device(broken=15), Device(1))
+    found = find_gpus(module)
+    assert [gpu.index for gpu in found.found] == [1]
+    assert found.reason == "GPU 0: the NVIDIA driver answers: error 15"
+    assert module.open == 0
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
+    found = find_gpus()
+    assert (found.problem, found.fix) == ("package", "pip install 'gpuserve[gpu]'")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Only what has to do with GPUs: the rest asks programs and the cluster."""
+    for name in ("_pulumi", "_cluster"):
+        monkeypatch.setattr(doctor, name, lambda name=name: doctor.Diagnosis(name[1:], ok=True, found="here"))
+
+
+def run(monkeypatch, gpus, *options):
+    monkeypatch.setattr(doctor, "find_gpus", lambda: gpus)
+    result = CliRunner().invoke(app, ["doctor", *options], env={"COLUMNS": "300"})
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_doctor_tells_the_gpus_as_data(quick, monkeypatch):
+    (gpu,) = [
+        entry for entry in json.loads(run(monkeypatch, Gpus((A100,), "570.1", "12.8"), "--json")) if entry["subject"] == "gpu"
+    ]
+    assert gpu["ok"]
+    assert gpu["found"] == "0: NVIDIA A100-SXM4-80GB (sm_80, 80 GiB, MIG enabled, 2 devices); driver 570.1, CUDA 12.8"
+    assert gpu["details"]["found"][0]["architecture"] == "sm_80"
+
+
+def test_doctor_says_clearly_why_there_is_none_and_that_none_is_needed(quick, monkeypatch):
+    absent = find_gpus(nvml(start=4))
+    assert "may not talk to the NVIDIA driver. Fix: Give the user access" in run(monkeypatch, absent)
+
+
+def test_doctor_names_the_builders(quick, monkeypatch):
+    told = {entry["subject"]: entry for entry in json.loads(run(monkeypatch, Gpus((A100,)), "--json"))}
+    assert told["tensorrt-rtx"]["ok"]
+    assert not told["tensorrt"]["needed"]
