@@ -4,6 +4,7 @@ import importlib
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,14 @@ class SklearnModel:
         self._estimator = estimator
         self._wishes = wishes
         self.inputs = _inputs(estimator, wishes)
-        answers = _answers(estimator)
-        self._answers = [answer for _, answer in answers]
-        probe = self.run({port.name: _zeros(port) for port in self.inputs})
-        names = wishes.output_names([name for name, _ in answers])
+        self._questions = _questions(estimator)
+        names = wishes.output_names([question.name for question in self._questions])
         self.outputs = [
-            Port(name, _served_type(array, self.inputs), (FREE, *array.shape[1:]))
-            for name, array in zip(names, probe, strict=True)
+            Port(name, _served_type(question, self.inputs), shape)
+            for name, question, shape in zip(names, self._questions, self._shapes(), strict=True)
         ]
         self.notes = [f"saved by scikit-learn {saved_with}, read by {sklearn.__version__}"]
-        if is_classifier(estimator) and len(answers) == 1:
+        if is_classifier(estimator) and len(names) == 1:
             self.notes.append(f"{type(estimator).__name__} gives no probabilities, so the label is the only output")
 
     def export(self, out: Path) -> None:
@@ -56,7 +55,7 @@ class SklearnModel:
         try:
             converted: Any = convert_sklearn(
                 self._estimator,
-                initial_types=[(port.name, _skl_type(port)) for port in self.inputs],
+                initial_types=[(name, _skl_type(port)) for name, port in zip(self._columns(), self.inputs, strict=True)],
                 target_opset={"": self._wishes.opset, "ai.onnx.ml": ML_OPSET},
                 options=_without_zipmap(self._estimator),
             )
@@ -70,14 +69,30 @@ class SklearnModel:
         table = self._table(inputs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "X does not have valid feature names": the columns are in the model's order
-            return [_with_batch(np.asarray(answer(table))) for answer in self._answers]
+            return [question.answer(table) for question in self._questions]
+
+    def _shapes(self) -> list[tuple[int, ...]]:
+        """Return the outputs' shapes: of a classifier they are known, others are asked."""
+        if is_classifier(self._estimator):
+            return [(FREE,), (FREE, len(self._estimator.classes_))][: len(self._questions)]
+        try:
+            probe = self.run({port.name: _zeros(port) for port in self.inputs})
+        except ValueError:
+            # A category that the estimator does not know: then it is asked for one number per row.
+            return [(FREE, 1) for _ in self._questions]
+        return [(FREE, *array.shape[1:]) for array in probe]
 
     def _table(self, inputs: Arrays) -> Any:
         if len(self.inputs) == 1:
             return inputs[self.inputs[0].name]
         pandas: Any = importlib.import_module("pandas")
-        columns = [str(name) for name in self._estimator.feature_names_in_]
-        return pandas.DataFrame({column: inputs[port.name].ravel() for column, port in zip(columns, self.inputs, strict=True)})
+        columns = zip(self._columns(), self.inputs, strict=True)
+        return pandas.DataFrame({column: inputs[port.name].ravel() for column, port in columns})
+
+    def _columns(self) -> list[str]:
+        """Return what the estimator calls its inputs: where there are several, each is a column that it was fitted on."""
+        several = len(self.inputs) > 1
+        return [str(name) for name in self._estimator.feature_names_in_] if several else [self.inputs[0].name]
 
 
 def load(path: Path, wishes: Wishes) -> SklearnModel:
@@ -169,33 +184,48 @@ def _inputs(estimator: Any, wishes: Wishes) -> list[Port]:
     return [Port(wish.name, wish.dtype, shape)]
 
 
-def _answers(estimator: Any) -> list[tuple[str, Callable[[Any], Any]]]:
-    """Return what the estimator is asked, by the name of the output, in the order of skl2onnx's outputs."""
+@dataclass(frozen=True)
+class _Question:
+    """What an estimator is asked for one output.
+
+    Attributes:
+        name: Default name of the output.
+        ask: The estimator's method.
+        column: Whether an answer of one number per row gets a second axis, as skl2onnx gives it.
+    """
+
+    name: str
+    ask: Callable[[Any], Any]
+    column: bool = True
+
+    def answer(self, table: Any) -> NDArray[Any]:
+        answer = np.asarray(self.ask(table))
+        return answer.reshape(-1, 1) if self.column and answer.ndim == 1 else answer
+
+
+def _questions(estimator: Any) -> list[_Question]:
+    """Return what the estimator is asked, in the order of skl2onnx's outputs."""
     if is_classifier(estimator):
-        label = ("label", estimator.predict)
-        return [label, ("probabilities", estimator.predict_proba)] if hasattr(estimator, "predict_proba") else [label]
+        label = _Question("label", estimator.predict, column=False)
+        return [label, _Question("probabilities", estimator.predict_proba)] if hasattr(estimator, "predict_proba") else [label]
     if not hasattr(estimator, "predict"):
-        return [("transformed", estimator.transform)]
+        return [_Question("transformed", estimator.transform)]
     kind = sklearn.utils.get_tags(estimator).estimator_type
     if kind == "clusterer" and hasattr(estimator, "transform"):
-        return [("label", estimator.predict), ("distances", estimator.transform)]
+        return [_Question("label", estimator.predict, column=False), _Question("distances", estimator.transform)]
     if kind == "outlier_detector":
-        return [("label", estimator.predict), ("scores", estimator.decision_function)]
+        return [_Question("label", estimator.predict), _Question("scores", estimator.decision_function)]
     if kind == "regressor":
-        return [("prediction", estimator.predict)]
+        return [_Question("prediction", estimator.predict)]
     reason = "is neither a classifier, a regressor, a transformer, an outlier detector nor a clusterer with distances"
     raise FailureError(reason, "Save one of these.", value=type(estimator).__name__)
 
 
-def _with_batch(answer: NDArray[Any]) -> NDArray[Any]:
-    """Give numbers of one per row the second axis that skl2onnx gives them; labels of classes and clusters stay one axis."""
-    return answer.reshape(-1, 1) if answer.ndim == 1 and answer.dtype.kind == "f" else answer
-
-
-def _served_type(answer: NDArray[Any], inputs: list[Port]) -> str:
-    if answer.dtype.kind == "f":
+def _served_type(question: _Question, inputs: list[Port]) -> str:
+    if question.name != "label":
         return "float64" if inputs[0].dtype == "float64" else "float32"
-    return "object" if answer.dtype.kind in "OU" else "int64"
+    classes = getattr(getattr(question.ask, "__self__", None), "classes_", np.zeros(0))
+    return "object" if classes.dtype.kind in "OU" else "int64"
 
 
 def _zeros(port: Port) -> NDArray[Any]:
