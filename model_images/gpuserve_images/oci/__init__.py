@@ -5,7 +5,7 @@
 distribution specification 1.1.
 """
 
-from gpuserve_images.oci.artifact import push_artifact
+from gpuserve_images.oci.artifact import push_artifact, read_artifact
 from gpuserve_images.oci.baking import BakeResult, bake
 from gpuserve_images.oci.config import ImageConfig
 from gpuserve_images.oci.layers import File, Layer, TarLayer
@@ -23,6 +23,7 @@ __all__ = [
     "attach",
     "bake",
     "push_artifact",
+    "read_artifact",
     "referrers",
     "resolve",
 ]

@@ -1,16 +1,20 @@
 """OCI artifacts: plain files in a registry, as `oras push` stores them."""
 
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import cast
 
-from gpuserve_images.errors import ImageError
+from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci.baking import BakeResult, finish
 from gpuserve_images.oci.blobs import UPLOADS, Blob, Meter, Progress, Transfer
 from gpuserve_images.oci.client import Manifest, RegistryClient
-from gpuserve_images.oci.config import EMPTY, MANIFEST, Json, encode, image_manifest
+from gpuserve_images.oci.config import EMPTY, MANIFEST, Json, digest_of, encode, image_manifest
 from gpuserve_images.oci.layers import File
 from gpuserve_images.oci.reference import Reference
 
+# Reports, bills of materials and statements have kilobytes; some megabytes leave room for plots.
+_DOCUMENT_BYTES = 64 << 20
 _NONE: Mapping[str, str] = MappingProxyType({})
 TITLE = "org.opencontainers.image.title"
 """Annotation that holds a file's name; `oras` has the same."""
@@ -77,3 +81,44 @@ def artifact(
     if subject:
         document["subject"] = subject
     return [*blobs.values(), empty], Manifest(MANIFEST, encode(document))
+
+
+def read_artifact(reference: str) -> dict[str, bytes]:
+    """Return the files of a small artifact, such as a document about an image, by name.
+
+    Args:
+        reference: Where it is.
+
+    Raises:
+        RegistryError: The registry lacks it, refused, is down, or sent other bytes than the digest says.
+        ImageError: It is no artifact of files, or larger than a document.
+    """
+    place = Reference.parse(reference)
+    client = RegistryClient(place.host)
+    found = client.manifest(place)
+    if found is None:
+        fix = "Correct the reference"
+        raise RegistryError(place.registry, place.repository, f"it has no artifact {place.selector}", fix, status=404)
+    layers = cast("list[Json]", json.loads(found.content).get("layers") or [])
+    if sum(int(layer["size"]) for layer in layers) > _DOCUMENT_BYTES:
+        reason = f"it has more than {_DOCUMENT_BYTES} bytes, too many to read into memory"
+        raise ImageError("artifact", reason, "Name a document, or use it as a source of a model", value=reference)
+    return {_title(reference, layer): _checked(client, place, str(layer["digest"])) for layer in layers}
+
+
+def _title(reference: str, layer: Json) -> str:
+    title = (layer.get("annotations") or {}).get(TITLE)
+    if title is None:
+        raise ImageError(
+            "artifact", "its files have no names", "Name an artifact that gpuserve or oras pushed", value=reference
+        )
+    return str(title)
+
+
+def _checked(client: RegistryClient, place: Reference, digest: str) -> bytes:
+    content = b"".join(client.blob_chunks(place, digest))
+    if digest_of(content) != digest:
+        reason = f"it answered {digest_of(content)} when asked for {digest}"
+        fix = "Something between here and the registry changes content: check the proxy or mirror"
+        raise RegistryError(place.registry, place.repository, reason, fix)
+    return content

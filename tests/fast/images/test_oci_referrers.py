@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gpuserve_images.errors import ImageError, RegistryError
-from gpuserve_images.oci import File, Layer, attach, bake, referrers, resolve
+from gpuserve_images.oci import File, Layer, attach, bake, read_artifact, referrers, resolve
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 REPORT, BILL = "application/vnd.test.report.v1+json", "application/vnd.test.bill.v1+json"
@@ -26,6 +26,16 @@ def test_documents_are_listed_by_type_with_their_annotations(image):
     assert {one.artifact_type for one in referrers(image.reference)} == {REPORT, BILL}
     (found,) = referrers(image.reference, artifact_type=REPORT)
     assert (found.reference, found.digest, found.annotations) == (first.reference, first.digest, {"passed": "yes"})
+
+
+def test_a_document_is_read_back(image):
+    attach(image.reference, {"report.json": File(b"{}"), "plots/one.svg": File(b"<svg/>")}, artifact_type=REPORT)
+    (found,) = referrers(image.reference)
+    assert read_artifact(found.reference) == {"report.json": b"{}", "plots/one.svg": b"<svg/>"}
+    with pytest.raises(ImageError, match="have no names"):
+        read_artifact(image.reference)
+    with pytest.raises(RegistryError, match="has no artifact"):
+        read_artifact(image.reference.split("@")[0] + ":never")
 
 
 def test_a_tag_means_what_it_names_and_the_image_stays_as_it_was(registry, image):
