@@ -66,8 +66,9 @@ class Machine:
 
     def assert_nothing_left(self) -> None:
         """Fail with everything that is here now and was not then, and with what the cluster's own check finds."""
-        assert self._left() == {}
-        assert leftovers() == []
+        left = self._left()
+        assert left == {}, left
+        assert leftovers() == [], leftovers()
 
     def _left(self) -> dict[str, list[str] | list[int]]:
         now = Machine.now()
