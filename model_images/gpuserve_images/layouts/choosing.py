@@ -3,19 +3,21 @@
 from collections.abc import Callable, Mapping
 
 from gpuserve.kubernetes.errors import suggestion
-from gpuserve_images.layouts import mlserver, triton
+from gpuserve_images.layouts import mlserver, torchserve, triton
 from gpuserve_images.layouts.features import require_features
 from gpuserve_images.layouts.served import Layout, LayoutError, ServedModel, Wishes
 
 SERVERS: Mapping[str, Callable[[ServedModel, Wishes], Layout]] = {
     "triton": triton.repository,
     "mlserver": mlserver.repository,
+    "torchserve": torchserve.model_store,
 }
 """Server -> its layout."""
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "triton": triton.FORMATS,
     "mlserver": mlserver.FORMATS,
+    "torchserve": torchserve.FORMATS,
 }
 """Server -> formats of model files that it serves, the most usual first."""
 

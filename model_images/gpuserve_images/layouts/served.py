@@ -115,12 +115,14 @@ class Wishes:
         options: What else was said about its server.
         target: Where it will run.
         samples: Requests to warm up with, where `options.warmup` is `samples`; each has a batch of 1.
+        scratch: Folder for files that a layout makes itself and that outlive the call; needed for TorchServe's archive.
     """
 
     batch: BatchSpec = field(default_factory=BatchSpec)
     options: LayoutSpec = field(default_factory=LayoutSpec)
     target: Target = field(default_factory=Target)
     samples: Sequence[Tensors] = ()
+    scratch: Path | None = None
 
 
 def layout_record(server: str, model: ServedModel, files: Files) -> StageRecord:

@@ -1,0 +1,135 @@
+"""Any ONNX, TorchScript or `torch.export` model behind TorchServe; requests and answers are those of the open inference protocol v2.
+
+TorchServe loads this file from the model's archive. POST /predictions/<model> takes `{"inputs": [{"name", "shape", "datatype",
+"data"}]}` and gives `{"outputs": [...]}`. Requests that TorchServe hands over together share one run where their shapes allow it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+TYPES = {
+    "BOOL": "bool",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+    "BYTES": "object",
+    **{f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
+}
+NAMES = {numpy: v2 for v2, numpy in TYPES.items()}
+
+
+class Handler:
+    """One worker's copy of the model; TorchServe calls `initialize` once, then `handle` for each batch."""
+
+    def initialize(self, context: Any) -> None:
+        """Load the model that the archive's manifest names."""
+        folder = Path(context.system_properties["model_dir"])
+        options: Mapping[str, Any] = context.model_yaml_config
+        path = folder / context.manifest["model"]["serializedFile"]
+        self._inputs = [str(name) for name in options["inputs"]]
+        self._outputs = [str(name) for name in options["outputs"]]
+        self._batched = bool(options["batched"])
+        gpu = context.system_properties.get("gpu_id")
+        load = _onnx if path.suffix == ".onnx" else _torch
+        self._run: Callable[[Arrays], Arrays] = load(path, self._inputs, self._outputs, options, gpu)
+
+    def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[dict[str, Any]]:
+        """Answer the requests of one batch; a bad one gets an error of its own."""
+        answers: list[dict[str, Any]] = [{} for _ in data]
+        requests: dict[int, Arrays] = {}
+        for index, row in enumerate(data):
+            try:
+                requests[index] = self._read(row)
+            except (KeyError, TypeError, ValueError) as error:
+                answers[index] = self._refuse(context, index, 400, error)
+        for group in self._groups(requests):
+            try:
+                outputs = self._together([requests[index] for index in group])
+            except Exception as error:  # noqa: BLE001 - whatever the model refuses is the answer to these requests only
+                for index in group:
+                    answers[index] = self._refuse(context, index, 400, error)
+                continue
+            for index, arrays in zip(group, outputs, strict=True):
+                answers[index] = {"model_name": context.model_name, "outputs": [_written(*item) for item in arrays.items()]}
+        return answers
+
+    @staticmethod
+    def _refuse(context: Any, index: int, status: int, error: Exception) -> dict[str, Any]:
+        context.set_response_status(code=status, phrase="Bad request", idx=index)
+        return {"error": f"{type(error).__name__}: {error}"}
+
+    def _read(self, row: Mapping[str, Any]) -> Arrays:
+        body = row.get("body") or row.get("data") or b"{}"
+        request = json.loads(body) if isinstance(body, bytes | bytearray | str) else body
+        tensors: Arrays = {}
+        for item in request["inputs"]:
+            kind = TYPES[item["datatype"]]
+            tensors[item["name"]] = np.array(item["data"], dtype=kind).reshape(item["shape"])
+        if set(tensors) != set(self._inputs):
+            msg = f"inputs are {sorted(tensors)}, the model takes {sorted(self._inputs)}"
+            raise ValueError(msg)
+        return tensors
+
+    def _groups(self, requests: Mapping[int, Arrays]) -> list[list[int]]:
+        """Return the indices of requests that differ in the batch dimension only."""
+        groups: dict[object, list[int]] = {}
+        for index, arrays in requests.items():
+            shapes = tuple((name, array.dtype.name, array.shape[1:]) for name, array in sorted(arrays.items()))
+            groups.setdefault(shapes if self._batched else index, []).append(index)
+        return list(groups.values())
+
+    def _together(self, parts: Sequence[Arrays]) -> list[Arrays]:
+        if len(parts) == 1:
+            return [self._run(parts[0])]
+        outputs = self._run({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        cuts = np.cumsum([len(next(iter(part.values()))) for part in parts])[:-1]
+        split = {name: np.split(array, cuts) for name, array in outputs.items()}
+        return [{name: pieces[index] for name, pieces in split.items()} for index in range(len(parts))]
+
+
+def _onnx(
+    path: Path, _inputs: Sequence[str], outputs: Sequence[str], options: Mapping[str, Any], gpu: int | None
+) -> Callable[[Arrays], Arrays]:
+    import onnxruntime
+
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = int(options["intra_op"])
+    session_options.inter_op_num_threads = int(options["inter_op"])
+    cpu = "CPUExecutionProvider"
+    providers = [cpu] if gpu is None else [("CUDAExecutionProvider", {"device_id": gpu}), cpu]
+    session = onnxruntime.InferenceSession(str(path), session_options, providers=providers)
+    names = list(outputs)
+    return lambda tensors: dict(zip(names, session.run(names, tensors), strict=True))
+
+
+def _torch(
+    path: Path, inputs: Sequence[str], outputs: Sequence[str], options: Mapping[str, Any], gpu: int | None
+) -> Callable[[Arrays], Arrays]:
+    import torch
+
+    device = torch.device("cpu" if gpu is None else f"cuda:{gpu}")
+    if int(options["intra_op"]):
+        torch.set_num_threads(int(options["intra_op"]))
+    if path.suffix == ".pt2":
+        model = torch.export.load(path).module().to(device)
+    else:
+        model = torch.jit.load(path, map_location=device).eval()
+
+    def run(tensors: Arrays) -> Arrays:
+        with torch.inference_mode():
+            found = model(*(torch.from_numpy(np.ascontiguousarray(tensors[name])).to(device) for name in inputs))
+        values = [found] if isinstance(found, torch.Tensor) else list(found)
+        return {name: value.cpu().numpy() for name, value in zip(outputs, values, strict=True)}
+
+    return run
+
+
+def _written(name: str, array: "np.ndarray[Any, Any]") -> dict[str, Any]:
+    kind = "object" if array.dtype.kind in "OUS" else array.dtype.name
+    values = [value.decode() if isinstance(value, bytes) else value for value in array.ravel().tolist()]
+    return {"name": name, "datatype": NAMES[kind], "shape": list(array.shape), "data": values}
