@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from gpuserve.cli import doctor
 from gpuserve.cli.main import app
-from gpuserve.machine.gpus import Gpu, Gpus, find_gpus
+from gpuserve_images.compile.gpus import Gpu, Gpus, find_gpus
 
 A100 = Gpu(0, "NVIDIA A100-SXM4-80GB", "GPU-0", "sm_80", 85_899_345_920, "enabled", 2)
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import stdout, to_json
-from gpuserve.machine.gpus import Gpu, find_gpus
 from gpuserve_images.compile.builders import ABSENT, builder_version
+from gpuserve_images.compile.gpus import Gpu, find_gpus
 from gpuserve_images.compile.spec import COMPILED
 
 

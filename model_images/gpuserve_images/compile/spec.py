@@ -20,7 +20,7 @@ def _architecture(value: str) -> str:
 Architecture = Annotated[str, AfterValidator(_architecture)]
 """A CUDA architecture such as ``sm_80``: the compute capability 8.0 without its dot."""
 
-Engine = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
+Engine = Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "native"]
 
 COMPILED = ("tensorrt", "tensorrt-rtx")
 """Engines that are compiled for a GPU architecture."""

@@ -5,9 +5,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gpuserve.machine.gpus import Gpus, find_gpus
 from gpuserve_images.compile.builders import architectures, crosses, make_logger
 from gpuserve_images.compile.errors import CompileError
+from gpuserve_images.compile.gpus import Gpus, find_gpus
 from gpuserve_images.compile.inspection import EngineSummary, summarise_engine, summarise_network
 from gpuserve_images.compile.options import apply
 from gpuserve_images.compile.parsing import parse

@@ -11,9 +11,9 @@ import tensorrt_rtx
 from e2e_small_model import FEATURES, classifier
 from onnx import TensorProto, helper, numpy_helper
 
-from gpuserve.machine.gpus import Gpu, Gpus
 from gpuserve_images.compile.builders import architectures, builder_module, builder_version, rtx_module
 from gpuserve_images.compile.errors import CompileError
+from gpuserve_images.compile.gpus import Gpu, Gpus
 from gpuserve_images.compile.inspection import summarise_engine
 from gpuserve_images.compile.keys import engine_key
 from gpuserve_images.compile.matching import fitting, misfit, runs_on

@@ -1,1 +1,0 @@
-"""What the machine has that the command runs on."""
