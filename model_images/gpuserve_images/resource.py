@@ -28,6 +28,7 @@ from gpuserve_images.pipeline.key import content_key, image_reference
 from gpuserve_images.pipeline.report import BuildReport
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
+from gpuserve_images.verify.attached import attached_capacity
 
 Props = dict[str, Any]
 
@@ -42,15 +43,19 @@ class ModelImage(pulumi.ComponentResource):
         reference: Address by digest, for a container's `image`.
         tag: Address by content tag; known at plan time.
         key: Content key; known at plan time.
-        signature: The model's inputs and outputs, as JSON.
-        parity: Its differences from the source model, as JSON; `null` for engines that cannot run where they were built.
+        signature: The model's inputs and outputs, as JSON; `null` for a model that its server reads by itself.
+        parity: Its differences from the source model, as JSON; `null` for a source model that is served as it is.
         quantisation: `none`, `static` or `dynamic`.
+        capacity: Requests per second that one replica was measured to answer within the model's SLO, as last attached to the
+            image; None when it was not measured or nothing keeps the SLO. A later measurement (`gpuserve bench --attach`) is
+            taken over by `pulumi refresh`.
     """
 
     reference: pulumi.Output[str]
     signature: pulumi.Output[str]
     parity: pulumi.Output[str]
     quantisation: pulumi.Output[str]
+    capacity: pulumi.Output[float | None]
     tag: str
     key: str
 
@@ -104,6 +109,7 @@ class ModelImage(pulumi.ComponentResource):
         self.signature = image.signature
         self.parity = image.parity
         self.quantisation = image.quantisation
+        self.capacity = image.capacity
         self.register_outputs(
             {
                 "reference": self.reference,
@@ -112,6 +118,7 @@ class ModelImage(pulumi.ComponentResource):
                 "signature": self.signature,
                 "parity": self.parity,
                 "quantisation": self.quantisation,
+                "capacity": self.capacity,
             }
         )
 
@@ -123,9 +130,10 @@ class _Image(Resource, module="gpuserve", name="Image"):
     signature: pulumi.Output[str]
     parity: pulumi.Output[str]
     quantisation: pulumi.Output[str]
+    capacity: pulumi.Output[float | None]
 
     def __init__(self, provider: "ImageProvider", name: str, inputs: Props, opts: pulumi.ResourceOptions) -> None:
-        outputs = dict.fromkeys(("reference", "signature", "parity", "quantisation"))
+        outputs = dict.fromkeys(("reference", "signature", "parity", "quantisation", "capacity"))
         super().__init__(provider, name, {**inputs, **outputs}, opts)
 
 
@@ -212,12 +220,15 @@ def plain_inputs(value: object) -> Any:
 def _outputs(props: Props, report: BuildReport) -> Props:
     inputs = {name: value for name, value in props.items() if not name.startswith("__")}
     summary = report.summary
+    # What was attached last, which may be later and nearer to the truth than what this build measured.
+    capacity = attached_capacity(report.reference)
     return {
         **inputs,
         "reference": report.reference,
-        "signature": summary.signature.model_dump_json(),
+        "signature": summary.signature.model_dump_json() if summary.signature else "null",
         "parity": summary.parity.model_dump_json() if summary.parity else "null",
         "quantisation": summary.quantisation,
+        "capacity": capacity.requests_at_slo if capacity else None,
     }
 
 

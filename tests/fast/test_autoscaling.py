@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuserve.autoscaling.manifests import manifests, quantity
+from gpuserve.autoscaling.manifests import manifests, quantity, target_rate
 from gpuserve.autoscaling.spec import AutoscalerSpec
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import ScaleTarget
@@ -37,9 +37,21 @@ def test_qps_is_requests_per_second_of_a_replica() -> None:
     assert metric["pods"]["target"]["averageValue"] == "12500m"
 
 
+def test_the_target_is_four_fifths_of_a_measured_capacity() -> None:
+    (metric,) = hpa(queue_time=None, capacity=250.5)["spec"]["metrics"]
+    assert metric["pods"]["metric"]["name"] == "gpuserve_requests_per_second"
+    assert metric["pods"]["target"] == {"type": "AverageValue", "averageValue": "200400m"}
+
+
+def test_a_capacity_that_was_not_measured_is_no_target() -> None:
+    with pytest.raises(SpecError, match=r"filetype-fp32: scale target: .*carries none.*gpuserve bench .*--attach"):
+        target_rate("filetype-fp32", None)
+    assert target_rate("tiny", 0.0001) == "1m"
+
+
 def test_both_metrics_are_ones_that_the_adapter_makes() -> None:
     (rule,) = adapter_rules()
-    for changes in ({}, {"queue_time": None, "qps": 1}):
+    for changes in ({}, {"queue_time": None, "qps": 1}, {"queue_time": None, "capacity": 1}):
         name = hpa(**changes)["spec"]["metrics"][0]["pods"]["metric"]["name"]
         assert name.removeprefix("gpuserve_") in rule["seriesQuery"]
 
@@ -63,8 +75,12 @@ def test_quantities(value: float, expected: str) -> None:
     ("changes", "words"),
     [
         ({"min": 4}, "has max 3 below min 4"),
-        ({"qps": 5}, "names both queue_time and qps"),
-        ({"queue_time": None}, "names neither queue_time nor qps"),
+        ({"qps": 5}, "names queue_time and qps"),
+        ({"capacity": 5}, "names queue_time and capacity"),
+        ({"queue_time": None, "capacity": 0}, "is no number of requests per second above 0"),
+        ({"queue_time": None, "capacity": "many"}, "is no number of requests per second above 0"),
+        ({"queue_time": None, "capacity": float("nan")}, "is no number of requests per second above 0"),
+        ({"queue_time": None}, "names neither queue_time nor qps nor capacity"),
         ({"queue_time": "0.5ms"}, "is below 1ms"),
         ({"min": 0}, "min = 0"),
         ({"scale_down_window": "2h"}, "set at most 1h"),
@@ -84,7 +100,8 @@ def test_refusals_say_what_to_write(changes: dict[str, Any], words: str) -> None
     st.integers(0, 100),
     st.integers(1, 3600),
     st.builds(lambda ms: {"queue_time": f"{ms}ms"}, st.integers(1, 60_000))
-    | st.builds(lambda qps: {"queue_time": None, "qps": qps}, st.floats(0.001, 1e5)),
+    | st.builds(lambda qps: {"queue_time": None, "qps": qps}, st.floats(0.001, 1e5))
+    | st.builds(lambda rate: {"queue_time": None, "capacity": rate}, st.floats(0.001, 1e5)),
 )
 def test_every_object_is_valid_kubernetes(least: int, more: int, window: int, signal: dict[str, Any]) -> None:
     made = hpa(min=least, max=least + more, scale_down_window=f"{window}s", **signal)

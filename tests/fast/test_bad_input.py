@@ -22,6 +22,14 @@ STACK_FILE: dict[str, tuple[Change, list[str]]] = {
         lambda box: box.service["scale"].update(queue_tme="10ms"),
         ["services[0].scale.queue_tme", "'10ms'", "unknown field", "did you mean 'queue_time'?"],
     ),
+    "scales on two signals": (
+        lambda box: box.service["scale"].update(qps=5),
+        ["services[0].scale", "names queue_time and qps", "give exactly one signal"],
+    ),
+    "scales on a capacity that nothing bounds": (
+        lambda box: (box.service.update(scale={"min": 1, "max": 3}), box.model.pop("slo")),
+        ["services[0].scale", "without a target", "promises no latency", "`slo: {latency_p95: 50ms}`"],
+    ),
     "wrong unit": (
         lambda box: box.service.update(resources={"memory": "16Gb"}),
         ["services[0].resources.memory", "'16Gb'", "units: ", "16Gi"],

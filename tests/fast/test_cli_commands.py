@@ -263,12 +263,17 @@ def test_status_shows_what_images_were_measured_to_answer(
 
 
 def test_status_does_not_need_the_registry(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def down(_: str) -> None:
+    asked: list[str] = []
+
+    def down(image: str) -> None:
+        asked.append(image)
         raise RegistryError("localhost:5000", "models/tiny", "is down", "Start it")
 
     monkeypatch.setattr("gpuserve_images.verify.attached.attached_capacity", down)
     monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
-    assert cli("status", "-s", "local", "--stacks", sandbox.stacks).exit_code == 0
+    result = cli("status", "-s", "local", "--stacks", sandbox.stacks)
+    assert (result.exit_code, len(asked)) == (0, 1)
+    assert "measured capacities are not shown: registry localhost:5000" in result.stderr
 
 
 def test_render_takes_the_target_from_what_the_image_was_measured_to_answer(
@@ -278,7 +283,9 @@ def test_render_takes_the_target_from_what_the_image_was_measured_to_answer(
     sandbox.write()
     refused = cli("render", "-s", "local", "--stacks", sandbox.stacks)
     assert refused.exit_code == 1
-    assert "tiny-fp32-cpu: scale target: is to be taken from the measured capacity, but the image carries none" in refused.stderr
+    assert (
+        "tiny-fp32-cpu: scale target: is to be taken from the measured capacity, but the image carries none" in refused.stderr
+    )
     measured["tiny"] = CAPACITY
     objects = list(yaml.safe_load_all(cli("render", "-s", "local", "--stacks", sandbox.stacks).stdout))
     targets = {

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pulumi
 import pytest
 
 from gpuserve.autoscaling import GpuAutoscaler
@@ -22,7 +23,21 @@ def test_it_registers_one_autoscaler_for_its_target(engine: Any) -> None:
     assert engine.outputs["filetype-fp32"] == {"target": "filetype-fp32"}
 
 
+def test_a_capacity_may_be_known_later(engine: Any) -> None:
+    measured = {key: value for key, value in ARGS.items() if key != "queue_time"}
+    engine.run(lambda: GpuAutoscaler("filetype-fp32", {**measured, "capacity": pulumi.Output.from_input(100.0)}))
+    (metric,) = engine.resources["filetype-fp32-hpa"].inputs["spec"]["metrics"]
+    assert metric["pods"]["target"] == {"type": "AverageValue", "averageValue": "80"}
+
+
+def test_an_image_without_a_capacity_ends_the_program_with_a_sentence(engine: Any) -> None:
+    measured = {key: value for key, value in ARGS.items() if key != "queue_time"}
+    with pytest.raises(pulumi.RunError, match=r"filetype-fp32: scale target: .*carries none.*or give `queue_time:` or `qps:`"):
+        engine.run(lambda: GpuAutoscaler("filetype-fp32", {**measured, "capacity": pulumi.Output.from_input(None)}))
+    assert "filetype-fp32-hpa" not in engine.resources
+
+
 def test_a_bad_autoscaler_registers_nothing(engine: Any) -> None:
-    with pytest.raises(SpecError, match="both queue_time and qps"):
+    with pytest.raises(SpecError, match="names queue_time and qps"):
         engine.run(lambda: GpuAutoscaler("filetype-fp32", {**ARGS, "qps": 3}))
     assert engine.resources == {}

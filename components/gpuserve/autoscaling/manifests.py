@@ -1,8 +1,12 @@
 """What an autoscaler becomes: one HorizontalPodAutoscaler on a recorded series of the servers."""
 
+from functools import partial
 from typing import Any
 
+import pulumi
+
 from gpuserve.autoscaling.spec import API_VERSIONS, AutoscalerSpec
+from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.metadata import Manifest, labels, manifest
 
 QUEUE_METRIC = "gpuserve_queue_seconds"
@@ -10,6 +14,9 @@ QUEUE_METRIC = "gpuserve_queue_seconds"
 
 RATE_METRIC = "gpuserve_requests_per_second"
 """Pods metric: requests per second that a replica completed."""
+
+TARGET_SHARE = 0.8
+"""Share of a measured capacity to aim at. At all of it the p95 stands at its bound, and a new replica takes a while to start."""
 
 
 def manifests(name: str, spec: AutoscalerSpec) -> dict[str, Manifest]:
@@ -31,7 +38,7 @@ def manifests(name: str, spec: AutoscalerSpec) -> dict[str, Manifest]:
             "scaleTargetRef": target,
             "minReplicas": spec.min,
             "maxReplicas": spec.max,
-            "metrics": [_metric(spec)],
+            "metrics": [_metric(name, spec)],
             "behavior": _behaviour(spec),
         },
     )
@@ -47,10 +54,46 @@ def quantity(value: float) -> str:
     return f"{thousandths // 1000}" if thousandths % 1000 == 0 else f"{thousandths}m"
 
 
-def _metric(spec: AutoscalerSpec) -> dict[str, Any]:
-    name, value = (QUEUE_METRIC, spec.queue_time.seconds) if spec.queue_time else (RATE_METRIC, spec.qps or 0.0)
-    target = {"type": "AverageValue", "averageValue": quantity(value)}
-    return {"type": "Pods", "pods": {"metric": {"name": name}, "target": target}}
+def target_rate(name: str, capacity: float | None) -> str:
+    """Return the request rate to aim at as a quantity.
+
+    Args:
+        name: The autoscaler's name, for the error.
+        capacity: Requests per second that one replica was measured to answer within its SLO.
+
+    Raises:
+        SpecError: When nothing was measured, or nothing keeps the SLO.
+    """
+    if not capacity:
+        reason = "is to be taken from the measured capacity, but the image carries none that keeps the SLO's latency"
+        fix = (
+            "measure a running replica with `gpuserve bench MODEL --url URL --attach IMAGE`, relax `slo.latency_p95`, "
+            "or give `queue_time:` or `qps:`"
+        )
+        raise SpecError([Problem(f"{name}: scale target", None, reason, fix)])
+    return quantity(max(capacity * TARGET_SHARE, 0.001))
+
+
+def _metric(name: str, spec: AutoscalerSpec) -> dict[str, Any]:
+    metric = QUEUE_METRIC if spec.queue_time else RATE_METRIC
+    target = {"type": "AverageValue", "averageValue": _average(name, spec)}
+    return {"type": "Pods", "pods": {"metric": {"name": metric}, "target": target}}
+
+
+def _average(name: str, spec: AutoscalerSpec) -> Any:
+    if isinstance(spec.capacity, pulumi.Output):
+        return spec.capacity.apply(partial(_or_stop, name))
+    if spec.capacity is not None:
+        return target_rate(name, spec.capacity)
+    return quantity(spec.queue_time.seconds if spec.queue_time else spec.qps or 0.0)
+
+
+def _or_stop(name: str, capacity: float | None) -> str:
+    """Return the rate, or end the program: the engine shows a `RunError` without a traceback."""
+    try:
+        return target_rate(name, capacity)
+    except SpecError as error:
+        raise pulumi.RunError(str(error)) from error
 
 
 def _behaviour(spec: AutoscalerSpec) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What you may say about scaling."""
 
-from typing import Annotated, Self
+import math
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+import pulumi
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import Duration
@@ -40,6 +42,19 @@ ScaleDownWindow = Annotated[Duration, AfterValidator(_allowed)]
 """How long less must have been enough before replicas go."""
 
 
+def _rate_or_output(value: object) -> object:
+    if isinstance(value, pulumi.Output):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        msg = "is no number of requests per second above 0; pass what was measured, for example `image.capacity`"
+        raise ValueError(msg)
+    return float(value)
+
+
+MeasuredRate = Annotated[Any, PlainValidator(_rate_or_output, json_schema_input_type=float)]
+"""Requests per second that were measured; a leaf that may be known later, as an Output of a number."""
+
+
 class AutoscalerSpec(Spec):
     """Between how many replicas a workload scales, and on what.
 
@@ -48,8 +63,10 @@ class AutoscalerSpec(Spec):
         min: Fewest replicas; default 1.
         max: Most replicas.
         queue_time: Add replicas while requests wait longer than this for a free instance, on average over a replica's
-            requests; at least 1 ms, what the custom metrics API can resolve. Exactly one of this and ``qps``.
+            requests; at least 1 ms, what the custom metrics API can resolve. Exactly one of this, ``qps`` and ``capacity``.
         qps: Add replicas while each answers more requests per second than this.
+        capacity: Requests per second that one replica was measured to answer within its SLO (`ModelImage.capacity`): add replicas
+            while each answers more than 80 % of it. May be an Output; one that resolves to nothing is refused.
         scale_down_window: How long less must have been enough before replicas go; default 300 s, Kubernetes' own default.
     """
 
@@ -58,6 +75,7 @@ class AutoscalerSpec(Spec):
     max: Replicas
     queue_time: QueueTime | None = None
     qps: Annotated[float, BeforeValidator(known_at_plan_time), Field(ge=0.001)] | None = None
+    capacity: MeasuredRate | None = None
     scale_down_window: ScaleDownWindow = Duration("300s")
 
     @field_validator("target")
@@ -73,8 +91,9 @@ class AutoscalerSpec(Spec):
         if self.max < self.min:
             msg = f"has max {self.max} below min {self.min}; set max to at least {self.min} or lower min"
             raise ValueError(msg)
-        if (self.queue_time is None) == (self.qps is None):
-            given = "neither queue_time nor qps" if self.qps is None else "both queue_time and qps"
-            msg = f"names {given}; give exactly one signal, for example `queue_time: 10ms`"
+        given = [name for name in ("queue_time", "qps", "capacity") if getattr(self, name) is not None]
+        if len(given) != 1:
+            named = " and ".join(given) or "neither queue_time nor qps nor capacity"
+            msg = f"names {named}; give exactly one signal, for example `queue_time: 10ms`"
             raise ValueError(msg)
         return self

@@ -48,6 +48,9 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     seed: Annotated[int, typer.Option(help="Of generated inputs.", min=0)] = 0,
     timeout: Annotated[str, typer.Option(help="Longest wait for one answer of a server.", metavar="TIME")] = "30s",
     html: Annotated[Path | None, typer.Option(help="Write a report for people.", metavar="FILE", dir_okay=False)] = None,
+    attach: Annotated[
+        str, typer.Option(help="Attach the result to this image, as its measured capacity.", metavar="IMAGE")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure throughput and latency: mean, median, p95, p99, min, max, deviation, and the most that keeps the SLO."""
@@ -75,14 +78,28 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
         raise BenchError(
             "--html", str(html), "lies in a folder that does not exist", f"create {html.parent}, or name another file"
         )
+    if attach:
+        _require_image(attach)
     with _progress() as progress:
         report = measure(wish, progress)
     if html is not None:
         html.write_text(report.html(), encoding="utf-8")
+    if attach:
+        from gpuserve_images.verify.attached import attach_report
+
+        notice(f"attached to {attach} as {attach_report(attach, report)}")
     if as_json:
         typer.echo(to_json(report.model_dump(mode="json")))
     else:
         _show(report)
+
+
+def _require_image(image: str) -> None:
+    """Find out before a long measurement that there is nothing to attach it to."""
+    from gpuserve_images.oci import resolve
+
+    if resolve(image) is None:
+        raise BenchError("--attach", image, "is not in the registry", "name an image that was pushed, by tag or by digest")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """From a stack's plan and a cluster to the state of each service."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from gpuserve.cli import readiness
@@ -27,12 +27,16 @@ class Reader(Protocol):
         ...
 
 
-def services(stack: Stack, cluster: Reader) -> dict[str, dict[str, Any]]:
-    """Return each service's address and how to use it, the readiness of its parts, and what blocks it."""
-    return {service.name: _service(stack, service, cluster) for service in stack.environment.platform.services}
+CapacityReader = Callable[[str], dict[str, Any] | None]
+"""Gives what an image was measured to answer, or ``None`` where nobody knows."""
 
 
-def _service(stack: Stack, service: ServiceSpec, cluster: Reader) -> dict[str, Any]:
+def services(stack: Stack, cluster: Reader, capacity: CapacityReader = lambda _: None) -> dict[str, dict[str, Any]]:
+    """Return each service's address and how to use it, the readiness of its parts, what blocks it and its measured capacity."""
+    return {service.name: _service(stack, service, cluster, capacity) for service in stack.environment.platform.services}
+
+
+def _service(stack: Stack, service: ServiceSpec, cluster: Reader, capacity: CapacityReader) -> dict[str, Any]:
     traffic = stack.plan.traffic[service.name]
     live_gateway = live(cluster, service.name, traffic)
     url = address_url(live_gateway, "HTTP", traffic.host) if live_gateway else None
@@ -43,6 +47,9 @@ def _service(stack: Stack, service: ServiceSpec, cluster: Reader) -> dict[str, A
         "ready": blocked is None,
         "parts": {name: _plain(part) for name, part in parts.items()},
         "blocked_by": {"object": blocked.object, "reason": blocked.reason} if blocked else None,
+        "capacity": {
+            version.build: capacity(stack.plan.serving[f"{service.name}-{version.build}"].image) for version in service.versions
+        },
     }
 
 

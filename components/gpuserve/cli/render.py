@@ -27,10 +27,13 @@ def render(
     output: Annotated[str, typer.Option("--output", "-o", help="File to write; - is stdout.", metavar="FILE")] = "-",
     format_: Annotated[Format, typer.Option("--format", help="yaml: one document per object; json: a List.")] = Format.YAML,
 ) -> None:
-    """Print every manifest of an environment; nothing is built and no cluster is asked."""
+    """Print every manifest of an environment; nothing is built and no cluster is asked.
+
+    The registry is asked for the measured capacity of services that scale without naming a target, and for nothing else.
+    """
     from gpuserve.cli.stack import open_stack
 
-    loaded = open_stack(stack, stacks)
+    loaded = open_stack(stack, stacks, measured=True)
     manifests = list(loaded.manifests())
     if format_ is Format.YAML:
         text = to_yaml(manifests)

@@ -7,7 +7,7 @@ from pathlib import Path
 from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.platform.compose import ImageOf, Plan, compose, image_requests
-from gpuserve.platform.images import tagged_images
+from gpuserve.platform.images import attached_capacities, tagged_images
 from gpuserve.platform.load import Environment, load_stack
 from gpuserve.platform.render import render
 from gpuserve_images.errors import ImageError
@@ -38,17 +38,25 @@ class Stack:
         return render(self.plan)
 
 
-def open_stack(name: str, stacks: Path) -> Stack:
+def open_stack(name: str, stacks: Path, *, measured: bool = False) -> Stack:
     """Load the stack ``name`` from the folder ``stacks``.
 
+    Args:
+        name: The environment's name.
+        stacks: Folder of the stack files.
+        measured: Ask the registry for the measured capacity of services that scale without naming a target. Default: a stand-in
+            takes its place, for commands that do not show manifests.
+
     Raises:
-        SpecError: With every problem of the files.
+        SpecError: With every problem of the files; where a capacity is asked for, also when none was measured.
         ModelFilesError: When model files cannot be used.
+        RegistryError: When a capacity is asked for and the registry cannot be asked.
     """
     environment = load_stack(name, stacks)
     image_of = tagged_images(environment)
     images = _references(environment, image_of)
-    return Stack(name, environment, compose(environment, image_of), images)
+    plan = compose(environment, image_of, attached_capacities(image_of)) if measured else compose(environment, image_of)
+    return Stack(name, environment, plan, images)
 
 
 def stack_names(stacks: Path) -> list[str]:

@@ -8,7 +8,7 @@ from rich.table import Column, Table
 
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import STACKS, JsonOption, StackOption, StacksOption
-from gpuserve.cli.output import stdout, to_json
+from gpuserve.cli.output import notice, stdout, to_json
 
 
 def status(stack: StackOption, stacks: StacksOption = STACKS, as_json: JsonOption = False) -> None:
@@ -17,7 +17,7 @@ def status(stack: StackOption, stacks: StacksOption = STACKS, as_json: JsonOptio
     from gpuserve.cli.inspection import services
     from gpuserve.cli.stack import open_stack
 
-    found = services(open_stack(stack, stacks), connect())
+    found = services(open_stack(stack, stacks), connect(), _Capacities())
     if as_json:
         typer.echo(to_json({"services": found}))
     else:
@@ -25,6 +25,28 @@ def status(stack: StackOption, stacks: StacksOption = STACKS, as_json: JsonOptio
             _show(name, service)
     if not all(service["ready"] for service in found.values()):
         raise typer.Exit(FAILED)
+
+
+class _Capacities:
+    """What images were measured to answer; a registry that cannot be asked is no reason to say nothing about the rest."""
+
+    def __init__(self) -> None:
+        self._answers = True
+
+    def __call__(self, image: str) -> dict[str, Any] | None:
+        from gpuserve_images.errors import ImageError
+        from gpuserve_images.verify.attached import attached_capacity
+
+        if not self._answers:
+            return None
+        try:
+            found = attached_capacity(image)
+        except ImageError as error:
+            # Once is enough: every further question would wait as long for no answer.
+            self._answers = False
+            notice(f"measured capacities are not shown: {error}")
+            return None
+        return found.model_dump(mode="json", exclude={"points"}) if found else None
 
 
 def _show(name: str, service: dict[str, Any]) -> None:
@@ -38,11 +60,21 @@ def _show(name: str, service: dict[str, Any]) -> None:
         table.add_row(mark, part, state["object"], escape(state["reason"] or _details(state)))
     console = stdout()
     console.print(table)
+    for version, measured in service["capacity"].items():
+        if measured:
+            console.print(f"capacity of {version}: {_measured(measured)}", markup=False, soft_wrap=True)
     if service["blocked_by"]:
         blocked = service["blocked_by"]
         console.print(f"blocked by [bold]{escape(blocked['object'])}[/]: {escape(blocked['reason'])}", soft_wrap=True)
     elif service["example"]:
         console.print(f"try: {service['example']}", markup=False, soft_wrap=True)
+
+
+def _measured(capacity: dict[str, Any]) -> str:
+    bound = "" if capacity["latency_p95_ms"] is None else f" with p95 within {capacity['latency_p95_ms']:g} ms"
+    rate = capacity["requests_at_slo"]
+    most = f"no rate{bound}" if rate is None else f"{rate:,.1f} requests/s{bound}"
+    return f"{most} ({capacity['where']})"
 
 
 def _details(state: dict[str, Any]) -> str:

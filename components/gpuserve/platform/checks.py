@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from gpuserve.kubernetes.errors import Problem, suggestion
+from gpuserve.platform.engines import engines_fit_the_pool
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.traffic.checks import problems as traffic_problems
 from gpuserve_images.spec import ModelSpec
@@ -51,13 +52,22 @@ def _mirror_exists(at: str, service: ServiceSpec, _platform: PlatformSpec, _mode
         yield Problem(f"{at}.traffic.mirror.to", mirror.to, "is not a version of this service", suggestion(mirror.to, versions))
 
 
-def _one_scaling_signal(at: str, service: ServiceSpec, _platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
+def _one_scaling_signal(at: str, service: ServiceSpec, _platform: PlatformSpec, models: Models) -> Iterator[Problem]:
     scale = service.scale
-    signals = [name for name in ("queue_time", "qps") if getattr(scale, name) is not None]
-    if scale.max > scale.min and len(signals) != 1:
-        given = " and ".join(signals) or "neither queue_time nor qps"
-        reason = f"scales from {scale.min} to {scale.max} but names {given}"
+    if scale.max == scale.min or len(scale.signals) == 1:
+        return
+    grows = f"scales from {scale.min} to {scale.max}"
+    if scale.signals:
+        reason = f"{grows} but names {' and '.join(scale.signals)}"
         yield Problem(f"{at}.scale", None, reason, "give exactly one signal, for example `queue_time: 10ms`")
+        return
+    model = models.get(service.model_name)
+    if model is not None and (model.slo is None or model.slo.latency_p95 is None):
+        reason = (
+            f"{grows} without a target, and model {service.model_name!r} promises no latency that its capacity is measured at"
+        )
+        fix = "give one, for example `queue_time: 10ms`, or add `slo: {latency_p95: 50ms}` to the model"
+        yield Problem(f"{at}.scale", None, reason, fix)
 
 
 def _gateway_can(at: str, service: ServiceSpec, _platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
@@ -75,6 +85,7 @@ _SERVICE_RULES: tuple[_ServiceRule, ...] = (
     _mirror_exists,
     _one_scaling_signal,
     _gateway_can,
+    engines_fit_the_pool,
 )
 
 

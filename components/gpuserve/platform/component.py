@@ -44,7 +44,7 @@ class Platform(Component):
         environment = _load(args, file)
         super().__init__("Platform", name, environment.platform, opts)
         images = self._images(environment)
-        plan = compose(environment, lambda request: images[request].reference)
+        plan = compose(environment, lambda request: images[request].reference, lambda request: images[request].capacity)
         routes = self._register(plan, self._served(environment, images))
         self.services = pulumi.Output.all(
             **{

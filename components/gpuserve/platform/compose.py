@@ -36,6 +36,12 @@ class ImageRequest:
 ImageOf = Callable[[ImageRequest], Any]
 """Gives the reference of a request's image: a string, or a Pulumi Output of one."""
 
+CapacityOf = Callable[[ImageRequest], Any]
+"""Gives the requests per second that a request's image was measured to answer: a number, or a Pulumi Output of one."""
+
+STAND_IN_CAPACITY = 1.0
+"""Takes the place of a measured capacity where a plan is only looked at."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,8 +76,15 @@ def target_of(place: Placement) -> Target:
     return Target(kind="gpu", architecture=place.architecture)
 
 
-def compose(environment: Environment, image_of: ImageOf) -> Plan:
-    """Return the specs of every component of ``environment``."""
+def compose(environment: Environment, image_of: ImageOf, capacity_of: CapacityOf = lambda _: STAND_IN_CAPACITY) -> Plan:
+    """Return the specs of every component of ``environment``.
+
+    Args:
+        environment: The validated files.
+        image_of: Gives images.
+        capacity_of: Gives measured capacities; asked only for services that scale without naming a target. Default: a stand-in,
+            for plans that are not carried out.
+    """
     platform = environment.platform
     plan = Plan(pools={pool.name: pool for pool in platform.pools})
     sources: list[MetricsSource] = []
@@ -82,7 +95,8 @@ def compose(environment: Environment, image_of: ImageOf) -> Plan:
             endpoints[build] = endpoint(name, serving)
             sources.append(metrics_source(name, serving))
             if service.scale.max > service.scale.min:
-                plan.autoscaling[name] = _autoscaler(name, serving, service)
+                measured = None if service.scale.signals else capacity_of(request(platform, service, build))
+                plan.autoscaling[name] = _autoscaler(name, serving, service, measured)
         plan.traffic[service.name] = _traffic(service, endpoints)
     plan.monitoring["platform"] = _monitoring(environment, sources)
     return plan
@@ -114,13 +128,14 @@ def _versions(
         yield version.build, f"{service.name}-{version.build}", spec
 
 
-def _autoscaler(name: str, serving: ServingSpec, service: ServiceSpec) -> AutoscalerSpec:
+def _autoscaler(name: str, serving: ServingSpec, service: ServiceSpec, measured: Any) -> AutoscalerSpec:
     return AutoscalerSpec(
         target=scale_target(name, serving),
         min=service.scale.min,
         max=service.scale.max,
         queue_time=service.scale.queue_time,
         qps=service.scale.qps,
+        capacity=measured,
         scale_down_window=service.scale.scale_down_window,
     )
 

@@ -1,6 +1,7 @@
 """Which image each request means: known from content alone, before anything is built."""
 
-from gpuserve.platform.compose import ImageOf, ImageRequest
+from gpuserve.autoscaling.manifests import target_rate
+from gpuserve.platform.compose import CapacityOf, ImageOf, ImageRequest
 from gpuserve.platform.load import Environment
 from gpuserve_images.pipeline.key import content_key, image_tag
 
@@ -21,3 +22,24 @@ def tagged_images(environment: Environment) -> ImageOf:
         return known[request]
 
     return image_of
+
+
+def attached_capacities(image_of: ImageOf) -> CapacityOf:
+    """Return a function from request to the capacity that is attached to its image in the registry.
+
+    The function raises `SpecError` where nothing usable is attached, and `RegistryError` where the registry cannot be asked.
+
+    Args:
+        image_of: Gives references, see `tagged_images`.
+    """
+
+    def capacity_of(request: ImageRequest) -> float:
+        from gpuserve_images.verify.attached import attached_capacity
+
+        found = attached_capacity(image_of(request))
+        rate = found.requests_at_slo if found else None
+        # The same refusal as when the engine knows the capacity.
+        target_rate(request.name, rate)
+        return rate or 0.0
+
+    return capacity_of

@@ -63,7 +63,8 @@ class ScaleSpec(Spec):
         min: Fewest replicas of each version.
         max: Most replicas of each version; equal to ``min`` means no autoscaler.
         queue_time: Scale when requests wait longer than this for a free instance, on average.
-        qps: Scale when a replica answers more requests per second than this; give one of the two.
+        qps: Scale when a replica answers more requests per second than this; give one of the two, or neither: then the target is
+            80 % of what the image was measured to answer within its model's SLO.
         scale_down_window: How long it must be quiet before replicas are removed; Kubernetes' own default is 300 s.
     """
 
@@ -72,6 +73,11 @@ class ScaleSpec(Spec):
     queue_time: QueueTime | None = None
     qps: Annotated[float, Field(gt=0)] | None = None
     scale_down_window: ScaleDownWindow = Duration("300s")
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The signals that are named."""
+        return tuple(name for name in ("queue_time", "qps") if getattr(self, name) is not None)
 
     @field_validator("max")
     @classmethod

@@ -1,0 +1,97 @@
+"""Reports beside images in a real registry: found again, the latest counts, and the image itself never changes."""
+
+import json
+import time
+import urllib.request
+
+import pytest
+
+from gpuserve_images.errors import ImageError
+from gpuserve_images.oci import File, Layer, bake, resolve
+from gpuserve_images.oci.referrers import referrers
+from gpuserve_images.verify.attached import REPORT, attach_report, attached_capacity
+from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.load import LoadPoint
+from gpuserve_images.verify.report import VerifyReport
+
+POINT = LoadPoint(
+    batch=1,
+    concurrency=2,
+    requests=9,
+    seconds=1,
+    requests_per_second=9,
+    samples_per_second=9,
+    mean_ms=1,
+    median_ms=1,
+    p95_ms=1,
+    p99_ms=1,
+    min_ms=1,
+    max_ms=1,
+    std_ms=0,
+)
+
+
+def report(rate):
+    capacity = Capacity(where="a test", cores=2, latency_p95_ms=50, at_slo=rate, requests_at_slo=rate, points=(POINT,))
+    return VerifyReport(model="small", build="fp32", capacity=capacity)
+
+
+@pytest.fixture
+def image(registry, request):
+    name = f"{registry.host}/{request.node.name.replace('_', '-')}:1"
+    return bake(name, [Layer({"/etc/a": File(b"a")})], annotations={"a": "b"}), name
+
+
+def test_an_image_has_no_capacity_until_one_is_attached(image):
+    baked, tag = image
+    assert attached_capacity(baked.reference) is None
+    attach_report(baked.reference, report(123.5))
+    for address in (baked.reference, tag):
+        found = attached_capacity(address)
+        assert found.requests_at_slo == 123.5
+        assert (found.where, found.latency_p95_ms, found.cores, found.points) == ("a test", 50, 2, ())
+
+
+def test_the_image_keeps_its_digest(image):
+    baked, tag = image
+    attach_report(tag, report(1))
+    assert resolve(tag).digest == baked.digest
+
+
+def test_of_two_reports_the_later_one_counts(image):
+    baked, _ = image
+    for rate in (300, 100, 200):
+        attach_report(baked.reference, report(rate))
+        time.sleep(0.002)
+    assert attached_capacity(baked.reference).requests_at_slo == 200
+
+
+def test_the_whole_report_and_its_page_can_be_fetched(image, registry):
+    baked, _ = image
+    attached = attach_report(baked.reference, report(5))
+    repository, digest = attached.removeprefix(f"{registry.host}/").split("@")
+    request = urllib.request.Request(f"http://{registry.host}/v2/{repository}/manifests/{digest}")
+    request.add_header("Accept", "application/vnd.oci.image.manifest.v1+json")
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - the test made this address
+        manifest = json.load(answer)
+    assert (manifest["artifactType"], manifest["subject"]["digest"]) == (REPORT, baked.digest)
+    files = {}
+    for layer in manifest["layers"]:
+        with urllib.request.urlopen(f"http://{registry.host}/v2/{repository}/blobs/{layer['digest']}") as answer:
+            files[layer["annotations"]["org.opencontainers.image.title"]] = answer.read().decode()
+    read = VerifyReport.model_validate_json(files["report.json"])
+    assert (read.image, read.capacity.points) == (baked.reference, (POINT,))
+    assert files["report.html"].startswith("<!doctype html>")
+
+
+def test_a_report_without_a_capacity_says_nothing_about_it(image):
+    baked, _ = image
+    attach_report(baked.reference, VerifyReport(model="small"))
+    assert len(referrers(baked.reference, artifact_type=REPORT)) == 1
+    assert attached_capacity(baked.reference) is None
+
+
+def test_an_image_that_is_not_there(registry):
+    with pytest.raises(ImageError, match=r"is not in the registry\. Fix: Name an image that was pushed"):
+        attach_report(f"{registry.host}/nothing:1", report(1))
+    assert attached_capacity(f"{registry.host}/nothing:1") is None
