@@ -18,7 +18,7 @@ from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci.authorisation import Authorisation, Scope
 from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, digest_of
 from gpuserve_images.oci.layers import CHUNK_BYTES
-from gpuserve_images.oci.reference import Reference, is_loopback
+from gpuserve_images.oci.reference import Reference, address_of
 from gpuserve_images.oci.refusals import refusal, unreachable
 
 ATTEMPTS = 4
@@ -84,13 +84,13 @@ class RegistryClient:
     """Requests to one registry; several threads may use one client."""
 
     def __init__(self, registry: str) -> None:
-        """Connect to nothing yet; plain HTTP for a registry on this machine, HTTPS for all others."""
-        local = is_loopback(registry)
+        """Connect to nothing yet; plain HTTP for a registry on this machine, HTTPS for all others (see `address_of`)."""
+        address = address_of(registry)
         self.registry = registry
-        self._root = f"{'http' if local else 'https'}://{registry}/v2/"
+        self._root = f"{address}/v2/"
         session = requests.Session()
-        # A proxy from the environment could never reach this machine's loopback.
-        session.trust_env = not local
+        # A proxy from the environment could never reach this machine's loopback, nor what a pod reaches without TLS.
+        session.trust_env = address.startswith("https://")
         # Credentials come from the Docker configuration alone: requests would take others from ~/.netrc.
         session.auth = _no_other_credentials
         # Some registries (Harbor) take a cookie for a browser's, and then want a CSRF token with it.

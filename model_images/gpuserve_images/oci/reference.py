@@ -1,10 +1,15 @@
 """Image references: `registry/repository[:tag][@digest]`."""
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 
 from gpuserve_images.errors import ImageError
+
+ADDRESSES_VARIABLE = "GPUSERVE_REGISTRY_ADDRESSES"
+"""Environment variable: `name=address` of registries that are reached elsewhere than by their name, separated by commas, such as
+`localhost:5000=http://10.244.0.1:5000` in a pod. Names in images stay as they are, as with a mirror of containerd's."""
 
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_API = "registry-1.docker.io"
@@ -86,3 +91,16 @@ def is_loopback(registry: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def address_of(registry: str) -> str:
+    """Return where a registry is reached from here: `https://<its name>`, plain HTTP on this machine, or as the environment says.
+
+    Args:
+        registry: Host with optional port.
+    """
+    for entry in os.environ.get(ADDRESSES_VARIABLE, "").split(","):
+        name, _, address = entry.strip().partition("=")
+        if name == registry and address:
+            return address.rstrip("/")
+    return f"{'http' if is_loopback(registry) else 'https'}://{registry}"

@@ -192,6 +192,15 @@ def test_a_file_that_grows_between_digest_and_sending_is_refused(server, tmp_pat
 
 
 def test_plain_http_behind_an_https_name_is_explained(server, monkeypatch):
-    monkeypatch.setattr(client, "is_loopback", lambda _: False)
+    monkeypatch.setattr(client, "address_of", lambda name: f"https://{name}")
     with pytest.raises(RegistryError, match="certificate is not trusted, or it speaks plain HTTP"):
         resolve(f"{server.host}/m:1")
+
+
+def test_a_registry_may_be_reached_elsewhere_than_by_its_name(server, monkeypatch):
+    address = f"http://127.0.0.1:{server.host.split(':')[1]}"
+    monkeypatch.setenv("GPUSERVE_REGISTRY_ADDRESSES", f"other.example.com=http://127.0.0.1:1, registry.example.com={address}")
+    pushed = bake("registry.example.com/m:1", [Layer({"/m": File(b"m")})])
+    assert pushed.reference.startswith("registry.example.com/m@sha256:")
+    assert resolve("registry.example.com/m:1").reference == pushed.reference
+    assert resolve(f"{server.host}/m:1").digest == pushed.digest
