@@ -11,7 +11,8 @@ from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import DnsLabel
 from gpuserve_images.compile.spec import COMPILED, Architecture, CompileSpec, Engine, ProfileSpec, lacking
-from gpuserve_images.layouts.spec import BatchSpec
+from gpuserve_images.export.spec import ExportSpec
+from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
 from gpuserve_images.optimise.spec import CalibrateSpec, OptimiseLevel, Precision, calibration
 from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.verify.spec import FP16_COSINE, FP32_MAX_ABS_ERROR, BarsSpec, SloSpec, VerifySpec
@@ -21,8 +22,8 @@ class BuildSpec(Spec):
     """One way to build the model.
 
     Attributes:
-        engine: What runs it: `onnxruntime`, `tensorrt` (built on the GPU it is for), or `tensorrt-rtx` (built ahead of time, without a
-            GPU).
+        engine: What runs it: `onnxruntime`; `tensorrt` (built on the GPU it is for); `tensorrt-rtx` (built ahead of time, without a
+            GPU); or `native`, the server's own framework, which is given the source model as it is.
         precision: `fp32` (default), `fp16`, `int8` (static Q/DQ; on CPUs dynamic where parity demands it) or `int8-dynamic`.
         keep_fp32: Operators or node names that `fp16` leaves alone, besides those that it finds by itself. Default: none.
         optimise: ONNX Runtime's graph optimisation level. Default `auto`: `extended` for CPU servers, and `basic`, which keeps
@@ -32,6 +33,8 @@ class BuildSpec(Spec):
         profiles: Shapes that engines accept, by input; needed where another axis than the batch is free. Default: the batch range.
         compile: How engines are built.
         verify: Bars of this build alone, in place of the model's.
+        base: Image to build on: a recipe beside this package, an image reference (best by digest), or `scratch` for an image of the
+            model alone, to be mounted as a volume. Default: the server's.
     """
 
     engine: Engine
@@ -43,6 +46,20 @@ class BuildSpec(Spec):
     profiles: Mapping[str, ProfileSpec] = {}
     compile: CompileSpec = CompileSpec()
     verify: BarsSpec = BarsSpec()
+    base: str = ""
+
+    @model_validator(mode="after")
+    def _native_is_as_it_is(self) -> Self:
+        changes = {
+            "precision": self.precision != "fp32",
+            "optimise": self.optimise != "auto",
+            "verify": bool(self.verify.stated()),
+        }
+        for name, given in changes.items():
+            if given and self.engine == "native":
+                msg = f"serves the source model as it is; remove `{name}:` or write `engine: onnxruntime`"
+                raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -89,27 +106,31 @@ class ModelSpec(Spec):
 
     Attributes:
         name: Name of the model in the server and of its image.
-        source: Where the ONNX file is.
+        source: Where its files are.
+        export: How it becomes ONNX, where it is a model of another framework.
         io: Python file with `encode(path)` and `decode(outputs)`, relative to the YAML file: raw files to tensors and tensors
             to an answer. Without it samples are `.npz` archives of tensors by input name.
         builds: The ways to build it, by name.
         batch: How requests are joined.
+        layout: How the server runs it, beyond batches.
         verify: Inputs and bars. Default: generated inputs, and the default bars of fp32 builds.
         slo: Promises of the service. Default: none.
     """
 
     name: DnsLabel
     source: SourceSpec
+    export: ExportSpec = ExportSpec()
     io: str | None = None
     builds: Annotated[Mapping[DnsLabel, BuildSpec], Field(min_length=1)]
     batch: BatchSpec = BatchSpec()
+    layout: LayoutSpec = LayoutSpec()
     verify: VerifySpec = VerifySpec()
     slo: SloSpec | None = None
 
     @model_validator(mode="after")
     def _every_build_is_judged(self) -> Self:
-        for name in self.builds:
-            if not self.bars(name).stated():
+        for name, build in self.builds.items():
+            if build.engine != "native" and not self.bars(name).stated():
                 msg = f"no bar judges build {name!r}; add for example `top1_agreement: 0.99` to `verify:`"
                 raise ValueError(msg)
         return self

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gpuserve_images.bases.recipes import ensure_base, recipe_tag
+from gpuserve_images.errors import BaseImageError
 from gpuserve_images.records import Progress
 from gpuserve_images.target import Target
 
@@ -16,9 +17,22 @@ SERVERS = {
 }
 
 
+SCRATCH = "scratch"
+"""Base of an image that holds a model and no server, to be mounted as a volume."""
+
+
 def default_base(target: Target) -> str:
-    """Return the base of a target: the name of a recipe folder, or an image reference."""
-    return SERVERS[target.server, target.kind]
+    """Return the base of a target: the name of a recipe folder, or an image reference.
+
+    Raises:
+        BaseImageError: When none is known for the server.
+    """
+    base = SERVERS.get((target.server, target.kind))
+    if base is None:
+        reason = f"no base image is known for {target.server} on a {target.kind}"
+        fix = "Give `base:` in the build: an image reference by digest, or `scratch` for an image of the model alone."
+        raise BaseImageError("base", reason, fix)
+    return base
 
 
 def base_identity(base: str) -> str:
@@ -41,4 +55,4 @@ def ensure(base: str, registry: str, progress: Progress) -> str:
 
 
 def _is_recipe(base: str) -> bool:
-    return "/" not in base and ":" not in base
+    return base != SCRATCH and "/" not in base and ":" not in base

@@ -1,11 +1,15 @@
 """The source's answers to the verification inputs: what every build of a model is compared with."""
 
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from gpuserve_images.export.exporting import source_runner
+from gpuserve_images.onnx_model.session import Runner
 from gpuserve_images.onnx_model.signature import Signature, read_signature
 from gpuserve_images.pipeline.job import Job
+from gpuserve_images.pipeline.stage import Work
 from gpuserve_images.records import Progress
 from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
 from gpuserve_images.verify.inputs import Requests, verification_inputs
@@ -15,22 +19,22 @@ from gpuserve_images.verify.parity import Parity, ParityError, Reference, measur
 class Bench:
     """Requests to one source model, and what it answers; each is made when it is first needed."""
 
-    def __init__(self, job: Job, source: Path, progress: Progress) -> None:
+    def __init__(self, job: Job, onnx: Path, progress: Progress) -> None:
         """Ask nothing yet.
 
         Args:
             job: The build.
-            source: The source model as an ONNX file.
+            onnx: The source model as an ONNX file: its own, or what it was exported to.
             progress: Told about the work.
         """
         self._job = job
-        self._source = source
+        self._onnx = onnx
         self._progress = progress
 
     @cached_property
     def signature(self) -> Signature:
         """The source model's inputs and outputs."""
-        return read_signature(self._source)
+        return read_signature(self._onnx)
 
     @cached_property
     def requests(self) -> Requests:
@@ -42,7 +46,7 @@ class Bench:
         """
         self._progress("samples", 0, 0)
         job = self._job
-        return verification_inputs(job.model, job.build, job.folder, self.signature, self._source)
+        return verification_inputs(job.model, job.build, job.folder, self.signature, self._onnx)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -51,12 +55,15 @@ class Bench:
 
     @cached_property
     def reference(self) -> Reference:
-        """The source's answers.
+        """The source's answers: of its own framework, where it is not ONNX.
 
         Raises:
             ParityError: When it gives NaN or infinity.
+            ExportError: When the framework fails.
         """
-        return reference_outputs(self._source, self.requests.tensors, self.sizes, self._progress)
+        requests = self.requests.tensors
+        with self._source() as source:
+            return reference_outputs(source, requests, self.sizes, self._progress)
 
     def parity(self, model: Path) -> Parity:
         """Compare a build with the source.
@@ -70,19 +77,28 @@ class Bench:
         requests = self.requests
         return measure(model, self.reference, requests.tensors, names=requests.names, progress=self._progress)
 
+    @contextmanager
+    def _source(self) -> Generator[Path | Runner]:
+        job = self._job
+        if job.format in ("onnx", "huggingface"):
+            yield self._onnx
+        else:
+            with source_runner(job.files(self._progress), job.format, job.model.export, folder=job.folder) as runner:
+                yield runner
+
 
 class Benches:
-    """The bench of one build, set up when it is first needed."""
+    """The bench of one build, set up by the first stage that needs it."""
 
     def __init__(self, job: Job) -> None:
         """Set up nothing yet."""
         self._job = job
         self._bench: Bench | None = None
 
-    def of(self, source: Callable[[], Path], progress: Progress) -> Bench:
-        """Return the bench; `source` gives the source model's file."""
+    def of(self, work: Work) -> Bench:
+        """Return the bench; the stage must come after one in the role of `onnx`."""
         if self._bench is None:
-            self._bench = Bench(self._job, source(), progress)
+            self._bench = Bench(self._job, work.before("onnx").file, work.progress)
         return self._bench
 
 

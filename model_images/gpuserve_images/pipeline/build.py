@@ -117,7 +117,7 @@ class _Build:
                 capacity=made.capacity(runner),
                 records=making.records(self.chain, runner, made.missed),
                 stages=making.runs(self.chain, runner),
-                notes=tuple(notes),
+                notes=(*notes, *_notes(self.chain)),
                 seconds=round(time.monotonic() - self.started, 3),
             )
         keep_report(self.root, report)
@@ -125,7 +125,8 @@ class _Build:
 
     def _push_image(self, summary: Summary, files: dict[str, Path]) -> BakeResult:
         """Bake one layer per file: a changed `config.pbtxt` does not upload the weights again."""
-        base = serving_base.ensure(str(self.chain.base), self.registry, self.progress)
+        chosen = str(self.chain.base)
+        base = None if chosen == serving_base.SCRATCH else serving_base.ensure(chosen, self.registry, self.progress)
         layers = [Layer({path: File(source)}, comment=path) for path, source in sorted(files.items(), reverse=True)]
         return bake(self.tag, layers, base=base, annotations=summary.annotations(), progress=self._sent)
 
@@ -140,3 +141,11 @@ class _Build:
 
     def _sent(self, done: int, total: int) -> None:
         self.progress("push", done, total)
+
+
+def _notes(chain: Chain) -> tuple[str, ...]:
+    if chain.job.spec.engine == "native":
+        return ("parity is not applicable: the server runs the source model itself",)
+    if chain.ways[0].engines:
+        return ("parity is that of the ONNX file which the engines were compiled from: they run on their GPUs only",)
+    return ()

@@ -1,13 +1,15 @@
 """The stages of a build, one after the other, and the key of the image that they lead to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpuserve_images.bases.serving import base_identity, default_base
-from gpuserve_images.pipeline import stages
+from gpuserve_images.compile.spec import COMPILED
+from gpuserve_images.errors import SourceError
 from gpuserve_images.pipeline.bench import Benches
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage
+from gpuserve_images.pipeline.stages import engines, images, measures, models
 from gpuserve_images.records import sha256_json
 
 IMAGE_VERSION = 2
@@ -20,9 +22,9 @@ class Way:
 
     Attributes:
         name: `none`, `static` or `dynamic`: how its numbers are quantised.
-        model: The stage that makes the ONNX file, or None where none is made.
-        engines: The stages that make the engines, by architecture.
-        verify: The stage that compares it with the source, or None where nothing was changed or nothing can run here.
+        model: The stage that makes the ONNX file, or None where the source is served as it is.
+        engines: The stages that make the engines of that file, by architecture.
+        verify: The stage that compares it with the source, or None where the source is served as it is.
         capacity: The stage that times it, or None where it cannot run here.
         layout: The stage whose files become the image.
     """
@@ -51,7 +53,8 @@ class Chain:
         job: What is to be built.
         source: The model's own file.
         ways: How it can be made, the preferred one first.
-        base: Base image: a recipe beside this package or an image reference; None for images without one.
+        base: Base image: a recipe beside this package, an image reference, or `scratch` for an image of the model alone; None for
+            engines that no server takes, which become an artifact.
     """
 
     job: Job
@@ -86,32 +89,77 @@ def plan(job: Job, base: str = "") -> Chain:
 
     Args:
         job: What is to be built.
-        base: Base image: a recipe beside this package or an image reference. Default: the target's.
+        base: Base image: a recipe beside this package, an image reference, or `scratch`. Default: the build's, else the server's.
 
     Raises:
         SpecError: When the model has no such build, or not for this target.
         SourceError: When the model file or the samples are missing or damaged.
+        ExportError: When the model is of a framework that is not installed.
+        LayoutError: When the server cannot serve the build.
     """
-    if job.spec.engine == "tensorrt-rtx":
-        engines = {name: stages.compiled(job, job.source, name) for name in job.architectures}
-        return Chain(job, job.source, (Way("none", stages.gathered(engines), engines=engines),), None)
+    engine = job.spec.engine
+    if engine == "native":
+        ways = (Way("none", images.served_source(job)),)
+    elif engine in COMPILED:
+        ways = (_engines(job, _onnx(job)),)
+    else:
+        ways = _onnx_ways(job, _onnx(job))
+    return Chain(job, job.source, ways, _base(job, base) if _is_image(ways[0]) else None)
+
+
+def _onnx(job: Job) -> Stage | Source:
+    """Return the model as ONNX: its own file, or what it is exported to."""
+    if job.format == "onnx":
+        return job.source
+    if job.format == "huggingface":
+        reason = "are Hugging Face files, which are served as they are"
+        raise SourceError("source", reason, f"Write `engine: native` in build {job.build!r}, or export the model to ONNX.")
+    return models.exported(job, job.format)
+
+
+def _onnx_ways(job: Job, onnx: Stage | Source) -> tuple[Way, ...]:
+    """Return the ways to make a build that ONNX Runtime serves."""
     benches = Benches(job)
 
     def way(name: str, model: Stage) -> Way:
-        return Way(
-            name,
-            stages.served(job, model),
-            model=model,
-            verify=stages.verified(job, job.source, model, benches),
-            capacity=stages.timed(job, job.source, model, benches),
-        )
+        # What a processor needs says nothing about a GPU.
+        capacity = measures.timed(job, onnx, model, benches) if job.target.kind == "cpu" else None
+        layout = images.served_onnx(job, onnx, model, benches)
+        return Way(name, layout, model=model, verify=measures.verified(job, onnx, model, benches), capacity=capacity)
 
-    if job.spec.calibrate is None:
-        ways = (way("none", stages.optimised(job, job.source)),)
-    else:
-        # Slower than static and nearer to the source: for when parity demands it.
-        ways = (
-            way("static", stages.statically_quantised(job, job.source)),
-            way("dynamic", stages.dynamically_quantised(job.source)),
-        )
-    return Chain(job, job.source, ways, base or default_base(job.target))
+    calibrate = job.spec.calibrate
+    if calibrate is not None:
+        static = models.statically_quantised(job, onnx, calibrate, job.target)
+        # Slower than static and nearer to the source: for when parity demands it. GPUs have no kernels for it.
+        dynamic = (way("dynamic", models.dynamically_quantised(onnx)),) if job.target.kind == "cpu" else ()
+        return (way("static", static), *dynamic)
+    if job.spec.precision == "int8-dynamic":
+        return (way("dynamic", models.dynamically_quantised(onnx)),)
+    optimised = models.optimised(job, onnx, job.target)
+    fp16 = job.spec.precision == "fp16"
+    return (way("none", models.halved(job, onnx, optimised, benches) if fp16 else optimised),)
+
+
+def _engines(job: Job, onnx: Stage | Source) -> Way:
+    """Return the way to make engines: an ONNX file that is judged here, and compiled for each GPU."""
+    benches = Benches(job)
+    gpu = replace(job.target, kind="gpu")
+    model = models.optimised(job, onnx, gpu)
+    if job.spec.calibrate is not None:
+        model = models.statically_quantised(job, model, job.spec.calibrate, gpu)
+    elif job.spec.precision == "fp16":
+        model = models.halved(job, onnx, model, benches)
+    made = {name: engines.compiled(job, model, name) for name in job.architectures}
+    # Triton loads TensorRT's engines, one for each image. Those of TensorRT for RTX are loaded by a program that links it.
+    alone = job.spec.engine == "tensorrt" and len(made) == 1
+    layout = images.served_engine(job, onnx, next(iter(made.values())), benches) if alone else images.gathered(job, made)
+    name = "static" if job.spec.calibrate is not None else "none"
+    return Way(name, layout, model=model, engines=made, verify=measures.verified(job, onnx, model, benches))
+
+
+def _is_image(way: Way) -> bool:
+    return "server" in way.layout.options
+
+
+def _base(job: Job, base: str) -> str:
+    return base or job.spec.base or default_base(replace(job.target, kind="gpu") if job.spec.engine in COMPILED else job.target)

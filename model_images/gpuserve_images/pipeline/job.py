@@ -1,17 +1,19 @@
 """One build of one model for one place, and what its stages read from outside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve_images.compile.matching import fitting
 from gpuserve_images.onnx_model.files import check
 from gpuserve_images.pipeline.stage import Source
-from gpuserve_images.records import Progress, StageRecord, sha256_file, sha256_json
+from gpuserve_images.records import Progress, StageRecord, sha256_file
 from gpuserve_images.samples.codec import io_path
 from gpuserve_images.samples.picking import SampleSet, sample_set
-from gpuserve_images.sources.resolving import resolve
+from gpuserve_images.sources.resolving import SourceFiles, fetch, format_of, identity
+from gpuserve_images.sources.spec import Format
 from gpuserve_images.spec import BuildSpec, ModelSpec
 from gpuserve_images.target import Target
 
@@ -31,6 +33,7 @@ class Job:
     build: str
     folder: Path
     target: Target
+    _fetched: list[SourceFiles] = field(default_factory=list[SourceFiles], repr=False, compare=False)
 
     @cached_property
     def spec(self) -> BuildSpec:
@@ -42,20 +45,39 @@ class Job:
         return require_build(self.model, self.build)
 
     @cached_property
-    def source(self) -> Source:
-        """The model file, found and whole.
+    def format(self) -> Format:
+        """What the source's files are.
 
         Raises:
-            SourceError: When it is missing or damaged.
+            SourceError: When nothing tells.
         """
-        found = resolve(self.model.source, self.folder)
-        identity = sha256_json([found.sha256, *(sha256_file(file) for file in found.external)])
+        return format_of(self.model.source, self.folder)
 
-        def locate(_: Progress) -> tuple[Path, str, StageRecord]:
-            check(found.path)
-            return found.path.parent, found.path.name, found.record
+    @cached_property
+    def source(self) -> Source:
+        """The model's own files, known by their content and not yet fetched.
 
-        return Source(identity, locate)
+        Raises:
+            SourceError: When they are of this machine, and missing or damaged.
+        """
+
+        def locate(progress: Progress) -> tuple[Path, str, StageRecord]:
+            files = self.files(progress)
+            if files.format == "onnx":
+                check(files.entry)
+            return files.root, files.entry.relative_to(files.root).as_posix(), files.record
+
+        return Source(identity(self.model.source, self.folder), locate)
+
+    def files(self, progress: Progress) -> SourceFiles:
+        """Return the model's own files, fetched when they are first asked for.
+
+        Raises:
+            SourceError: When they cannot be had, or are not what was declared.
+        """
+        if not self._fetched:
+            self._fetched.append(fetch(self.model.source, self.folder, progress=progress))
+        return self._fetched[0]
 
     @cached_property
     def samples(self) -> SampleSet:
@@ -97,16 +119,17 @@ def require_build(model: ModelSpec, build: str) -> BuildSpec:
 
 
 def engine_architectures(build: str, spec: BuildSpec, target: Target) -> tuple[str, ...]:
-    """Return the architectures to make engines for: the target's, or all of the build's where the target names none.
+    """Return the architectures to make engines for: one that runs on the target, or all of the build's where the target names none.
 
     Raises:
-        SpecError: When the build makes no engine for the target's architecture: another one's does not run there.
+        SpecError: When the build makes no engine that runs on the target's architecture.
     """
     wanted = target.architecture
     if wanted is None:
         return spec.architectures
-    if wanted not in spec.architectures:
+    built = fitting(spec.architectures, wanted, spec.compile)
+    if built is None:
         reason = f"makes no engine for {wanted}, the architecture of the pool's GPUs"
         fix = f"add {wanted} to `architectures`"
         raise SpecError([Problem(f"builds.{build}.architectures", list(spec.architectures), reason, fix)])
-    return (wanted,)
+    return (built,)

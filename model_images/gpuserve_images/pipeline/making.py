@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuserve_images.pipeline import laid, stages
+from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.chain import Chain, Way
 from gpuserve_images.pipeline.report import StageRun, Summary
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Done
+from gpuserve_images.pipeline.stages.kept import capacity_of, parity_of, signature_of
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.parity import Parity, ParityError, judge
@@ -20,7 +21,7 @@ class Made:
     Attributes:
         way: How it was made.
         summary: What its image says about itself.
-        model: The stage of its ONNX file, or of one of its engines.
+        model: The stage of its ONNX file, of one of its engines, or the source that is served as it is.
         missed: Why ways that were preferred to this one were given up.
     """
 
@@ -37,7 +38,7 @@ class Made:
 
     def capacity(self, runner: Runner) -> Capacity | None:
         """Return how fast the build is on this machine; None where it cannot run here."""
-        return stages.capacity_of(runner.get(self.way.capacity)) if self.way.capacity else None
+        return capacity_of(runner.get(self.way.capacity)) if self.way.capacity else None
 
 
 def make(chain: Chain, runner: Runner) -> Made:
@@ -82,25 +83,24 @@ def records(chain: Chain, runner: Runner, missed: tuple[str, ...]) -> tuple[Stag
 def _judged(chain: Chain, way: Way, runner: Runner) -> Parity | None:
     if way.verify is None:
         return None
-    parity = stages.parity_of(runner.get(way.verify))
+    parity = parity_of(runner.get(way.verify))
     judge(parity, chain.job.model.bars(chain.job.build), chain.job.build)
     return parity
 
 
 def _made(chain: Chain, way: Way, runner: Runner, parity: Parity | None, missed: tuple[str, ...]) -> Made:
-    model = runner.get(way.model or next(iter(way.engines.values())))
-    for engine in way.engines.values():
-        runner.get(engine)
+    model = runner.get(way.model or chain.source)
+    engines = tuple(runner.get(engine) for engine in way.engines.values())
     summary = Summary(
         model=chain.job.model.name,
         build=chain.job.build,
         key=chain.key,
-        signature=stages.signature_of(model),
+        signature=signature_of(model) if way.model or chain.job.format == "onnx" else None,
         quantisation=way.name,
         parity=parity,
         architectures=tuple(way.engines),
     )
-    return Made(way, summary, model, missed)
+    return Made(way, summary, (engines or (model,))[0], missed)
 
 
 def _sentence(way: Way, error: ParityError) -> str:

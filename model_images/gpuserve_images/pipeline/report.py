@@ -22,16 +22,17 @@ class Summary(Spec):
         model: Name of the model.
         build: Name of the build.
         key: Content key.
-        signature: The model's inputs and outputs.
+        signature: The model's inputs and outputs; None for a model that its server reads by itself.
         quantisation: `static`, `dynamic` or `none`.
-        parity: Differences from the source model; None where the engine cannot run on the building machine.
+        parity: Differences from the source model, for engines those of the ONNX file that they were compiled from; None where the
+            source is served as it is.
         architectures: GPUs that engines were built for.
     """
 
     model: str
     build: str
     key: str
-    signature: Signature
+    signature: Signature | None
     quantisation: str = "none"
     parity: Parity | None = None
     architectures: tuple[str, ...] = ()

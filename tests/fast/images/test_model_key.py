@@ -7,7 +7,6 @@ import pytest
 from e2e_small_model import classifier, write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images.pipeline import stages
 from gpuserve_images.pipeline.job import engine_architectures
 from gpuserve_images.pipeline.key import content_key, image_reference, image_tag
 from gpuserve_images.spec import ModelSpec, load_model
@@ -93,7 +92,7 @@ def test_an_onnx_image_serves_every_gpu_architecture(folder):
 
 def test_tool_versions_are_content(folder, monkeypatch):
     before = key_of(folder)
-    monkeypatch.setattr(stages, "tool_versions", lambda *names: dict.fromkeys(names, "0"))
+    monkeypatch.setattr("gpuserve_images.pipeline.stages.models.tool_versions", lambda *names: dict.fromkeys(names, "0"))
     assert key_of(folder) != before
 
 

@@ -1,0 +1,101 @@
+"""Publishing: the image by digest, its documents, its signature, and the tag last, so that a tag means that all of it is there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpuserve.kubernetes.spec import plain
+from gpuserve_images.oci import File, attach, tag_image
+from gpuserve_images.oci.baking import BakeResult
+from gpuserve_images.oci.bill import BILL, bill_of_materials
+from gpuserve_images.oci.compression import identity
+from gpuserve_images.oci.keys import private_key, public_key
+from gpuserve_images.oci.provenance import PREDICATE, PREDICATE_ANNOTATION, STATEMENT, provenance
+from gpuserve_images.oci.signing import sign, verify_signature
+from gpuserve_images.oci.spec import BakeSpec
+from gpuserve_images.records import StageRecord, sha256_file
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the documents about an image say.
+
+    Attributes:
+        key: Content key of the build.
+        parameters: What was asked for, as plain data.
+        records: What the stages did.
+        files: Path in the image -> file.
+        base: Base image by digest, or empty.
+    """
+
+    key: str
+    parameters: Mapping[str, Any]
+    records: Sequence[StageRecord]
+    files: Mapping[str, Path]
+    base: str = ""
+
+
+def bake_identity(spec: BakeSpec) -> dict[str, Any]:
+    """Return what of the spec decides an image's content, for its key; with a signer, the image of another name is another one."""
+    data = plain(spec)
+    # How many uploads there are at once changes nothing.
+    return {**{name: value for name, value in data.items() if name != "uploads"}, "compression": identity(spec.compression)}
+
+
+def publish(tag: str, push: Callable[[str], BakeResult], facts: Facts, spec: BakeSpec, folder: Path) -> BakeResult:
+    """Push an image, attach its documents, sign all of it, and give it its tag.
+
+    A build that is killed on the way leaves no tag, and the next one finds everything that was sent.
+
+    Args:
+        tag: Address by tag.
+        push: Pushes the image to a repository without a tag.
+        facts: What the documents say.
+        spec: Which documents there are, and who signs.
+        folder: Folder of the model's YAML file, which key files are relative to.
+
+    Raises:
+        SigningKeyError: The key cannot be used; nothing was sent.
+        RegistryError: The registry refused or is down.
+    """
+    key = private_key(spec.sign.key, folder, spec.sign.password) if spec.sign else None
+    pushed = push(tag.rpartition(":")[0])
+    signed = [pushed.reference]
+    if spec.bill:
+        hashes = {path: sha256_file(file) for path, file in facts.files.items()}
+        bill = bill_of_materials(pushed.reference, hashes, facts.records, base=facts.base, licence=spec.about.licenses)
+        files = {"bill.cdx.json": File(bill, media_type=BILL)}
+        signed.append(attach(pushed.reference, files, artifact_type=BILL, replace=True).reference)
+    if spec.provenance:
+        statement = provenance(pushed.reference, facts.parameters, facts.records, key=facts.key, base=facts.base)
+        files = {"provenance.json": File(statement, media_type=STATEMENT)}
+        notes = {PREDICATE_ANNOTATION: PREDICATE}
+        signed.append(attach(pushed.reference, files, artifact_type=STATEMENT, annotations=notes, replace=True).reference)
+    if key:
+        for reference in signed:
+            sign(reference, key)
+    tag_image(pushed.reference, tag)
+    return pushed
+
+
+def require_signature(image: str, spec: BakeSpec, folder: Path) -> None:
+    """Check that an image found in the registry is signed by the key that would sign it; nothing to do without one.
+
+    Raises:
+        SignatureError: It is not: it was pushed by somebody else.
+        SigningKeyError: The key cannot be used.
+    """
+    if spec.sign:
+        verify_signature(image, private_key(spec.sign.key, folder, spec.sign.password).public_key())
+
+
+def require_base_signature(base: str, spec: BakeSpec, folder: Path) -> None:
+    """Check that a base image is signed by the key that the model demands; nothing to do without one.
+
+    Raises:
+        SignatureError: It is not.
+        SigningKeyError: The key cannot be used.
+    """
+    if spec.base_key:
+        verify_signature(base, public_key(spec.base_key, folder))

@@ -1,0 +1,38 @@
+"""Stages that make engines."""
+
+from gpuserve.kubernetes.spec import plain
+from gpuserve_images.compile.builders import builder_module, builder_version
+from gpuserve_images.compile.profiles import profiles
+from gpuserve_images.compile.tensorrt import compile_engine
+from gpuserve_images.pipeline.job import Job
+from gpuserve_images.pipeline.stage import Source, Stage, Work
+from gpuserve_images.pipeline.stages.kept import ENGINE, keep_signature
+from gpuserve_images.records import StageRecord
+
+
+def compiled(job: Job, before: Stage | Source, architecture: str) -> Stage:
+    """Return the stage that makes the engine of one GPU architecture."""
+    spec = job.spec
+
+    def run(work: Work) -> StageRecord:
+        model = work.before("model")
+        shapes = profiles(keep_signature(model, work.out), job.model.batch, spec.profiles)
+        trt = builder_module(spec.engine)
+        out = work.out / ENGINE
+        return compile_engine(trt, model.file, out, architecture=architecture, shapes=shapes, options=spec.compile)
+
+    # Whether measured times are kept may change which kernels are chosen, and no answer.
+    options = {name: value for name, value in plain(spec.compile).items() if name != "timing_cache"}
+    return Stage(
+        "compile",
+        run,
+        after={"model": before},
+        options={
+            "engine": spec.engine,
+            "architecture": architecture,
+            "batch": [job.model.batch.max, *job.model.batch.sizes],
+            "profiles": plain(spec.profiles),
+            "compile": options,
+        },
+        tools={spec.engine: builder_version(spec.engine)},
+    )

@@ -1,0 +1,36 @@
+"""What stages leave for each other, besides the model file."""
+
+from pathlib import Path
+
+from gpuserve_images.onnx_model.signature import Signature, read_signature
+from gpuserve_images.pipeline.stage import Done
+from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.parity import Parity
+
+SIGNATURE = "signature.json"
+PARITY = "parity.json"
+CAPACITY = "capacity.json"
+ENGINE = "model.engine"
+
+
+def signature_of(done: Done) -> Signature:
+    """Return the signature that a stage's model was made from, or its own."""
+    kept = done.folder / SIGNATURE
+    return Signature.model_validate_json(kept.read_bytes()) if kept.is_file() else read_signature(done.file)
+
+
+def keep_signature(model: Done, out: Path) -> Signature:
+    """Hand the source's signature on, so that later stages need the source no more."""
+    signature = signature_of(model)
+    (out / SIGNATURE).write_text(signature.model_dump_json(indent=2), encoding="utf-8")
+    return signature
+
+
+def parity_of(done: Done) -> Parity:
+    """Return what a `verify` stage measured."""
+    return Parity.model_validate_json((done.folder / PARITY).read_bytes())
+
+
+def capacity_of(done: Done) -> Capacity:
+    """Return what a `capacity` stage measured."""
+    return Capacity.model_validate_json((done.folder / CAPACITY).read_bytes())

@@ -1,0 +1,61 @@
+"""Stages that measure: differences from the source, and speed."""
+
+from typing import Any
+
+from gpuserve.kubernetes.spec import plain
+from gpuserve_images.pipeline.bench import Benches
+from gpuserve_images.pipeline.job import Job
+from gpuserve_images.pipeline.stage import Source, Stage, Work
+from gpuserve_images.pipeline.stages.kept import CAPACITY, PARITY
+from gpuserve_images.records import StageRecord, tool_versions
+from gpuserve_images.verify.capacity import measure_capacity
+
+
+def verified(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benches) -> Stage:
+    """Return the stage that measures a build's differences from its source; whether they are small enough is judged elsewhere.
+
+    Args:
+        job: What is to be built.
+        onnx: The source as ONNX, whose inputs are asked.
+        model: The build.
+        benches: Gives inputs and the source's own answers.
+    """
+
+    def run(work: Work) -> StageRecord:
+        parity = benches.of(work).parity(work.before("model").file)
+        (work.out / PARITY).write_text(parity.model_dump_json(indent=2), encoding="utf-8")
+        return StageRecord(stage="verify", notes=(parity.model_dump_json(),))
+
+    return Stage(
+        "verify",
+        run,
+        inputs=job.sample_inputs("verify"),
+        after={"source": job.source, "onnx": onnx, "model": model},
+        options=_inputs(job),
+        tools=tool_versions("onnxruntime", "numpy"),
+    )
+
+
+def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benches) -> Stage:
+    """Return the stage that measures how fast a build is on this machine."""
+
+    def run(work: Work) -> StageRecord:
+        bench = benches.of(work)
+        model = work.before("model").file
+        capacity = measure_capacity(model, bench.requests.tensors, bench.sizes, job.model.slo, work.progress)
+        (work.out / CAPACITY).write_text(capacity.model_dump_json(indent=2), encoding="utf-8")
+        return StageRecord(stage="capacity")
+
+    return Stage(
+        "capacity",
+        run,
+        inputs=job.sample_inputs("verify"),
+        after={"onnx": onnx, "model": model},
+        options={**_inputs(job), "slo": plain(job.model.slo)},
+        tools=tool_versions("onnxruntime"),
+        shared=False,
+    )
+
+
+def _inputs(job: Job) -> dict[str, Any]:
+    return {"batches": list(job.model.verify_batches()), "generate": plain(job.model.verify.generated)}
