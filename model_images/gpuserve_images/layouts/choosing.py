@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from gpuserve.kubernetes.errors import suggestion
-from gpuserve_images.layouts import mlserver, torchserve, triton
+from gpuserve_images.layouts import mlserver, tfserving, torchserve, triton
 from gpuserve_images.layouts.features import require_features
 from gpuserve_images.layouts.served import Layout, LayoutError, ServedModel, Wishes
 
@@ -11,6 +11,7 @@ SERVERS: Mapping[str, Callable[[ServedModel, Wishes], Layout]] = {
     "triton": triton.repository,
     "mlserver": mlserver.repository,
     "torchserve": torchserve.model_store,
+    "tfserving": tfserving.repository,
 }
 """Server -> its layout."""
 
@@ -18,6 +19,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "triton": triton.FORMATS,
     "mlserver": mlserver.FORMATS,
     "torchserve": torchserve.FORMATS,
+    "tfserving": tfserving.FORMATS,
 }
 """Server -> formats of model files that it serves, the most usual first."""
 
