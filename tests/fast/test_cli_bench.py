@@ -122,6 +122,7 @@ def test_a_file_that_is_no_model_is_named(cli: Cli, tmp_path: Path) -> None:
     assert (result.exit_code, "is not an ONNX file" in result.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_progress_appears_after_two_seconds_and_an_interrupt_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "r.html"
     program = [sys.executable, "-c", "from gpuserve.cli.main import main; main()"]

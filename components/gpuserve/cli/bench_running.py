@@ -108,7 +108,9 @@ def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> t
 
         requests: Sequence[Tensors] = generate(server.signature(), generate_spec or GenerateSpec())
     else:
-        requests = _requests(wish, declared, _source(wish, declared, progress))
+        source = _source(wish, declared, progress)
+        assert source is not None  # noqa: S101 - without `--build`, which a server does not take, it is an ONNX file
+        requests = _requests(wish, declared, source)
     return name, server.sending(requests)
 
 
@@ -122,14 +124,16 @@ def _in_process(wish: Wish, declared: "ModelSpec | None", progress: "Progress") 
     if wish.file is None:
         raise BenchError("MODEL", None, "is missing, and so is `--url`", "name an ONNX file, a model's YAML file, or a server")
     source = _source(wish, declared, progress)
-    requests = _requests(wish, declared, source)
     with _built(wish, declared, progress) as built:
-        session = Session(built or source, threads=wish.threads)
+        measured = built or source
+        assert measured is not None  # noqa: S101 - a source that is no ONNX file comes with a build
+        requests = _requests(wish, declared, source or measured)
+        session = Session(measured, threads=wish.threads)
     return (declared.name if declared else wish.file.stem), InProcess(session, requests, threads=wish.threads)
 
 
-def _source(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Path:
-    """Return the ONNX file that was given, or the source of the YAML that was given."""
+def _source(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Path | None:
+    """Return the ONNX file that was given, or the source of the YAML that was given; None where that is no ONNX file."""
     assert wish.file is not None  # noqa: S101 - the callers' own rule, said to the type checker
     if declared is None:
         if not wish.file.is_file():
@@ -137,13 +141,18 @@ def _source(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> P
         if wish.build:
             raise BenchError("--build", wish.build, "names a build, and an ONNX file has none", "give the model's YAML file")
         return wish.file
-    from gpuserve_images.pipeline.job import Job
+    from gpuserve_images.pipeline.job import Job, require_build
     from gpuserve_images.target import Target
 
-    folder, main, _ = Job(declared, wish.build or next(iter(declared.builds)), wish.file.parent, Target()).source.locate(
-        progress
-    )
-    return folder / main
+    build = wish.build or next(iter(declared.builds))
+    require_build(declared, build)
+    files = Job(declared, build, wish.file.parent, Target()).files(progress)
+    if files.format == "onnx":
+        return files.entry
+    if wish.build:
+        return None
+    reason = f"is required: the source is a {files.format} model, and what is measured is ONNX"
+    raise BenchError("--build", None, reason, f"add for example `--build {build}`")
 
 
 @contextmanager

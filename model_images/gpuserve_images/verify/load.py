@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -114,12 +114,17 @@ def measure_point(callee: Callee, batch: int, concurrency: int, pace: Pace) -> L
     except BaseException:
         crew.stop.set()
         crew.ready.abort()
-        deadline = time.monotonic() + PATIENCE
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+        _await_end(threads)
         raise
     return crew.result()
+
+
+def _await_end(threads: Sequence[threading.Thread]) -> None:
+    """Wait for callers to end, whatever else is interrupted: a program that ends while one is inside a model is aborted."""
+    deadline = time.monotonic() + PATIENCE
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+        with suppress(KeyboardInterrupt):
+            time.sleep(0.01)
 
 
 def measure_points(
