@@ -10,7 +10,8 @@ from gpuserve_images.oci.baking import BakeResult, bake
 from gpuserve_images.oci.config import ImageConfig
 from gpuserve_images.oci.layers import File, Layer, TarLayer
 from gpuserve_images.oci.referrers import Referrer, attach, referrers
-from gpuserve_images.oci.resolving import Resolved, resolve
+from gpuserve_images.oci.resolving import Resolved, resolve, tag_image
+from gpuserve_images.oci.signing import Signature, SignatureError, sign, verify_signature
 
 __all__ = [
     "BakeResult",
@@ -19,6 +20,8 @@ __all__ = [
     "Layer",
     "Referrer",
     "Resolved",
+    "Signature",
+    "SignatureError",
     "TarLayer",
     "attach",
     "bake",
@@ -26,4 +29,7 @@ __all__ = [
     "read_artifact",
     "referrers",
     "resolve",
+    "sign",
+    "tag_image",
+    "verify_signature",
 ]

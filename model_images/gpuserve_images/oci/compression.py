@@ -11,9 +11,7 @@ their own library, while zlib is the machine's.
 
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Literal
-
-import zstandard
+from typing import Any, Literal
 
 Compression = Literal["none", "zstd", "gzip"]
 
@@ -31,6 +29,8 @@ _GZIP_WINDOW = 31
 def identity(compression: Compression) -> str:
     """Return what decides the compressed bytes: algorithm, level and version of the library."""
     if compression == "zstd":
+        import zstandard
+
         return f"zstd:{_ZSTD_LEVEL}:{'.'.join(map(str, zstandard.ZSTD_VERSION))}"
     if compression == "gzip":
         return f"gzip:{_GZIP_LEVEL}:zlib-{zlib.ZLIB_RUNTIME_VERSION}"
@@ -43,12 +43,14 @@ def compressed(chunks: Iterable[bytes], compression: Compression) -> Iterator[by
         yield from chunks
         return
     # One thread: the output of several differs from that of one, and layers are already worked on side by side.
-    worker = (
-        zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
-        if compression == "zstd"
-        else zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
-    )
+    worker = _zstd() if compression == "zstd" else zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
     for chunk in chunks:
         if out := worker.compress(chunk):
             yield out
     yield worker.flush()
+
+
+def _zstd() -> Any:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()

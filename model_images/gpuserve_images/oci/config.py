@@ -17,7 +17,7 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 INDEXES = frozenset({INDEX, DOCKER_INDEX})
 
 # A fixed time keeps the digest the same on any day; registries and engines accept it.
-_CREATED = "1970-01-01T00:00:00Z"
+CREATED = "1970-01-01T00:00:00Z"
 _AUTHOR = "gpuserve"
 
 # Docker's media types name the same bytes as OCI's; one manifest must not mix the two families.
@@ -41,6 +41,7 @@ class ImageConfig:
         user: `uid[:gid]` or a name in the image's /etc/passwd.
         working_dir: Directory the program starts in.
         labels: Labels, added to the base's.
+        instead_of_root: User of a container whose image would otherwise run as root.
     """
 
     entrypoint: Sequence[str] | None = None
@@ -49,6 +50,7 @@ class ImageConfig:
     user: str | None = None
     working_dir: str | None = None
     labels: Mapping[str, str] | None = None
+    instead_of_root: str | None = None
 
 
 def encode(value: Json) -> bytes:
@@ -93,7 +95,7 @@ def derive_config(base: Json, changes: ImageConfig, diff_ids: Sequence[str], com
         comments: One history comment per new layer.
     """
     config = copy.deepcopy(base)
-    config["created"] = _CREATED
+    config["created"] = CREATED
     inner: Json = dict(config.get("config") or {})
     config["config"] = inner
     if changes.entrypoint is not None:
@@ -106,6 +108,8 @@ def derive_config(base: Json, changes: ImageConfig, diff_ids: Sequence[str], com
         inner["Env"] = _merged_env(inner.get("Env") or [], changes.env)
     if changes.user is not None:
         inner["User"] = changes.user
+    elif changes.instead_of_root is not None and _is_root(str(inner.get("User") or "")):
+        inner["User"] = changes.instead_of_root
     if changes.working_dir is not None:
         inner["WorkingDir"] = changes.working_dir
     if changes.labels is not None:
@@ -131,6 +135,10 @@ def image_index(entries: Sequence[Json], annotations: Mapping[str, str]) -> Json
     return index
 
 
+def _is_root(user: str) -> bool:
+    return user.split(":", 1)[0] in {"", "0", "root"}
+
+
 def _merged_env(base: Sequence[str], changes: Mapping[str, str]) -> list[str]:
     merged = dict(entry.split("=", 1) for entry in base) | dict(changes)
     return [f"{name}={value}" for name, value in merged.items()]
@@ -145,4 +153,4 @@ def _complete_history(config: Json) -> list[Json]:
 
 
 def _history(comment: str) -> Json:
-    return {"created": _CREATED, "created_by": _AUTHOR, **({"comment": comment} if comment else {})}
+    return {"created": CREATED, "created_by": _AUTHOR, **({"comment": comment} if comment else {})}

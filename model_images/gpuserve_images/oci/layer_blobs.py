@@ -8,9 +8,8 @@ from functools import partial
 from gpuserve_images.oci import memory
 from gpuserve_images.oci.blobs import Blob, Meter
 from gpuserve_images.oci.compression import SUFFIXES, Compression, compressed, identity
-from gpuserve_images.oci.config import LAYER
+from gpuserve_images.oci.config import LAYER, digest_of, encode
 from gpuserve_images.oci.layers import Layer, TarLayer
-from gpuserve_images.records import sha256_json
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,11 @@ def _content(layer: Layer | TarLayer, compression: Compression) -> Iterator[byte
 
 def _key(layer: Layer | TarLayer, compression: Compression) -> str | None:
     fingerprint = layer.fingerprint()
-    return None if fingerprint is None else sha256_json([type(layer).__name__, identity(compression), fingerprint])
+    return (
+        None
+        if fingerprint is None
+        else digest_of(encode({"of": type(layer).__name__, "as": identity(compression), "from": fingerprint}))
+    )
 
 
 class _Hash:

@@ -72,6 +72,21 @@ def resolve(reference: str) -> Resolved | None:
     return Resolved(place.pinned(found.digest), found.digest, found.media_type, document.get("annotations") or {})
 
 
+def tag_image(reference: str, tag: str) -> None:
+    """Give an image of the same repository another name.
+
+    Args:
+        reference: The image.
+        tag: The new name, with a tag.
+
+    Raises:
+        RegistryError: The registry lacks the image, refused or is down.
+    """
+    place, named = Reference.parse(reference), Reference.parse(tag)
+    client = RegistryClient(place.host)
+    client.put_manifest(named, _require(client, place))
+
+
 def read_bases(client: RegistryClient, place: Reference, platforms: Sequence[str]) -> Bases:
     """Read a base's manifests and configurations.
 
@@ -116,7 +131,7 @@ def _require(client: RegistryClient, place: Reference) -> Manifest:
             place.registry,
             place.repository,
             f"it has no image {place.selector}",
-            "Build or push the base image first, or correct `base`",
+            "Build or push the image first, or correct its name",
             status=404,
         )
     return found

@@ -1,0 +1,97 @@
+"""What a model's YAML says about its image."""
+
+import re
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.oci.about import About
+from gpuserve_images.oci.blobs import UPLOADS
+from gpuserve_images.oci.compression import Compression
+
+NON_ROOT = "1000:1000"
+"""User of an image whose base would run as root: Triton's own image has a user of that number, and model files are readable by all."""
+
+_MOST_UPLOADS = 32
+_PLATFORM = r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$"
+_ENVIRONMENT = re.compile(r"env://[A-Za-z_][A-Za-z0-9_]*")
+
+
+class SignSpec(Spec):
+    """Who signs.
+
+    Attributes:
+        key: ECDSA P-256 private key, as `env://NAME` of a variable that holds its PEM text, or a file, relative to the YAML file. The
+            key itself must not be written here.
+        password: `env://NAME` of the variable with its passphrase. Default: `COSIGN_PASSWORD`, as for cosign.
+    """
+
+    key: Annotated[str, Field(min_length=1)]
+    password: str = ""
+
+    @model_validator(mode="after")
+    def _names_only(self) -> Self:
+        if "PRIVATE KEY" in self.key:
+            msg = "the key itself is written down; put it into a file or a variable and name that (and make a new key: this one is known now)"
+            raise ValueError(msg)
+        if self.password and not _ENVIRONMENT.fullmatch(self.password):
+            msg = "the passphrase itself is written down; write `env://NAME` of a variable that holds it"
+            raise ValueError(msg)
+        return self
+
+
+class AboutSpec(Spec):
+    """What the image says about itself (`org.opencontainers.image.*`, as annotations and labels).
+
+    Attributes:
+        title: Name for people. Default: the model's name.
+        description: What it is.
+        version: Version of the model.
+        revision: Commit of its source.
+        source: Address of its source.
+        url: Address of more about it.
+        vendor: Who made it.
+        licenses: Licences of the model, as SPDX writes them, such as `Apache-2.0`.
+    """
+
+    title: str = ""
+    description: str = ""
+    version: str = ""
+    revision: str = ""
+    source: str = ""
+    url: str = ""
+    vendor: str = ""
+    licenses: str = ""
+
+    def about(self, model: str) -> About:
+        """Return the texts; without a title, the model's name."""
+        return About(**{**self.model_dump(), "title": self.title or model})
+
+
+class BakeSpec(Spec):
+    """How the image is made.
+
+    Attributes:
+        compression: `none` (default: weights hardly compress), `zstd` for lines below some 300 Mbit/s, or `gzip` for engines that
+            know nothing newer.
+        platforms: Platforms to take from a base for several, such as `linux/amd64`. Default: all of them.
+        uploads: Blobs sent at once.
+        user: User that the server runs as, `uid[:gid]`. Default: the base's, or 1000:1000 where that is root.
+        about: What the image says about itself.
+        bill: Whether a bill of materials (CycloneDX) is attached to the image.
+        provenance: Whether a statement of its provenance (in-toto, SLSA) is attached to the image.
+        sign: Who signs the image and its documents. Default: nobody.
+        base_key: Public key that the base image must be signed by, as PEM text, `env://NAME` or a file, relative to the YAML file.
+            Default: any base will do.
+    """
+
+    compression: Compression = "none"
+    platforms: tuple[Annotated[str, Field(pattern=_PLATFORM)], ...] = ()
+    uploads: Annotated[int, Field(ge=1, le=_MOST_UPLOADS)] = UPLOADS
+    user: Annotated[str, Field(pattern=r"^([0-9]+(:[0-9]+)?)?$")] = ""
+    about: AboutSpec = AboutSpec()
+    bill: bool = True
+    provenance: bool = True
+    sign: SignSpec | None = None
+    base_key: str = ""

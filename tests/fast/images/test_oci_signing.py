@@ -1,0 +1,156 @@
+"""Keys and signatures: cosign's layout, its key files, and what is refused."""
+
+import base64
+import json
+import os
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+
+from gpuserve_images.errors import ImageError, RegistryError
+from gpuserve_images.oci import File, Layer, SignatureError, bake, sign, tag_image, verify_signature
+from gpuserve_images.oci.keys import SigningKeyError, private_key, public_key, public_text
+from gpuserve_images.oci.spec import BakeSpec
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+OTHER = ec.generate_private_key(ec.SECP256R1())
+PHRASE = "correct horse"
+
+
+def pem(key, phrase=""):
+    encryption = BestAvailableEncryption(phrase.encode()) if phrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+
+
+def cosign_pem(key, phrase, kind="SIGSTORE"):
+    """What `cosign generate-key-pair` writes."""
+    from nacl.secret import SecretBox
+
+    salt, nonce = os.urandom(32), os.urandom(24)
+    secret = Scrypt(salt=salt, length=32, n=1 << 10, r=8, p=1).derive(phrase.encode())
+    plain = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    text = {
+        "kdf": {"name": "scrypt", "params": {"N": 1 << 10, "r": 8, "p": 1}, "salt": base64.b64encode(salt).decode()},
+        "cipher": {"name": "nacl/secretbox", "nonce": base64.b64encode(nonce).decode()},
+        "ciphertext": base64.b64encode(SecretBox(secret).encrypt(plain, nonce).ciphertext).decode(),
+    }
+    body = base64.encodebytes(json.dumps(text).encode()).decode()
+    return f"-----BEGIN ENCRYPTED {kind} PRIVATE KEY-----\n{body}-----END ENCRYPTED {kind} PRIVATE KEY-----\n"
+
+
+@pytest.fixture
+def image(registry, request):
+    name = request.node.name.lower().split("[")[0]
+    return bake(f"{registry.host}/signed/{name}:1", [Layer({"/m": File(request.node.name.encode())})]).reference
+
+
+def test_a_signature_holds_for_its_key_and_image_only(registry, image):
+    sign(image, KEY, annotations={"by": "me"})
+    found = verify_signature(image, public_text(KEY))
+    assert (found.digest, found.named, found.annotations) == (image.split("@")[1], image.split("@")[0], {"by": "me"})
+    with pytest.raises(SignatureError, match="has 1 signatures, none of them by this key"):
+        verify_signature(image, public_text(OTHER))
+    with pytest.raises(SignatureError, match="is not signed"):
+        verify_signature(bake(f"{registry.host}/signed/x:1", [Layer({"/other": File(b"o")})]).reference, public_text(KEY))
+
+
+def test_a_tag_is_checked_as_what_it_names_now(registry, image):
+    tag = image.split("@")[0] + ":1"
+    sign(tag, KEY)
+    assert verify_signature(tag, public_text(KEY)).digest == image.split("@")[1]
+    bake(tag, [Layer({"/m": File(b"somebody else's")})])
+    with pytest.raises(SignatureError, match="is not signed"):
+        verify_signature(tag, public_text(KEY))
+
+
+def test_a_signature_moved_to_another_image_does_not_hold(registry, image):
+    """The signature is genuine and found under the other image's tag, yet it is not about that image."""
+    where = sign(image, KEY)
+    other = bake(image.split("@")[0], [Layer({"/m": File(b"malicious")})])
+    tag_image(where, where.rpartition(":")[0] + f":{other.digest.replace(':', '-')}.sig")
+    with pytest.raises(SignatureError, match="none of them by this key over"):
+        verify_signature(other.reference, public_text(KEY))
+
+
+def test_signing_again_changes_nothing_and_a_second_key_adds_itself(registry, image):
+    first = sign(image, KEY)
+    sent = len([one for one in registry.requests() if one[0] == "PUT"])
+    assert sign(image, KEY) == first
+    assert len([one for one in registry.requests() if one[0] == "PUT"]) == sent
+    sign(image, OTHER)
+    assert verify_signature(image, public_text(KEY)).digest == verify_signature(image, public_text(OTHER)).digest
+
+
+def test_an_image_that_is_not_there_cannot_be_signed(registry):
+    with pytest.raises(RegistryError, match="has no image 1"):
+        sign(f"{registry.host}/signed/never:1", KEY)
+
+
+class TestKeys:
+    @pytest.mark.parametrize("kind", ["plain", "openssl", "cosign", "cosign 1"])
+    def test_every_usual_form_of_a_key_is_read(self, tmp_path, monkeypatch, kind):
+        forms = {
+            "plain": lambda: pem(KEY),
+            "openssl": lambda: pem(KEY, PHRASE),
+            "cosign": lambda: cosign_pem(KEY, PHRASE),
+            "cosign 1": lambda: cosign_pem(KEY, PHRASE, "COSIGN"),
+        }
+        monkeypatch.setenv("COSIGN_PASSWORD", PHRASE)
+        (tmp_path / "key.pem").write_text(forms[kind]())
+        monkeypatch.setenv("OUR_KEY", forms[kind]())
+        for name in ("key.pem", "env://OUR_KEY"):
+            assert public_text(private_key(name, tmp_path)) == public_text(KEY)
+
+    def test_the_passphrase_may_be_in_another_variable(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("COSIGN_PASSWORD", raising=False)
+        monkeypatch.setenv("OUR_PHRASE", PHRASE)
+        (tmp_path / "key.pem").write_text(cosign_pem(KEY, PHRASE))
+        assert private_key("key.pem", tmp_path, "env://OUR_PHRASE")
+        with pytest.raises(SigningKeyError, match=r"\$COSIGN_PASSWORD does not hold its passphrase"):
+            private_key("key.pem", tmp_path)
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("garbage", "no private key in PEM"),
+            ("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END", "no private key in PEM"),
+            (pem(ec.generate_private_key(ec.SECP384R1())), "not an ECDSA P-256 key"),
+            (pem(ed25519.Ed25519PrivateKey.generate()), "not an ECDSA P-256 key"),
+        ],
+    )
+    def test_what_is_no_such_key_is_refused_without_showing_it(self, tmp_path, text, reason):
+        (tmp_path / "key.pem").write_text(text)
+        with pytest.raises(SigningKeyError, match=reason) as caught:
+            private_key("key.pem", tmp_path)
+        assert text not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+    def test_a_key_that_asks_for_all_memory_is_refused(self, tmp_path):
+        body = {"kdf": {"name": "scrypt", "params": {"N": 1 << 30, "r": 8, "p": 1}, "salt": ""}, "cipher": {"name": "nacl/secretbox"}}
+        text = base64.b64encode(json.dumps(body).encode()).decode()
+        (tmp_path / "key.pem").write_text(f"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n{text}\n-----END X-----\n")
+        with pytest.raises(SigningKeyError, match="no private key"):
+            private_key("key.pem", tmp_path)
+
+    def test_a_missing_key_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("OUR_KEY", raising=False)
+        with pytest.raises(SigningKeyError, match=r"cannot be read \(FileNotFoundError\)"):
+            private_key("key.pem", tmp_path)
+        with pytest.raises(SigningKeyError, match="names the variable OUR_KEY, which is not set"):
+            private_key("env://OUR_KEY", tmp_path)
+
+    def test_a_key_that_is_written_down_is_refused_and_not_shown(self):
+        for refuse in (lambda: private_key(pem(KEY)), lambda: BakeSpec.parse({"sign": {"key": pem(KEY)}})):
+            with pytest.raises((ImageError, ValueError), match="key") as caught:
+                refuse()
+            assert pem(KEY).splitlines()[1] not in str(caught.value)
+
+    def test_public_keys_are_text_files_or_variables(self, tmp_path, monkeypatch):
+        (tmp_path / "cosign.pub").write_text(public_text(KEY))
+        monkeypatch.setenv("PUB", public_text(KEY))
+        assert {public_text(public_key(name, tmp_path)) for name in ("cosign.pub", "env://PUB", public_text(KEY))} == {public_text(KEY)}
+        (tmp_path / "bad.pub").write_text("no key")
+        with pytest.raises(SigningKeyError, match="no public key in PEM"):
+            public_key("bad.pub", tmp_path)
