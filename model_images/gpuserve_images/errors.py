@@ -64,3 +64,9 @@ class SourceError(ImageError):
 
 class ExportError(ImageError):
     """A model cannot become ONNX, or what would make it so is not installed."""
+
+
+def shortened(error: object, length: int = 400) -> str:
+    """Return a library's message on one line, cut to so many characters: some list every weight of a model."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= length else f"{text[: length - 3]}..."

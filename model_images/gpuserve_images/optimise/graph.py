@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.session import Session
-from gpuserve_images.optimise.saving import save, with_shapes
+from gpuserve_images.optimise.saving import drop_weight_inputs, save, with_shapes
 from gpuserve_images.optimise.spec import OptimiseLevel
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.target import Target
@@ -45,12 +45,15 @@ def optimise(model: Path, out: Path, level: str) -> StageRecord:
 
     require_operators(model)
     before = onnx.load(model)
+    changed = drop_weight_inputs(before)
     if level == "none":
         after = before
     else:
         with tempfile.TemporaryDirectory() as folder:
-            written = Path(folder) / "optimised.onnx"
-            Session(model, threads=1, optimise=LEVELS[level], save_to=written)
+            plain, written = Path(folder) / "plain.onnx", Path(folder) / "optimised.onnx"
+            if changed:
+                save(before, plain)
+            Session(plain if changed else model, threads=1, optimise=LEVELS[level], save_to=written)
             after = onnx.load(written)
     shaped = with_shapes(after)
     files = save(shaped, out)

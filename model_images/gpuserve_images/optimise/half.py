@@ -12,21 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuserve_images.errors import SourceError
+from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.calibration import largest_values
 from gpuserve_images.optimise.casts import mend
 from gpuserve_images.optimise.overflow import kept_in_fp32
-from gpuserve_images.optimise.saving import name_nodes, save, with_shapes
+from gpuserve_images.optimise.saving import drop_weight_inputs, name_nodes, save, with_shapes
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.samples.codec import Tensors
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-RANGE_SAMPLES = 32
-"""Samples that ranges are measured on: whether a tensor comes near 65504 shows on few."""
+RANGE_SAMPLES = 256
+"""Samples that ranges are measured on, at most, spread evenly: the value that overflows may come with one kind of input only."""
 
 CONTROL_FLOW = ("If", "Loop", "Scan")
 
@@ -53,9 +53,11 @@ def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Se
 
     loaded = onnx.load(model)
     _require_convertible(loaded, model)
+    drop_weight_inputs(loaded)
     name_nodes(loaded)
     loaded = with_shapes(loaded)
-    largest = _largest(loaded, model, samples[:RANGE_SAMPLES])
+    looked_at = samples[:: -(-len(samples) // RANGE_SAMPLES) or 1]
+    largest = _largest(loaded, model, looked_at)
     try:
         kept = kept_in_fp32(loaded, largest, keep)
     except KeyError as error:
@@ -68,7 +70,7 @@ def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Se
     return StageRecord(
         stage="fp16",
         inputs={"model": sha256_file(model)},
-        options={"samples": min(len(samples), RANGE_SAMPLES), "kept_in_fp32": kept, "nodes": nodes},
+        options={"samples": len(looked_at), "kept_in_fp32": kept, "nodes": nodes},
         outputs={file.name: sha256_file(file) for file in files},
         tools=tool_versions("onnx", "onnxruntime"),
     )
@@ -86,7 +88,7 @@ def _convert(model: "ModelProto", kept: Sequence[str], path: Path) -> "ModelProt
             )
             return mend(converted)
         except (ValueError, AssertionError, KeyError, RuntimeError) as error:
-            reason = f"cannot be converted to FP16: {type(error).__name__}: {' '.join(str(error).split())}"
+            reason = f"cannot be converted to FP16: {type(error).__name__}: {shortened(error)}"
             raise SourceError(str(path), reason, "Build it in fp32.") from error
 
 

@@ -9,11 +9,12 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from gpuserve_images.errors import SourceError
+from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.files import external_files, load
+from gpuserve_images.onnx_model.session import QUIET
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.calibration import CALIBRATION_BATCH, SampleReader
-from gpuserve_images.optimise.saving import INLINE_LIMIT
+from gpuserve_images.optimise.saving import INLINE_LIMIT, drop_weight_inputs, save
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.records import Progress, StageRecord, sha256_file, silent, tool_versions
 from gpuserve_images.samples.codec import Tensors
@@ -21,6 +22,12 @@ from gpuserve_images.target import Target
 
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Operators that are quantised: where the arithmetic is. Others gain nothing and lose accuracy."""
+
+PER_CHANNEL_OPSET = 13
+"""Operator set from which QuantizeLinear and DequantizeLinear have an axis (onnx/docs/Changelog.md); older models are brought to it."""
+
+DEFAULT_SEVERITY = 2
+"""ONNX Runtime's own severity, warnings; it cannot be asked for."""
 
 _one_at_a_time = threading.Lock()
 """The quantiser's output is caught by process-wide means, and its activations fill the memory once."""
@@ -147,6 +154,7 @@ def heads(model: Path) -> list[str]:
 def _prepared(model: Path) -> Generator[Path]:
     """Infer shapes and fold constants, as the quantiser wants it."""
     import onnx
+    import onnx.version_converter
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     kinds = {node.op_type for node in onnx.load(model, load_external_data=False).graph.node}
@@ -155,12 +163,21 @@ def _prepared(model: Path) -> Generator[Path]:
         raise SourceError(str(model), reason, "Build it in fp32.", value=", ".join(sorted(kinds)))
     try:
         with _quiet(), tempfile.TemporaryDirectory() as folder:
-            prepared = Path(folder) / "prepared.onnx"
-            quant_pre_process(model, prepared, skip_symbolic_shape=True, save_as_external_data=_is_large(model))
+            plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
+            loaded = onnx.load(model)
+            listed = drop_weight_inputs(loaded)
+            if read_signature(model).opset < PER_CHANNEL_OPSET:
+                save(onnx.version_converter.convert_version(loaded, PER_CHANNEL_OPSET), plain)
+            elif listed:
+                save(loaded, plain)
+            source = plain if plain.exists() else model
+            quant_pre_process(source, prepared, skip_symbolic_shape=True, save_as_external_data=_is_large(model))
             yield prepared
     except (ValueError, RuntimeError, NotImplementedError, AssertionError, KeyError) as error:
-        reason = f"cannot be quantised: {type(error).__name__}: {' '.join(str(error).split())}"
-        raise SourceError(str(model), reason, "Build it in fp32, or calibrate on samples of one shape.") from error
+        reason = f"cannot be quantised: {type(error).__name__}: {shortened(error)}"
+        raise SourceError(
+            str(model), reason, "Build it in fp32, calibrate on samples of one shape, or export it with opset 13 or later."
+        ) from error
 
 
 def _is_large(model: Path) -> bool:
@@ -171,14 +188,18 @@ def _is_large(model: Path) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
+    import onnxruntime
+
     with _one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
         logger = logging.getLogger()
         level = logger.level
         logger.setLevel(logging.ERROR)
+        onnxruntime.set_default_logger_severity(QUIET)
         try:
             yield
         finally:
             logger.setLevel(level)
+            onnxruntime.set_default_logger_severity(DEFAULT_SEVERITY)
 
 
 def _record(model: Path, out: Path, options: Mapping[str, object]) -> StageRecord:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 INLINE_LIMIT = 1_800_000_000
 """Bytes up to which weights stay in the ONNX file itself. Protobuf ends at 2 GiB; the rest is room for the graph."""
 
+FIRST_IR_WITH_PLAIN_WEIGHTS = 4
+"""IR version from which weights need not be inputs (onnx/onnx.proto, IR_VERSION_2019_1_22)."""
+
 SMALL_TENSOR = 1024
 """Bytes below which a tensor stays in the graph even when weights go beside it: shapes and scales are read by every parser."""
 
@@ -37,6 +40,22 @@ def save(model: "ModelProto", out: Path, *, limit: int = INLINE_LIMIT) -> list[P
 def weight_bytes(model: "ModelProto") -> int:
     """Return the size of all weights of the outermost graph, in bytes."""
     return sum(tensor.ByteSize() for tensor in model.graph.initializer)
+
+
+def drop_weight_inputs(model: "ModelProto") -> bool:
+    """Take weights out of the graph's inputs, and return whether there were any.
+
+    Models of before IR version 4 list each weight as an input with a default. Once a stage folds such a weight away, its input would stay
+    behind and every request had to carry it.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    own = [value for value in model.graph.input if value.name not in weights]
+    if len(own) == len(model.graph.input):
+        return False
+    del model.graph.input[:]
+    model.graph.input.extend(own)
+    model.ir_version = max(model.ir_version, FIRST_IR_WITH_PLAIN_WEIGHTS)
+    return True
 
 
 def with_shapes(model: "ModelProto") -> "ModelProto":

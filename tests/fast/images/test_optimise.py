@@ -1,5 +1,7 @@
 """What optimisation writes down, FP16 that keeps what FP16 cannot hold, and calibration that does not fit."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -15,10 +17,12 @@ from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.graph import optimise
 from gpuserve_images.optimise.half import to_fp16
-from gpuserve_images.optimise.quantise import quantise_static
+from gpuserve_images.optimise.quantise import quantise_dynamic, quantise_static
 from gpuserve_images.optimise.saving import save, sort_nodes
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.samples.codec import CodecError, encode_all, load_codec
+from gpuserve_images.samples.picking import sample_set
+from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 from gpuserve_images.verify.parity import measure, reference_outputs
 
@@ -211,6 +215,36 @@ class TestHalf:
             to_fp16(written(model, tmp_path), tmp_path / "o")
 
 
+def of_2019() -> onnx.ModelProto:
+    """A model as exporters wrote it then: every weight an input as well, in an operator set without axes of Q/DQ."""
+    model = classifier()
+    model.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in model.graph.initializer
+    )
+    model.ir_version, model.opset_import[0].version = 3, 11
+    return model
+
+
+class TestOldModels:
+    @pytest.mark.parametrize(
+        "stage",
+        [
+            lambda source, out, samples: optimise(source, out, "basic"),
+            lambda source, out, samples: optimise(source, out, "none"),
+            lambda source, out, samples: to_fp16(source, out, samples=samples),
+            lambda source, out, samples: quantise_static(source, out, samples, STATIC, Target("gpu")),
+            lambda source, out, samples: quantise_dynamic(source, out),
+        ],
+        ids=["basic", "none", "fp16", "int8", "int8-dynamic"],
+    )
+    def test_requests_never_carry_weights_and_the_result_is_valid(self, tmp_path, samples, stage):
+        source, out = written(of_2019(), tmp_path), tmp_path / "out.onnx"
+        stage(source, out, samples)
+        check(out)
+        assert [value.name for value in onnx.load(out).graph.input] == ["x"]
+        assert parity(source, out, samples).top1_agreement >= 0.9
+
+
 class TestCalibration:
     def test_a_model_without_a_batch_axis_is_calibrated_one_by_one(self, tmp_path, samples):
         source, out = written(classifier(batch=1), tmp_path), tmp_path / "int8.onnx"
@@ -231,6 +265,25 @@ class TestCalibration:
         source = written(classifier(), tmp_path)
         with pytest.raises(CodecError, match=words):
             encode_all(load_codec(None, tmp_path), [tmp_path / "0.npz"], read_signature(source), "builds.int8.calibrate.inputs")
+
+
+@pytest.mark.slow
+def test_magika_in_half_precision_keeps_its_answers_and_tensorrt_takes_it(tmp_path):
+    """Its activations reach 181,000 on real files: without measured ranges FP16 would make them infinite."""
+    magika = pytest.importorskip("magika")
+    folder = Path(__file__).parents[3] / "stacks" / "models"
+    model = load_model(folder / "filetype.yaml")
+    source, basic, out = Path(magika.__file__).parent / "models/standard_v3_3/model.onnx", tmp_path / "b", tmp_path / "fp16"
+    files = sample_set(model, "fp32", folder).verify[::5]
+    requests = list(encode_all(load_codec(model.io, folder), files, read_signature(source), "verify.inputs").tensors)
+    optimise(source, basic, "basic")
+    kept = to_fp16(basic, out, samples=requests).options["kept_in_fp32"]
+    assert any("e+05" in reason for reason in kept.values())
+    assert out.stat().st_size < 0.6 * source.stat().st_size
+    found = parity(source, out, requests)
+    assert found.cosine > 0.9999
+    assert found.top1_agreement == 1
+    require_accepted(rtx_module(), out)
 
 
 def test_sorting_keeps_the_order_of_equals_and_sees_what_branches_read():
