@@ -20,6 +20,9 @@ from gpuserve_images.pipeline.store import cache_folder
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
+from gpuserve_images.verify.attached import attach_report
+from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.report import VerifyReport
 
 ENGINE_ARTIFACT = "application/vnd.gpuserve.tensorrt-rtx.v1"
 CPU = Target()
@@ -104,8 +107,9 @@ class _Build:
         share = StageShare(f"{self.registry}/{self.chain.job.model.name}/{REPOSITORY}", notes.append)
         with Runner(self.root, share, self.progress) as runner:
             made = making.make(self.chain, runner)
-            files = made.files(runner)
+            files, capacity = made.files(runner), made.capacity(runner)
             pushed = self._push_image(made.summary, files) if self.chain.base else self._push_engines(made.summary, files)
+            attach_report(pushed.reference, self._report(made.summary, capacity))
             report = BuildReport(
                 reference=pushed.reference,
                 tag=self.tag,
@@ -114,7 +118,7 @@ class _Build:
                 built=runner.worked,
                 pushed=True,
                 uploaded_bytes=pushed.uploaded_bytes,
-                capacity=made.capacity(runner),
+                capacity=capacity,
                 records=making.records(self.chain, runner, made.missed),
                 stages=making.runs(self.chain, runner),
                 notes=(*notes, *_notes(self.chain)),
@@ -138,6 +142,11 @@ class _Build:
             annotations=summary.annotations(),
             progress=self._sent,
         )
+
+    def _report(self, summary: Summary, capacity: Capacity | None) -> VerifyReport:
+        """Return what was measured, to be attached to the image: timings are no part of it, because its digest must not differ."""
+        bars = self.chain.job.model.bars(summary.build).stated() if summary.parity else {}
+        return VerifyReport(model=summary.model, build=summary.build, parity=summary.parity, bars=bars, capacity=capacity)
 
     def _sent(self, done: int, total: int) -> None:
         self.progress("push", done, total)
