@@ -21,6 +21,8 @@ PIECE_BYTES = 64 << 20
 """Bytes sent in one request: seconds of work lost by a cut, and far above the 5 MiB that registries on S3 want at least."""
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+# A piece's part that a broken-off attempt must have brought to count as getting on.
+_GAIN = 16
 _STREAM = {"Content-Type": "application/octet-stream"}
 # Answers to a first piece by which registries say that they take none.
 _NO_PIECES = frozenset({400, 404, 405, 415, 416, 501})
@@ -137,8 +139,9 @@ class Upload:
             except _Interrupted as cut:
                 # What counts is getting on: a long upload over a bad line may break off many times.
                 offset = session.offset if session else 0
-                failures = 1 if offset > furthest else failures + 1
-                furthest = max(furthest, offset)
+                gained = offset - furthest >= self.piece // _GAIN
+                failures = 1 if gained else failures + 1
+                furthest = offset if gained else furthest
                 if failures == ATTEMPTS:
                     raise cut.error from None
                 pause(failures - 1, cut.wait)
@@ -166,7 +169,7 @@ class Upload:
             if answer.status_code in _NO_PIECES and session.offset == 0:
                 return False
             if answer.status_code == requests.codes.requested_range_not_satisfiable:
-                raise _Interrupted(refusal(self.place, answer))
+                raise _Interrupted(refusal(self.place, answer), lost=session.offset == 0)
             if answer.status_code not in {201, 202, 204}:
                 raise refusal(self.place, answer)
             session.offset += length

@@ -1,0 +1,143 @@
+"""Credentials: Docker's and Podman's files, helper programs, and that none of it is ever shown."""
+
+import base64
+import json
+import logging
+
+import pytest
+from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
+
+from gpuserve_images.errors import RegistryError
+from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.oci.credentials import Credentials, credentials_for
+
+USER, PASSWORD = CREDENTIALS
+LAYER = Layer({"/m": File(b"m" * 1000)})
+
+
+def encoded(user=USER, password=PASSWORD):
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with RegistryServer(tmp_path_factory.mktemp("registry"), password=PASSWORD_FILE) as running:
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty home; what is written to `docker/config.json` counts."""
+    for name in ("docker", "programs", "runtime"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:/usr/bin:/bin")
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return tmp_path
+
+
+def write(place, config, name="docker/config.json"):
+    path = place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(config))
+
+
+def helper(place, script, name="fake"):
+    program = place / "programs" / f"docker-credential-{name}"
+    program.write_text(f'#!/bin/sh\nread host\necho "$1 $host" >> {place}/asked\n{script}\n')
+    program.chmod(0o755)
+
+
+def answer(user=USER, secret=PASSWORD):
+    return f"echo '{json.dumps({'ServerURL': 'x', 'Username': user, 'Secret': secret})}'"
+
+
+@pytest.mark.parametrize("kind", ["credHelpers", "credsStore"])
+def test_a_helper_program_opens_a_real_registry(server, place, kind, capfd, caplog):
+    caplog.set_level(logging.DEBUG)
+    write(place, {"credHelpers": {server.host: "fake"}} if kind == "credHelpers" else {"credsStore": "fake"})
+    helper(place, answer())
+    result = bake(f"{server.host}/helped/{kind.lower()}:1", [LAYER])
+    assert result.uploaded_bytes > 1000
+    assert (place / "asked").read_text() == f"get {server.host}\n", "asked once, whatever number of uploads"
+    shown = repr(result) + caplog.text + "".join(capfd.readouterr())
+    assert PASSWORD not in shown
+    assert encoded() not in shown
+
+
+def test_a_wrong_password_from_a_helper_is_an_error_that_does_not_show_it(server, place):
+    write(place, {"credsStore": "fake"})
+    helper(place, answer(USER, "wrong-one"))
+    with pytest.raises(RegistryError, match="wants credentials") as caught:
+        bake(f"{server.host}/m:1", [LAYER])
+    assert "wrong-one" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_podmans_files_are_read_too(server, place, monkeypatch):
+    entry = {"auths": {server.host: {"auth": encoded()}}}
+    write(place, entry, "runtime/containers/auth.json")
+    with pytest.raises(RegistryError, match="wants credentials"):
+        bake(f"{server.host}/podman:1", [LAYER])
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place / "runtime"))
+    assert bake(f"{server.host}/podman:1", [LAYER]).uploaded_bytes > 1000
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo secret-thing; exit 3", r"failed \(status 3\)"),
+        ("echo secret-thing", "an answer without Username and Secret"),
+        ("echo '[]'", "an answer without Username and Secret"),
+    ],
+)
+def test_a_helper_that_fails_is_named_and_not_quoted(server, place, script, reason):
+    write(place, {"credHelpers": {server.host: "fake"}})
+    helper(place, script)
+    with pytest.raises(RegistryError, match=reason) as caught:
+        bake(f"{server.host}/m:1", [LAYER])
+    assert "docker-credential-fake" in str(caught.value)
+    assert "secret-thing" not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
+
+
+def test_a_helper_that_is_missing_is_named(server, place):
+    write(place, {"credHelpers": {server.host: "nowhere"}})
+    with pytest.raises(RegistryError, match="docker-credential-nowhere is not on PATH"):
+        bake(f"{server.host}/m:1", [LAYER])
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"auths": {"HOST": {"auth": "!!"}}}', '{"auths": {"HOST": {"auth": "bm9jb2xvbg=="}}}']
+)
+def test_a_broken_file_is_named_and_not_quoted(server, place, text):
+    (place / "docker" / "config.json").write_text(text.replace("HOST", server.host))
+    with pytest.raises(RegistryError, match=r"the Docker configuration .*config.json") as caught:
+        bake(f"{server.host}/m:1", [LAYER])
+    assert "bm9jb2xvbg" not in str(caught.value)
+
+
+class TestLookup:
+    def test_a_store_that_knows_nothing_gives_way_to_the_file(self, place):
+        write(place, {"credsStore": "fake", "auths": {"registry.example": {"auth": encoded()}}})
+        helper(place, "echo 'credentials not found in native keychain'; exit 1")
+        assert credentials_for("registry.example") == Credentials(USER, PASSWORD)
+
+    @pytest.mark.parametrize("key", ["registry.example", "https://registry.example", "https://registry.example/v1/"])
+    def test_old_forms_of_a_name(self, place, key):
+        write(place, {"auths": {key: {"auth": encoded()}}})
+        assert credentials_for("registry.example") == Credentials(USER, PASSWORD)
+        assert credentials_for("other.example") is None
+
+    def test_docker_hub_has_a_name_of_its_own(self, place):
+        write(place, {"auths": {"https://index.docker.io/v1/": {"auth": encoded()}}})
+        assert credentials_for("registry-1.docker.io") == Credentials(USER, PASSWORD)
+
+    def test_tokens_instead_of_passwords(self, place):
+        write(place, {"auths": {"a.example": {"identitytoken": "t1"}}, "credHelpers": {"b.example": "fake"}})
+        helper(place, answer("<token>", "t2"))
+        assert credentials_for("a.example") == Credentials("", "", "t1")
+        assert credentials_for("b.example") == Credentials("", "", "t2")
+
+    def test_secrets_are_not_in_the_text_form(self):
+        assert "hidden" not in repr(Credentials("me", "hidden", "hidden"))
