@@ -5,10 +5,11 @@ show what happens to requests that arrive faster than that, which is what a queu
 """
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -103,28 +104,31 @@ def measure_point(callee: Callee, batch: int, concurrency: int, pace: Pace) -> L
         LoadError: When a request fails in the warm-up, or every request fails.
     """
     crew = _Crew(callee, batch, pace, concurrency)
-    threads = [threading.Thread(target=crew.work, name=f"caller-{number}", daemon=True) for number in range(concurrency)]
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                # A join without a limit would not let a KeyboardInterrupt through.
-                thread.join(0.2)
+        for number in range(concurrency):
+            crew.launched += 1
+            threading.Thread(target=crew.work, name=f"caller-{number}", daemon=True).start()
+        # Not `Thread.join`: one that is interrupted takes its thread for ended (CPython 3.11, `_wait_for_tstate_lock`).
+        while not crew.finished.wait(0.2):
+            pass
     except BaseException:
-        crew.stop.set()
-        crew.ready.abort()
-        _await_end(threads)
+        with _uninterrupted():
+            crew.break_off()
         raise
     return crew.result()
 
 
-def _await_end(threads: Sequence[threading.Thread]) -> None:
-    """Wait for callers to end, whatever else is interrupted: a program that ends while one is inside a model is aborted."""
-    deadline = time.monotonic() + PATIENCE
-    while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
-        with suppress(KeyboardInterrupt):
-            time.sleep(0.01)
+@contextmanager
+def _uninterrupted() -> Generator[None]:
+    """Let no second interrupt in: a program that ends while a caller is inside a model is aborted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def measure_points(
@@ -167,6 +171,9 @@ class _Crew:
     taken: list[float] = field(default_factory=list[float])
     failures: list[Exception] = field(default_factory=list[Exception])
     broken: list[Exception] = field(default_factory=list[Exception])
+    finished: threading.Event = field(default_factory=threading.Event)
+    launched: int = 0
+    gone: int = 0
     ended: float = 0.0
     started: float = 0.0
 
@@ -191,6 +198,19 @@ class _Crew:
                 self.broken.append(error)
             self.stop.set()
             self.ready.abort()
+        finally:
+            with self._lock:
+                self.gone += 1
+                if self.gone == self.concurrency:
+                    self.finished.set()
+
+    def break_off(self) -> None:
+        """Stop the callers, and wait for them as long as `PATIENCE`."""
+        self.stop.set()
+        self.ready.abort()
+        deadline = time.monotonic() + PATIENCE
+        while self.gone < self.launched and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def _warm_up(self, call: Call) -> None:
         end = time.perf_counter() + self.pace.warm_up
