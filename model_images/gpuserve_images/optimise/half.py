@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import largest_values
 from gpuserve_images.optimise.casts import mend
 from gpuserve_images.optimise.overflow import kept_in_fp32
@@ -48,6 +49,7 @@ def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Se
 
     Raises:
         SourceError: When nothing can be converted, `keep` names nothing of the model, or the result cannot be run.
+        CompileError: When TensorRT accepts the model and not the result.
     """
     import onnx
 
@@ -73,6 +75,7 @@ def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Se
         options={"samples": len(looked_at), "kept_in_fp32": kept, "nodes": nodes},
         outputs={file.name: sha256_file(file) for file in files},
         tools=tool_versions("onnx", "onnxruntime"),
+        notes=(acceptance(model, out),),
     )
 
 

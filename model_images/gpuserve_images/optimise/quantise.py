@@ -13,6 +13,7 @@ from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.files import external_files, load
 from gpuserve_images.onnx_model.session import QUIET
 from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import CALIBRATION_BATCH, SampleReader
 from gpuserve_images.optimise.saving import INLINE_LIMIT, drop_weight_inputs, save
 from gpuserve_images.optimise.spec import CalibrateSpec
@@ -56,6 +57,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
 
     Raises:
         SourceError: When the model has nothing to quantise, or the quantiser fails on it.
+        CompileError: When the target is a GPU, and TensorRT accepts the model and not the result.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
@@ -102,7 +104,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
         "operators": list(OPERATORS),
         "kept_in_fp32": kept,
     }
-    return _record(model, out, options)
+    return _record(model, out, options, (acceptance(model, out),) if symmetric else ())
 
 
 def quantise_dynamic(model: Path, out: Path) -> StageRecord:
@@ -202,11 +204,12 @@ def _quiet() -> Generator[None]:
             onnxruntime.set_default_logger_severity(DEFAULT_SEVERITY)
 
 
-def _record(model: Path, out: Path, options: Mapping[str, object]) -> StageRecord:
+def _record(model: Path, out: Path, options: Mapping[str, object], notes: tuple[str, ...] = ()) -> StageRecord:
     return StageRecord(
         stage="quantise",
         inputs={"model": sha256_file(model)},
         options=options,
         outputs={file.name: sha256_file(file) for file in (out, out.with_name(f"{out.name}.data")) if file.exists()},
         tools=tool_versions("onnx", "onnxruntime"),
+        notes=notes,
     )

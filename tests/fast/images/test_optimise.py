@@ -1,5 +1,6 @@
 """What optimisation writes down, FP16 that keeps what FP16 cannot hold, and calibration that does not fit."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from gpuserve_images.compile.builders import rtx_module
+from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.parsing import require_accepted
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.files import check
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.graph import optimise
 from gpuserve_images.optimise.half import to_fp16
 from gpuserve_images.optimise.quantise import quantise_dynamic, quantise_static
@@ -191,8 +194,25 @@ class TestHalf:
     @pytest.mark.parametrize("model", [classifier, normalised])
     def test_tensorrt_accepts_the_result(self, tmp_path, samples, model):
         source, out = written(model(), tmp_path), tmp_path / "fp16.onnx"
-        to_fp16(source, out, samples=samples)
+        assert to_fp16(source, out, samples=samples).notes == (
+            f"accepted by the parser of tensorrt_rtx {rtx_module().__version__}",
+        )
         require_accepted(rtx_module(), out)
+
+    def test_a_stage_that_breaks_a_model_for_tensorrt_is_an_error_and_an_odd_source_is_a_note(self, tmp_path):
+        odd = classifier()
+        odd.graph.node[2].op_type, odd.graph.node[2].domain = "QuickGelu", "com.microsoft"
+        odd.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        good, bad = written(classifier(), tmp_path, "good.onnx"), written(odd, tmp_path, "bad.onnx")
+        with pytest.raises(CompileError, match=r"accepted by TensorRT before this stage, and its result is not: .*QuickGelu"):
+            acceptance(good, bad)
+        assert "accepts neither the result nor the model before" in acceptance(bad, bad)
+        assert "accepts neither" in to_fp16(bad, tmp_path / "out.onnx").notes[0]
+
+    def test_without_the_parser_the_record_says_so(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+        record = to_fp16(written(classifier(), tmp_path), tmp_path / "out.onnx")
+        assert record.notes[0].startswith("not checked with TensorRT's parser: ")
 
     def test_control_flow_is_refused_by_name(self, tmp_path):
         value = helper.make_tensor_value_info
