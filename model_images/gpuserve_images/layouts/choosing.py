@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from gpuserve.kubernetes.errors import suggestion
-from gpuserve_images.layouts import mlserver, tfserving, torchserve, triton
+from gpuserve_images.layouts import huggingface, kserve, mlserver, tfserving, torchserve, triton
 from gpuserve_images.layouts.features import require_features
 from gpuserve_images.layouts.served import Layout, LayoutError, ServedModel, Wishes
 
@@ -12,6 +12,8 @@ SERVERS: Mapping[str, Callable[[ServedModel, Wishes], Layout]] = {
     "mlserver": mlserver.repository,
     "torchserve": torchserve.model_store,
     "tfserving": tfserving.repository,
+    "kserve": kserve.repository,
+    "vllm": huggingface.folder,
 }
 """Server -> its layout."""
 
@@ -20,6 +22,8 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "mlserver": mlserver.FORMATS,
     "torchserve": torchserve.FORMATS,
     "tfserving": tfserving.FORMATS,
+    "kserve": kserve.FORMATS,
+    "vllm": huggingface.FORMATS,
 }
 """Server -> formats of model files that it serves, the most usual first."""
 
@@ -36,7 +40,7 @@ def lay_out(server: str, model: ServedModel, wishes: Wishes) -> Layout:
         LayoutError: When the server is unknown, cannot serve the format, or lacks a feature that was asked for.
     """
     require_server(server, model.format)
-    require_features(server, wishes.options)
+    require_features(kserve.SERVERS[model.format] if server == "kserve" else server, wishes.options)
     return SERVERS[server](model, wishes)
 
 

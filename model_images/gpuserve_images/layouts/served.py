@@ -116,6 +116,7 @@ class Wishes:
         target: Where it will run.
         samples: Requests to warm up with, where `options.warmup` is `samples`; each has a batch of 1.
         scratch: Folder for files that a layout makes itself and that outlive the call; needed for TorchServe's archive.
+        allow_pickle: Whether weights may be pickled Python. Default: no.
     """
 
     batch: BatchSpec = field(default_factory=BatchSpec)
@@ -123,6 +124,7 @@ class Wishes:
     target: Target = field(default_factory=Target)
     samples: Sequence[Tensors] = ()
     scratch: Path | None = None
+    allow_pickle: bool = False
 
 
 def layout_record(server: str, model: ServedModel, files: Files) -> StageRecord:

@@ -59,35 +59,27 @@ LOG4J2 = """<?xml version="1.0" encoding="UTF-8"?>
 scraped from their own port, and what workers do with each request is not worth five lines, so both are left out."""
 
 
-def model_store(model: ServedModel, wishes: Wishes, root: str = ROOT) -> Layout:
-    """Return `model-store/<name>.mar` and `config/` below a folder.
+def model_store(model: ServedModel, wishes: Wishes, *, mounted: str = ROOT) -> Layout:
+    """Return `model-store/<name>.mar` and `config/`.
 
     Args:
-        model: The model; its newest version is served.
+        model: The model; its newest version is served. Without a signature, inputs are taken in the order of the request.
         wishes: How it is to be served; `scratch` is where the archive is written.
-        root: That folder in the image.
+        mounted: Where the server sees the image's `/models`. Default: there.
 
     Raises:
         LayoutError: When the archiver is not installed, or the file is none that TorchServe can open.
     """
-    signature = _signature(model)
-    archive = _archive(model, signature, wishes)
     files: Files = {
-        f"{root}/model-store/{model.name}.mar": archive,
-        f"{root}/config/config.properties": _properties(model, signature, wishes, root).encode(),
-        f"{root}/config/log4j2.xml": LOG4J2.encode(),
+        f"{ROOT}/model-store/{model.name}.mar": _archive(model, wishes),
+        f"{ROOT}/config/config.properties": _properties(model, wishes, mounted).encode(),
+        f"{ROOT}/config/log4j2.xml": LOG4J2.encode(),
     }
     record = layout_record("torchserve", model, files)
     return files, record.model_copy(update={"tools": tool_versions("torch-model-archiver")})
 
 
-def _signature(model: ServedModel) -> Signature:
-    if model.signature is None:
-        raise LayoutError(f"model {model.name}", "comes without its inputs and outputs", "Read them from its ONNX file.")
-    return model.signature
-
-
-def _properties(model: ServedModel, signature: Signature, wishes: Wishes, root: str) -> str:
+def _properties(model: ServedModel, wishes: Wishes, mounted: str) -> str:
     workers = copies(wishes.options)
     served = {
         model.name: {
@@ -96,7 +88,7 @@ def _properties(model: ServedModel, signature: Signature, wishes: Wishes, root: 
                 "marName": f"{model.name}.mar",
                 "minWorkers": workers,
                 "maxWorkers": workers,
-                "batchSize": wishes.batch.max if signature.batched else 1,
+                "batchSize": wishes.batch.max if model.signature is not None and model.signature.batched else 1,
                 # Whole milliseconds, and never none: TorchServe reads 0 as no limit.
                 "maxBatchDelay": max(1, round(wishes.batch.queue_delay.seconds * 1000)),
                 "responseTimeout": RESPONSE_TIMEOUT,
@@ -112,7 +104,7 @@ def _properties(model: ServedModel, signature: Signature, wishes: Wishes, root: 
         "grpc_inference_address": "0.0.0.0",  # noqa: S104 - inside a pod, behind its Service
         "grpc_inference_port": "7070",
         "grpc_management_port": "7071",
-        "model_store": f"{root}/model-store",
+        "model_store": f"{mounted}/model-store",
         "load_models": f"{model.name}.mar",
         "models": json.dumps(served, separators=(",", ":")),
         "metrics_mode": "prometheus",
@@ -125,7 +117,7 @@ def _properties(model: ServedModel, signature: Signature, wishes: Wishes, root: 
     return "".join(f"{name}={value}\n" for name, value in properties.items())
 
 
-def _archive(model: ServedModel, signature: Signature, wishes: Wishes) -> Path:
+def _archive(model: ServedModel, wishes: Wishes) -> Path:
     """Write the model's archive, the same for the same inputs."""
     version = model.newest
     if Path(version.entry).suffix not in ENTRIES[model.format]:
@@ -140,19 +132,19 @@ def _archive(model: ServedModel, signature: Signature, wishes: Wishes) -> Path:
     with tempfile.TemporaryDirectory(dir=wishes.scratch) as temporary:
         work = Path(temporary)
         options = work / "model-config.yaml"
-        options.write_text(yaml.safe_dump(_handler_options(signature, wishes)), encoding="utf-8")
+        options.write_text(yaml.safe_dump(_handler_options(model.signature, wishes)), encoding="utf-8")
         extra = [str(path) for name, path in version.files.items() if name != version.entry]
         folder = _run_archiver(model, work, options, extra)
         _zip(folder, out)
     return out
 
 
-def _handler_options(signature: Signature, wishes: Wishes) -> dict[str, Any]:
+def _handler_options(signature: Signature | None, wishes: Wishes) -> dict[str, Any]:
     threads = wishes.options.threads
     return {
-        "inputs": [tensor.name for tensor in signature.inputs],
-        "outputs": [tensor.name for tensor in signature.outputs],
-        "batched": signature.batched,
+        "inputs": [tensor.name for tensor in signature.inputs] if signature else [],
+        "outputs": [tensor.name for tensor in signature.outputs] if signature else [],
+        "batched": signature is not None and signature.batched,
         # One thread per operator where several workers share the machine; 0 is one per core.
         "intra_op": threads.intra_op if threads.intra_op is not None else int(copies(wishes.options) > 1),
         "inter_op": threads.inter_op or 0,

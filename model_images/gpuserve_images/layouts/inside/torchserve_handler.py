@@ -70,7 +70,7 @@ class Handler:
         for item in request["inputs"]:
             kind = TYPES[item["datatype"]]
             tensors[item["name"]] = np.array(item["data"], dtype=kind).reshape(item["shape"])
-        if set(tensors) != set(self._inputs):
+        if self._inputs and set(tensors) != set(self._inputs):
             msg = f"inputs are {sorted(tensors)}, the model takes {sorted(self._inputs)}"
             raise ValueError(msg)
         return tensors
@@ -103,7 +103,7 @@ def _onnx(
     cpu = "CPUExecutionProvider"
     providers = [cpu] if gpu is None else [("CUDAExecutionProvider", {"device_id": gpu}), cpu]
     session = onnxruntime.InferenceSession(str(path), session_options, providers=providers)
-    names = list(outputs)
+    names = list(outputs) or [output.name for output in session.get_outputs()]
     return lambda tensors: dict(zip(names, session.run(names, tensors), strict=True))
 
 
@@ -122,9 +122,11 @@ def _torch(
 
     def run(tensors: Arrays) -> Arrays:
         with torch.inference_mode():
-            found = model(*(torch.from_numpy(np.ascontiguousarray(tensors[name])).to(device) for name in inputs))
+            # Without a signature, the request's order is the model's.
+            found = model(*(torch.from_numpy(np.ascontiguousarray(tensors[name])).to(device) for name in inputs or tensors))
         values = [found] if isinstance(found, torch.Tensor) else list(found)
-        return {name: value.cpu().numpy() for name, value in zip(outputs, values, strict=True)}
+        names = outputs or [f"output_{index}" for index in range(len(values))]
+        return {name: value.cpu().numpy() for name, value in zip(names, values, strict=True)}
 
     return run
 

@@ -1,0 +1,140 @@
+"""KServe: what its storage initializer and its modelcars look for, and how an InferenceService names where a model is.
+
+Both read `/models` of an image and show it as `/mnt/models` to the server that the model's format chooses. Sources:
+https://github.com/kserve/kserve, `python/storage/kserve_storage/kserve_storage.py` and `config/runtimes`.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from gpuserve_images.layouts import huggingface, tfserving, torchserve, triton
+from gpuserve_images.layouts.served import Files, Layout, LayoutError, ServedModel, Wishes, layout_record
+
+ROOT = "/models"
+"""Folder of the model in an image."""
+
+MOUNT = "/mnt/models"
+"""Where KServe's servers see it."""
+
+ENTRIES: Mapping[str, Mapping[str, str]] = {
+    "sklearn": {".joblib": ".joblib", ".pkl": ".pkl", ".pickle": ".pickle"},
+    "xgboost": {".bst": ".bst", ".json": ".json", ".ubj": ".ubj"},
+    # KServe's LightGBM server looks for this name only; the content is LightGBM's own text either way.
+    "lightgbm": {".bst": ".bst", ".txt": ".bst"},
+}
+"""Format of a server that wants one file -> suffix of the model's file -> suffix that the server looks for."""
+
+SERVERS: Mapping[str, str] = {
+    "onnx": "triton",
+    "tensorrt": "triton",
+    "sklearn": "kserve",
+    "xgboost": "kserve",
+    "lightgbm": "kserve",
+    "torch": "torchserve",
+    "tensorflow": "tfserving",
+    "huggingface": "vllm",
+}
+"""Format -> server that KServe runs for it; `kserve` are its own."""
+
+FORMATS = tuple(SERVERS)
+"""Formats that KServe has a server for."""
+
+MODEL_FORMATS: Mapping[str, str] = {"torch": "pytorch", "onnx": "triton", "tensorrt": "triton"}
+"""Format -> `modelFormat.name` of an InferenceService, where it is another; a repository of ours is in Triton's own form."""
+
+URIS: Mapping[str, tuple[str, str]] = {
+    "oci": (r"oci://[^/\s]+/[^@\s]+@sha256:[0-9a-f]{64}", "oci://registry/repository@sha256:<64 hex digits>"),
+    "pvc": (r"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/\S*)?", "pvc://claim/path"),
+    "s3": (r"s3://[^/\s]+/\S+", "s3://bucket/prefix"),
+    "gs": (r"gs://[^/\s]+/\S+", "gs://bucket/prefix"),
+    "hf": (r"hf://[^/\s]+/[^/:\s]+(:[^/\s]+)?", "hf://owner/model:revision"),
+    "https": (r"https://[^/\s]+/\S+", "https://host/model.tar.gz"),
+}
+"""Scheme -> (pattern of a storageUri, example)."""
+
+
+def repository(model: ServedModel, wishes: Wishes) -> Layout:
+    """Return what KServe expects below `/models`, by the model's format.
+
+    Args:
+        model: The model. Servers of single files take its newest version.
+        wishes: How it is to be served.
+
+    Raises:
+        LayoutError: When a file has no name that KServe's server looks for, or the server's own layout cannot be made.
+    """
+    match SERVERS[model.format]:
+        case "triton":
+            files, _ = triton.repository(model, wishes)
+        case "torchserve":
+            files, _ = torchserve.model_store(model, wishes, mounted=MOUNT)
+        case "tfserving":
+            files = _saved_models(model, wishes)
+        case "kserve":
+            files = _single_file(model)
+        case _:
+            files, _ = huggingface.checked(model, wishes, ROOT)
+    return files, layout_record("kserve", model, files)
+
+
+def storage_uri(address: str) -> str:
+    """Return an address as the `storageUri` of an InferenceService.
+
+    Args:
+        address: An image reference by digest, or an address as `source:` takes it (`hf://owner/model@revision` included).
+
+    Raises:
+        LayoutError: When KServe would not understand it, or it may mean something else tomorrow.
+    """
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        scheme, address = "oci", f"oci://{address}"
+    if scheme == "hf":
+        address = f"hf://{rest.replace('@', ':', 1)}"
+    if scheme not in URIS:
+        known = ", ".join(example for _, example in URIS.values())
+        raise LayoutError("storageUri", "is no kind of address that KServe reads", f"Use one of {known}.", value=address)
+    pattern, example = URIS[scheme]
+    if not re.fullmatch(pattern, address):
+        raise LayoutError(
+            "storageUri", f"is not written as KServe reads {scheme} addresses", f"Write {example}.", value=address
+        )
+    return address
+
+
+def predictor(model: ServedModel, address: str) -> dict[str, object]:
+    """Return `spec.predictor.model` of an InferenceService for a model that is laid out like this.
+
+    Args:
+        model: The model.
+        address: Where it is: an image by digest, or an address as `source:` takes it.
+
+    Raises:
+        LayoutError: When KServe would not understand the address.
+    """
+    form = MODEL_FORMATS.get(model.format, model.format)
+    version = "v1" if model.format == "tensorflow" else "v2"
+    return {"modelFormat": {"name": form}, "protocolVersion": version, "storageUri": storage_uri(address)}
+
+
+def _single_file(model: ServedModel) -> Files:
+    """KServe's own servers take the one file with a suffix they know, and refuse a folder with two."""
+    known = ENTRIES[model.format]
+    entry = model.newest.entry
+    suffix = known.get(PurePosixPath(entry).suffix)
+    if suffix is None:
+        fix = f"Save the model as one of {[f'model{name}' for name in known]}."
+        raise LayoutError(f"model {model.name}", f"is no file that KServe's {model.format} server reads", fix, value=entry)
+    clashes = [name for name in model.newest.files if name != entry and PurePosixPath(name).suffix in known.values()]
+    if clashes:
+        reason = f"has other files that KServe's {model.format} server would take for the model"
+        raise LayoutError(f"model {model.name}", reason, "Remove or rename them.", value=str(clashes))
+    return {f"{ROOT}/{f'model{suffix}' if name == entry else name}": path for name, path in model.newest.files.items()}
+
+
+def _saved_models(model: ServedModel, wishes: Wishes) -> Files:
+    """KServe starts TensorFlow Serving with `--model_base_path=/mnt/models`: versions without a folder of the model's name."""
+    checked, _ = tfserving.repository(model, wishes)
+    prefix = f"{tfserving.ROOT}/{model.name}/"
+    return {f"{ROOT}/{path.removeprefix(prefix)}": file for path, file in checked.items() if path.startswith(prefix)}
