@@ -13,6 +13,7 @@ from gpuserve.kubernetes.units import DnsLabel
 from gpuserve_images.compile.spec import COMPILED, Architecture, CompileSpec, Engine, ProfileSpec, lacking
 from gpuserve_images.export.spec import ExportSpec
 from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
+from gpuserve_images.oci.spec import BakeSpec
 from gpuserve_images.optimise.spec import CalibrateSpec, OptimiseLevel, Precision, calibration
 from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.verify.spec import FP16_COSINE, FP32_MAX_ABS_ERROR, BarsSpec, SloSpec, VerifySpec
@@ -115,6 +116,7 @@ class ModelSpec(Spec):
         layout: How the server runs it, beyond batches.
         verify: Inputs and bars. Default: generated inputs, and the default bars of fp32 builds.
         slo: Promises of the service. Default: none.
+        bake: How the image is made, what is attached to it, and who signs.
     """
 
     name: DnsLabel
@@ -126,6 +128,7 @@ class ModelSpec(Spec):
     layout: LayoutSpec = LayoutSpec()
     verify: VerifySpec = VerifySpec()
     slo: SloSpec | None = None
+    bake: BakeSpec = BakeSpec()
 
     @model_validator(mode="after")
     def _every_build_is_judged(self) -> Self:
@@ -133,6 +136,15 @@ class ModelSpec(Spec):
             if build.engine != "native" and not self.bars(name).stated():
                 msg = f"no bar judges build {name!r}; add for example `top1_agreement: 0.99` to `verify:`"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _artifacts_hold_models_only(self) -> Self:
+        if self.bake.form == "artifact":
+            for name, build in self.builds.items():
+                if build.base != "scratch" and build.engine != "tensorrt-rtx":
+                    msg = f"build {name!r} stands on a server, which no artifact holds; write `base: scratch` in it, or `form: image`"
+                    raise ValueError(msg)
         return self
 
     def bars(self, build: str) -> BarsSpec:

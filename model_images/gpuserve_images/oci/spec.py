@@ -1,7 +1,7 @@
 """What a model's YAML says about its image."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -73,6 +73,8 @@ class BakeSpec(Spec):
     """How the image is made.
 
     Attributes:
+        form: `image` (default), or `artifact`: the files as an OCI artifact, for builds on `base: scratch`. An `oci` source reads
+            both; a Kubernetes image volume mounts an image everywhere, and an artifact where the runtime knows them.
         compression: `none` (default: weights hardly compress), `zstd` for lines below some 300 Mbit/s, or `gzip` for engines that
             know nothing newer.
         platforms: Platforms to take from a base for several, such as `linux/amd64`. Default: all of them.
@@ -86,6 +88,7 @@ class BakeSpec(Spec):
             Default: any base will do.
     """
 
+    form: Literal["image", "artifact"] = "image"
     compression: Compression = "none"
     platforms: tuple[Annotated[str, Field(pattern=_PLATFORM)], ...] = ()
     uploads: Annotated[int, Field(ge=1, le=_MOST_UPLOADS)] = UPLOADS

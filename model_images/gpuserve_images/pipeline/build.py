@@ -1,23 +1,27 @@
 """From a model file to a verified image in a registry; unchanged inputs cost one request."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gpuserve.kubernetes.spec import plain
 from gpuserve_images.bases import serving as serving_base
 from gpuserve_images.errors import SourceError
-from gpuserve_images.oci import BakeResult, File, Layer, bake, push_artifact, resolve
+from gpuserve_images.oci import BakeResult, File, ImageConfig, Layer, bake, push_artifact, resolve
+from gpuserve_images.oci.spec import NON_ROOT, BakeSpec
 from gpuserve_images.pipeline import making
 from gpuserve_images.pipeline.chain import Chain, plan
 from gpuserve_images.pipeline.inventory import BUILDS, keep_report
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.key import image_reference
 from gpuserve_images.pipeline.locks import locked
+from gpuserve_images.pipeline.publishing import Facts, publish, require_base_signature, require_signature, signing_key
 from gpuserve_images.pipeline.report import BuildReport, Summary
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.sharing import REPOSITORY, StageShare
 from gpuserve_images.pipeline.store import cache_folder
-from gpuserve_images.records import Progress, silent
+from gpuserve_images.records import Progress, StageRecord, silent
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
 from gpuserve_images.verify.attached import attach_report
@@ -25,6 +29,7 @@ from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.report import VerifyReport
 
 ENGINE_ARTIFACT = "application/vnd.gpuserve.tensorrt-rtx.v1"
+MODEL_ARTIFACT = "application/vnd.gpuserve.model.v1"
 CPU = Target()
 
 
@@ -59,16 +64,20 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
         ParityError: When the result strays too far from its source; nothing was pushed.
         StoreError: When the disk is full.
         RegistryError: When the registry is down or refuses.
+        SigningKeyError: When the model has a signer whose key cannot be used.
+        SignatureError: When the registry has the image without that signature, or the base lacks the one that it should have.
     """
     started = time.monotonic()
     chain = plan(Job(model, build, folder, target), base)
     tag = image_reference(model, chain.key, registry)
-    found = published(tag)
+    found = _trusted(tag, model.bake, folder)
     if found is not None:
         return found
+    # A key that cannot be used is said before hours of building.
+    signing_key(model.bake, folder)
     root = cache or cache_folder()
     with locked(root / BUILDS / f"{chain.key}.lock", lambda: progress("another build is at it", 0, 0)):
-        return published(tag) or _Build(chain, tag, registry, root, progress, started).run()
+        return _trusted(tag, model.bake, folder) or _Build(chain, tag, registry, root, progress, started).run()
 
 
 def published(tag: str) -> BuildReport | None:
@@ -91,6 +100,14 @@ def published(tag: str) -> BuildReport | None:
     return BuildReport(reference=found.reference, tag=tag, digest=found.digest, summary=summary, built=False, pushed=False)
 
 
+def _trusted(tag: str, spec: BakeSpec, folder: Path) -> BuildReport | None:
+    """Return the report of an image that the registry has and, where the model has a signer, whose signature holds."""
+    found = published(tag)
+    if found is not None:
+        require_signature(found.reference, spec, folder)
+    return found
+
+
 @dataclass(frozen=True)
 class _Build:
     """One build that the registry lacks."""
@@ -108,8 +125,8 @@ class _Build:
         with Runner(self.root, share, self.progress) as runner:
             made = making.make(self.chain, runner)
             files, capacity = made.files(runner), made.capacity(runner)
-            pushed = self._push_image(made.summary, files) if self.chain.base else self._push_engines(made.summary, files)
-            attach_report(pushed.reference, self._report(made.summary, capacity))
+            records = making.records(self.chain, runner, made.missed)
+            pushed = self._publish(made.summary, files, records, capacity)
             report = BuildReport(
                 reference=pushed.reference,
                 tag=self.tag,
@@ -119,7 +136,7 @@ class _Build:
                 pushed=True,
                 uploaded_bytes=pushed.uploaded_bytes,
                 capacity=capacity,
-                records=making.records(self.chain, runner, made.missed),
+                records=records,
                 stages=making.runs(self.chain, runner),
                 notes=(*notes, *_notes(self.chain)),
                 seconds=round(time.monotonic() - self.started, 3),
@@ -127,20 +144,61 @@ class _Build:
         keep_report(self.root, report)
         return report
 
-    def _push_image(self, summary: Summary, files: dict[str, Path]) -> BakeResult:
-        """Bake one layer per file: a changed `config.pbtxt` does not upload the weights again."""
-        chosen = str(self.chain.base)
-        base = None if chosen == serving_base.SCRATCH else serving_base.ensure(chosen, self.registry, self.progress)
-        layers = [Layer({path: File(source)}, comment=path) for path, source in sorted(files.items(), reverse=True)]
-        return bake(self.tag, layers, base=base, annotations=summary.annotations(), progress=self._sent)
+    def _publish(
+        self, summary: Summary, files: dict[str, Path], records: tuple[StageRecord, ...], capacity: Capacity | None
+    ) -> BakeResult:
+        base = self._base()
+        job = self.chain.job
+        target = {name: value for name, value in asdict(job.target).items() if value is not None}
+        parameters = {"model": plain(job.model), "build": job.build, "target": target}
+        facts = Facts(self.chain.key, parameters, records, files, base)
+        as_image = self.chain.base is not None and self.spec.form == "image"
+        push = self._image(summary, files, base) if as_image else self._artifact(summary, files)
+        report = self._report(summary, capacity)
+        return publish(self.tag, push, facts, self.spec, job.folder, report=lambda image: attach_report(image, report))
 
-    def _push_engines(self, summary: Summary, files: dict[str, Path]) -> BakeResult:
-        return push_artifact(
-            self.tag,
-            {path: File(source) for path, source in files.items()},
-            artifact_type=ENGINE_ARTIFACT,
-            annotations=summary.annotations(),
+    @property
+    def spec(self) -> BakeSpec:
+        """How the image is made."""
+        return self.chain.job.model.bake
+
+    def _base(self) -> str:
+        """Return the base by digest, empty where there is none: what is signed for is what is built on."""
+        if self.chain.base in {None, serving_base.SCRATCH}:
+            return ""
+        base = serving_base.ensure(str(self.chain.base), self.registry, self.progress)
+        found = resolve(base)
+        # By digest: what was checked is what is built on.
+        pinned = found.reference if found else base
+        require_base_signature(pinned, self.spec, self.chain.job.folder)
+        return pinned
+
+    def _image(self, summary: Summary, files: dict[str, Path], base: str) -> Callable[[str], BakeResult]:
+        """Bake one layer per file: a changed `config.pbtxt` does not upload the weights again."""
+        about = self.spec.about.about(summary.model).notes()
+        # An image of files alone runs nothing.
+        user = (self.spec.user or None, NON_ROOT) if base else (None, None)
+        return lambda place: bake(
+            place,
+            [Layer({path: File(source)}, comment=path) for path, source in sorted(files.items(), reverse=True)],
+            base=base or None,
+            config=ImageConfig(user=user[0], instead_of_root=user[1], labels=about),
+            annotations={**about, **summary.annotations()},
             progress=self._sent,
+            platform=self.spec.platforms,
+            compression=self.spec.compression,
+            uploads=self.spec.uploads,
+        )
+
+    def _artifact(self, summary: Summary, files: dict[str, Path]) -> Callable[[str], BakeResult]:
+        """Push the files under their names, which are relative in an artifact."""
+        return lambda place: push_artifact(
+            place,
+            {path.removeprefix("/"): File(source) for path, source in files.items()},
+            artifact_type=MODEL_ARTIFACT if self.chain.base else ENGINE_ARTIFACT,
+            annotations={**self.spec.about.about(summary.model).notes(), **summary.annotations()},
+            progress=self._sent,
+            uploads=self.spec.uploads,
         )
 
     def _report(self, summary: Summary, capacity: Capacity | None) -> VerifyReport:

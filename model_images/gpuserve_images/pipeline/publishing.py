@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.oci import File, attach, tag_image
 from gpuserve_images.oci.baking import BakeResult
-from gpuserve_images.oci.bill import BILL, bill_of_materials
 from gpuserve_images.oci.compression import identity
 from gpuserve_images.oci.keys import private_key, public_key
 from gpuserve_images.oci.provenance import PREDICATE, PREDICATE_ANNOTATION, STATEMENT, provenance
@@ -43,7 +44,15 @@ def bake_identity(spec: BakeSpec) -> dict[str, Any]:
     return {**{name: value for name, value in data.items() if name != "uploads"}, "compression": identity(spec.compression)}
 
 
-def publish(tag: str, push: Callable[[str], BakeResult], facts: Facts, spec: BakeSpec, folder: Path) -> BakeResult:
+def publish(  # noqa: PLR0913 - keywords of one call
+    tag: str,
+    push: Callable[[str], BakeResult],
+    facts: Facts,
+    spec: BakeSpec,
+    folder: Path,
+    *,
+    report: Callable[[str], str] | None = None,
+) -> BakeResult:
     """Push an image, attach its documents, sign all of it, and give it its tag.
 
     A build that is killed on the way leaves no tag, and the next one finds everything that was sent.
@@ -54,15 +63,21 @@ def publish(tag: str, push: Callable[[str], BakeResult], facts: Facts, spec: Bak
         facts: What the documents say.
         spec: Which documents there are, and who signs.
         folder: Folder of the model's YAML file, which key files are relative to.
+        report: Attaches another document to the image, and returns its reference.
 
     Raises:
         SigningKeyError: The key cannot be used; nothing was sent.
         RegistryError: The registry refused or is down.
     """
-    key = private_key(spec.sign.key, folder, spec.sign.password) if spec.sign else None
+    key = signing_key(spec, folder)
     pushed = push(tag.rpartition(":")[0])
     signed = [pushed.reference]
+    if report:
+        signed.append(report(pushed.reference))
     if spec.bill:
+        # Half a second of imports that nothing else needs.
+        from gpuserve_images.oci.bill import BILL, bill_of_materials
+
         hashes = {path: sha256_file(file) for path, file in facts.files.items()}
         bill = bill_of_materials(pushed.reference, hashes, facts.records, base=facts.base, licence=spec.about.licenses)
         files = {"bill.cdx.json": File(bill, media_type=BILL)}
@@ -79,6 +94,15 @@ def publish(tag: str, push: Callable[[str], BakeResult], facts: Facts, spec: Bak
     return pushed
 
 
+def signing_key(spec: BakeSpec, folder: Path) -> EllipticCurvePrivateKey | None:
+    """Load the key that signs, or None where nobody does.
+
+    Raises:
+        SigningKeyError: The key cannot be used.
+    """
+    return private_key(spec.sign.key, folder, spec.sign.password) if spec.sign else None
+
+
 def require_signature(image: str, spec: BakeSpec, folder: Path) -> None:
     """Check that an image found in the registry is signed by the key that would sign it; nothing to do without one.
 
@@ -86,8 +110,9 @@ def require_signature(image: str, spec: BakeSpec, folder: Path) -> None:
         SignatureError: It is not: it was pushed by somebody else.
         SigningKeyError: The key cannot be used.
     """
-    if spec.sign:
-        verify_signature(image, private_key(spec.sign.key, folder, spec.sign.password).public_key())
+    key = signing_key(spec, folder)
+    if key:
+        verify_signature(image, key.public_key())
 
 
 def require_base_signature(base: str, spec: BakeSpec, folder: Path) -> None:
