@@ -8,14 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import tensorrt_rtx
-from e2e_small_model import FEATURES, classifier
+from e2e_small_model import FEATURES, classifier, write_model_folder
 from onnx import TensorProto, helper, numpy_helper
 
 from gpuserve_images.compile.builders import architectures, builder_module, builder_version, rtx_module
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpu, Gpus
 from gpuserve_images.compile.inspection import summarise_engine
-from gpuserve_images.compile.keys import engine_key
 from gpuserve_images.compile.matching import fitting, misfit, runs_on
 from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.compile.refit import refit
@@ -28,7 +27,10 @@ from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_sig
 from gpuserve_images.optimise.half import to_fp16
 from gpuserve_images.optimise.quantise import quantise_static
 from gpuserve_images.optimise.spec import CalibrateSpec
+from gpuserve_images.pipeline.chain import plan
+from gpuserve_images.pipeline.job import Job
 from gpuserve_images.records import sha256_file
+from gpuserve_images.spec import ModelSpec, load_model
 from gpuserve_images.target import Target
 
 A100 = Gpu(0, "NVIDIA A100-SXM4-80GB", "GPU-1", "sm_80", 80 << 30, "disabled")
@@ -443,27 +445,33 @@ class TestRefit:
 
 
 class TestKeys:
-    def test_everything_that_decides_an_engine_is_in_its_key(self):
-        base = {
-            "engine": "tensorrt-rtx",
-            "version": "1.7",
-            "architecture": "sm_80",
-            "precision": "fp16",
-            "shapes": profiles(TEXT, BatchSpec(), {"ids": SENTENCES, "mask": SENTENCES}),
-            "options": CompileSpec(),
-        }
-        other = profiles(TEXT, BatchSpec(max=64), {"ids": SENTENCES, "mask": SENTENCES})
+    """The key of an engine is that of its stage: known at plan time, without building."""
+
+    def key(self, folder, **changes):
+        spec = {"engine": "tensorrt-rtx", "architectures": ["sm_80"]} | changes
+        model = load_model(folder / "small.yaml").model_dump(exclude_none=True) | {"builds": {"rtx": spec}}
+        job = Job(ModelSpec.parse(model), "rtx", folder, Target("gpu"))
+        (stage,) = plan(job).ways[0].engines.values()
+        return stage.key
+
+    def test_everything_that_decides_an_engine_is_in_its_key(self, tmp_path, monkeypatch):
+        folder = write_model_folder(tmp_path / "model").parent
+        profile = {"min": [-1, FEATURES], "opt": [-1, FEATURES], "max": [-1, FEATURES]}
         changes = [
+            {},
             {"engine": "tensorrt"},
-            {"version": "1.8"},
-            {"architecture": "sm_86"},
-            {"precision": "int8"},
-            {"shapes": other},
-            {"options": CompileSpec(optimisation_level=5)},
+            {"architectures": ["sm_86"]},
+            {"precision": "fp16"},
+            {"precision": "int8", "calibrate": "samples"},
+            {"profiles": {"x": profile}},
+            {"compile": {"optimisation_level": 5}},
         ]
-        keys = {engine_key(**(base | change)) for change in changes} | {engine_key(**base)}
-        assert len(keys) == len(changes) + 1
-        assert engine_key(**(base | {"options": CompileSpec(timing_cache=False)})) == engine_key(**base)
+        keys = [self.key(folder, **change) for change in changes]
+        assert self.key(folder) == keys[0]
+        assert self.key(folder, compile={"timing_cache": False}) == keys[0]
+        monkeypatch.setattr("gpuserve_images.pipeline.stages.engines.builder_version", lambda _engine: "1.8")
+        keys.append(self.key(folder))
+        assert len(set(keys)) == len(changes) + 1
 
     @pytest.mark.parametrize(
         ("built", "gpu", "compatibility", "fits"),
