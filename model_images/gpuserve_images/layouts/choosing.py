@@ -6,6 +6,8 @@ from gpuserve.kubernetes.errors import suggestion
 from gpuserve_images.layouts import huggingface, kserve, mlserver, tfserving, torchserve, triton
 from gpuserve_images.layouts.features import require_features
 from gpuserve_images.layouts.served import Layout, LayoutError, ServedModel, Wishes
+from gpuserve_images.layouts.spec import LayoutSpec
+from gpuserve_images.records import sha256_file, tool_versions
 
 SERVERS: Mapping[str, Callable[[ServedModel, Wishes], Layout]] = {
     "triton": triton.repository,
@@ -39,9 +41,25 @@ def lay_out(server: str, model: ServedModel, wishes: Wishes) -> Layout:
     Raises:
         LayoutError: When the server is unknown, cannot serve the format, or lacks a feature that was asked for.
     """
-    require_server(server, model.format)
-    require_features(kserve.SERVERS[model.format] if server == "kserve" else server, wishes.options)
+    require_layout(server, model.format, wishes.options)
     return SERVERS[server](model, wishes)
+
+
+def require_layout(server: str, form: str, options: LayoutSpec, *, field: str = "runtime") -> None:
+    """Refuse, at plan time, what a server cannot serve or does not hear.
+
+    Args:
+        server: Name of the server, as `Target.server`.
+        form: Format of the files that a build makes, such as `onnx`.
+        options: What was said about the server.
+        field: Field of the config that chose the server.
+
+    Raises:
+        LayoutError: With the servers that can.
+    """
+    require_server(server, form, field=field)
+    # KServe runs another server behind its own name, and that one hears the options.
+    require_features(kserve.SERVERS[form] if server == "kserve" else server, options)
 
 
 def require_server(server: str, form: str, *, field: str = "runtime") -> None:
@@ -61,3 +79,10 @@ def require_server(server: str, form: str, *, field: str = "runtime") -> None:
         able = [name for name, formats in FORMATS.items() if form in formats]
         fix = f"Use one of {able}." if able else f"Build another format: {server} serves {list(FORMATS[server])}."
         raise LayoutError(field, f"cannot serve {form} models", fix, value=server)
+
+
+def identity(server: str) -> Mapping[str, str]:
+    """Return what else than its arguments decides a layout: versions of tools, and hashes of files that go into the image."""
+    if server in {"torchserve", "kserve"}:
+        return {**tool_versions("torch-model-archiver"), "handler": sha256_file(torchserve.HANDLER)}
+    return {}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gpuserve_images.layouts.choosing import FORMATS, SERVERS, lay_out, require_server
+from gpuserve_images.layouts.choosing import FORMATS, SERVERS, identity, lay_out, require_server
 from gpuserve_images.layouts.kserve import predictor, storage_uri
 from gpuserve_images.layouts.served import LayoutError, ModelFiles, ServedModel, Wishes
 from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
@@ -191,6 +191,15 @@ def test_options_that_a_server_would_not_hear_are_refused(tmp_path, server, form
 
 def test_under_kserve_the_format_s_own_server_says_which_options_there_are(tmp_path):
     laid("kserve", one_file(tmp_path, "model.onnx", "onnx", SIGNATURE), tmp_path, response_cache=True, threads={"intra_op": 1})
+
+
+def test_what_goes_into_the_image_besides_the_model_decides_the_key(monkeypatch, tmp_path):
+    before = identity("torchserve")
+    assert before["torch-model-archiver"] != "absent"
+    (tmp_path / "handler.py").write_text("changed")
+    monkeypatch.setattr("gpuserve_images.layouts.torchserve.HANDLER", tmp_path / "handler.py")
+    assert identity("torchserve") != before
+    assert identity("triton") == {}
 
 
 def test_every_server_has_a_layout_and_formats():

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve.kubernetes.spec import plain
-from gpuserve_images.layouts.choosing import lay_out, require_server
-from gpuserve_images.layouts.features import require_features
+from gpuserve_images.layouts.choosing import identity, lay_out, require_layout
 from gpuserve_images.layouts.served import ModelFiles, ServedModel, Wishes
 from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.bench import Benches
@@ -82,8 +81,7 @@ def gathered(job: Job, engines: Mapping[str, Stage]) -> Stage:
 
 
 def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source]) -> Stage:
-    require_server(job.target.server, form)
-    require_features(job.target.server, job.model.layout)
+    require_layout(job.target.server, form, job.model.layout)
     options = {
         "name": job.model.name,
         "format": form,
@@ -93,7 +91,7 @@ def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source]) -
         "layout": plain(job.model.layout),
         "samples": {**job.sample_inputs("verify"), "generate": plain(job.model.verify.generated)} if _samples(job) else None,
     }
-    return Stage("layout", run, after=after, options=options)
+    return Stage("layout", run, after=after, options=options, tools=identity(job.target.server))
 
 
 def _samples(job: Job) -> bool:
@@ -103,7 +101,9 @@ def _samples(job: Job) -> bool:
 
 def _lay_out(job: Job, model: ServedModel, work: Work, folders: Mapping[str, Path], benches: Benches | None) -> StageRecord:
     samples = benches.of(work).requests.tensors[:WARMUP_SAMPLES] if benches and _samples(job) else ()
-    wishes = Wishes(batch=job.model.batch, options=job.model.layout, target=job.target, samples=samples)
+    wishes = Wishes(
+        job.model.batch, job.model.layout, job.target, samples, scratch=work.out, allow_pickle=job.model.source.allow_pickle
+    )
     files, record = lay_out(job.target.server, model, wishes)
     laid.save(files, work.out, folders)
     return record
