@@ -101,9 +101,9 @@ def _samples(job: Job) -> bool:
 
 def _lay_out(job: Job, model: ServedModel, work: Work, folders: Mapping[str, Path], benches: Benches | None) -> StageRecord:
     samples = benches.of(work).requests.tensors[:WARMUP_SAMPLES] if benches and _samples(job) else ()
-    wishes = Wishes(
-        job.model.batch, job.model.layout, job.target, samples, scratch=work.out, allow_pickle=job.model.source.allow_pickle
-    )
+    # Files of this machine are trusted, as `sources` has it.
+    trusted = job.model.source.url is None or job.model.source.allow_pickle
+    wishes = Wishes(job.model.batch, job.model.layout, job.target, samples, scratch=work.out, allow_pickle=trusted)
     files, record = lay_out(job.target.server, model, wishes)
     laid.save(files, work.out, folders)
     return record
