@@ -13,7 +13,8 @@ from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import ServiceSpec
 from gpuserve.traffic.component import TrafficPolicy
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
-from gpuserve_images.sources.resolving import locate
+from gpuserve_images.sources.resolving import at_hand
+from gpuserve_images.sources.spec import SourceSpec
 
 PROTOCOL = "v2"
 """The open inference protocol, which every runtime of a service speaks."""
@@ -29,22 +30,26 @@ def service_output(service: ServiceSpec, environment: Environment, route: Traffi
 
 
 def service_facts(service: ServiceSpec, environment: Environment, url: str | None) -> dict[str, Any]:
-    """Return what a client needs to know; without an address yet, ``url`` and ``example`` are ``None``."""
-    signature = _signature(locate(environment.models[service.model_name].source, environment.folder))
+    """Return what a client needs to know.
+
+    Without an address yet, ``url`` and ``example`` are ``None``, and so is ``example`` while the model is not on this machine.
+    """
+    signature = _signature(environment.models[service.model_name].source.model_dump_json(), environment.folder)
     return {
         "url": url,
         "host": service.traffic.host,
         "model": service.model_name,
         "protocol": PROTOCOL,
         "versions": {version.build: version.weight for version in service.versions},
-        "example": None if url is None else curl_example(url, service, signature),
+        "example": None if url is None or signature is None else curl_example(url, service, signature),
     }
 
 
 @cache
-def _signature(path: Path) -> Signature:
-    """Read a model once, however many services it serves."""
-    return read_signature(path)
+def _signature(source: str, folder: Path) -> Signature | None:
+    """Read a model once, however many services it serves; None where that would take a download or a framework."""
+    files = at_hand(SourceSpec.model_validate_json(source), folder)
+    return read_signature(files.entry) if files is not None and files.format == "onnx" else None
 
 
 def curl_example(url: str, service: ServiceSpec, signature: Signature) -> str:

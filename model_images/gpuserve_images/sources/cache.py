@@ -86,6 +86,9 @@ def readable(folder: Path) -> Generator[None]:
         if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
             reason = f"cannot be written: {error.strerror}"
             raise SourceError(str(folder), reason, "Set XDG_CACHE_HOME to a folder that you may write.") from error
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            reason = f"cannot be used as a folder: {error.filename} is none"
+            raise SourceError(str(folder), reason, "Set XDG_CACHE_HOME to a folder.") from error
         raise
 
 

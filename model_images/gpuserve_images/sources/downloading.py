@@ -46,7 +46,7 @@ def download(source: SourceSpec, address: Address, store: SourceCache, progress:
     return place
 
 
-def at_hand(source: SourceSpec, address: Address, store: SourceCache) -> bool:
+def has(source: SourceSpec, address: Address, store: SourceCache) -> bool:
     """Tell whether the cache has what an address pins."""
     return store.has(_key(source, address))
 

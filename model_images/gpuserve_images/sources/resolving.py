@@ -10,7 +10,7 @@ from gpuserve_images.onnx_model.files import external_files, load
 from gpuserve_images.records import Progress, StageRecord, sha256_file, sha256_json, silent
 from gpuserve_images.sources.cache import SourceCache, cache_folder
 from gpuserve_images.sources.digests import folder_digest, tree_files
-from gpuserve_images.sources.downloading import download
+from gpuserve_images.sources.downloading import download, has
 from gpuserve_images.sources.formats import Found, by_name, find, is_archive, unknown_format
 from gpuserve_images.sources.packages import package_folder
 from gpuserve_images.sources.spec import Format, SourceSpec
@@ -136,6 +136,23 @@ def fetch(source: SourceSpec, folder: Path, *, cache: Path | None = None, progre
         digest = source.sha256 or sha256_file(place)
         place = unpacked(place, digest, store, field, pickles=source.allow_pickle, include=source.include)
     return _checked(source, _below(source, place, field), field)
+
+
+def at_hand(source: SourceSpec, folder: Path, *, cache: Path | None = None) -> SourceFiles | None:
+    """Return a model's files where that takes no download, else None.
+
+    Args:
+        source: The declared source.
+        folder: Folder of the model's YAML file.
+        cache: Where downloads are kept. Default: `$XDG_CACHE_HOME/gpuserve/sources`.
+
+    Raises:
+        SourceError: When something local is missing or damaged.
+    """
+    address = source.address
+    if address is not None and (address.scheme == "pvc" or not has(source, address, SourceCache(cache or cache_folder()))):
+        return None
+    return fetch(source, folder, cache=cache)
 
 
 def locate(source: SourceSpec, folder: Path) -> Path:
