@@ -23,7 +23,8 @@ import os, resource, subprocess, sys, time
 started = time.perf_counter()
 status = subprocess.call(sys.argv[2:])
 seconds = time.perf_counter() - started
-os.write(int(sys.argv[1]), b"%r %d" % (seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+os.write(int(sys.argv[1]), b"%r %r %d" % (seconds, used.ru_utime + used.ru_stime, used.ru_maxrss))
 sys.exit(status)
 """
 
@@ -36,11 +37,13 @@ class Run:
         seconds: Wall-clock time from start to end.
         mebibytes: Peak resident memory of the largest of its processes.
         output: What it printed on standard output.
+        cpu_seconds: Processor time of it and all that it started, which other work on the machine hardly changes.
     """
 
     seconds: float
     mebibytes: float
     output: str
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ def timed(command: Sequence[str | Path], variables: Mapping[str, str] | None = N
     if launched.returncode != 0:
         tail = "\n".join(said.splitlines()[-40:])
         raise RuntimeError(f"{' '.join(map(str, command))} ended with status {launched.returncode}:\n{tail}")
-    seconds, kibibytes = measured
-    return Run(float(seconds), int(kibibytes) / KIB_PER_MIB, said)
+    seconds, cpu_seconds, kibibytes = measured
+    return Run(float(seconds), int(kibibytes) / KIB_PER_MIB, said, float(cpu_seconds))
 
 
 def best(runs: int, measure: Callable[[], Run]) -> Run:
