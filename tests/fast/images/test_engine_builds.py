@@ -1,0 +1,100 @@
+"""Engines through the whole pipeline: converted, judged, compiled, pushed; and what is refused before anything is."""
+
+import onnx
+import pytest
+import yaml
+from e2e_small_model import FEATURES, classifier, write_model_folder
+from onnx import TensorProto, helper
+
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve_images.compile.errors import CompileError
+from gpuserve_images.compile.gpus import Gpus
+from gpuserve_images.pipeline.build import build
+from gpuserve_images.spec import load_model
+from gpuserve_images.target import Target
+from gpuserve_images.verify.parity import ParityError
+
+RTX = {"engine": "tensorrt-rtx", "architectures": ["sm_80", "sm_89"]}
+
+
+@pytest.fixture
+def make(tmp_path, registry, request):
+    folder = write_model_folder(tmp_path / "model").parent
+    path = f"{registry.host}/w{abs(hash(request.node.name)) % 10**8}"
+
+    def run(spec, *, target=Target("gpu"), **changes):  # noqa: B008 - frozen
+        data = yaml.safe_load((folder / "small.yaml").read_text()) | {"builds": {"engine": spec}} | changes
+        (folder / "small.yaml").write_text(yaml.safe_dump(data))
+        model = load_model(folder / "small.yaml")
+        return build(model, "engine", folder=folder, registry=path, cache=tmp_path / "cache", target=target)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages", "precision"),
+    [
+        ({}, ["optimise", "compile", "compile"], "FLOAT"),
+        ({"precision": "fp16"}, ["optimise", "fp16", "compile", "compile"], "HALF"),
+        ({"precision": "int8", "calibrate": "samples"}, ["optimise", "quantise", "compile", "compile"], "INT8"),
+    ],
+)
+def test_a_precision_is_made_judged_compiled_and_pushed(make, changes, stages, precision):
+    report = make(RTX | changes)
+    assert report.pushed
+    done = [record.stage for record in report.records]
+    assert [stage for stage in done if stage in {"optimise", "fp16", "quantise", "compile"}] == stages
+    assert report.summary.parity is not None
+    assert report.summary.architectures == ("sm_80", "sm_89")
+    summaries = [record.options["summary"] for record in report.records if record.stage == "compile"]
+    assert all(summary["precisions"].get(precision) for summary in summaries)
+    again = make(RTX | changes)
+    assert (again.built, again.digest) == (False, report.digest)
+
+
+def test_only_the_pools_engine_is_built(make):
+    report = make(RTX, target=Target("gpu", "sm_89"))
+    assert report.summary.architectures == ("sm_89",)
+    with pytest.raises(SpecError, match="makes no engine for sm_90"):
+        make(RTX, target=Target("gpu", "sm_90"))
+
+
+def test_a_build_that_strays_is_not_compiled(make):
+    with pytest.raises(ParityError, match="cosine"):
+        make(RTX | {"precision": "int8", "calibrate": "samples", "verify": {"cosine": 0.9999999}})
+
+
+def test_without_its_gpu_tensorrt_is_refused(make, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    with pytest.raises(CompileError, match=r"pip install 'gpuserve\[tensorrt\]'"):
+        make({"engine": "tensorrt", "architectures": ["sm_80"]})
+
+
+def test_a_free_axis_needs_a_profile_of_the_build(make, tmp_path):
+    value = helper.make_tensor_value_info
+    node = helper.make_node("Relu", ["x"], ["y"])
+    inputs, outputs = ([value(name, TensorProto.FLOAT, ["n", "length"])] for name in "xy")
+    model = helper.make_model(helper.make_graph([node], "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)])
+    onnx.save(model, tmp_path / "model" / "small.onnx")
+    with pytest.raises(CompileError, match=r"Declare `profiles: \{x: "):
+        make(RTX)
+    profile = {"min": [-1, 1], "opt": [-1, FEATURES], "max": [-1, 64]}
+    report = make(RTX | {"profiles": {"x": profile}})
+    shapes = [record.options["profiles"] for record in report.records if record.stage == "compile"]
+    assert shapes == [{"x": [[1, 1], [8, FEATURES], [16, 64]]}] * 2
+
+
+def test_a_refittable_engine_without_a_driver_is_refused(make, monkeypatch):
+    monkeypatch.setattr("gpuserve_images.compile.gpus.find_gpus", lambda: Gpus(problem="library", reason="no driver", fix="x"))
+    with pytest.raises(CompileError, match=r"compile.refit \(True\): needs a GPU's driver"):
+        make(RTX | {"compile": {"refit": True}})
+
+
+def test_a_model_that_tensorrt_does_not_take_is_named(make, tmp_path):
+    model = classifier()
+    scaler = helper.make_node("Scaler", ["h2"], ["h3"], name="odd", domain="ai.onnx.ml", offset=[0.0], scale=[2.0])
+    model.graph.node[2].CopyFrom(scaler)
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    onnx.save(model, tmp_path / "model" / "small.onnx")
+    with pytest.raises(CompileError, match=r"not accepted by the parser of tensorrt_rtx.*Scaler \(node 'odd'\)"):
+        make(RTX)
