@@ -49,6 +49,9 @@ LOOPBACK: Final = IPv4Address("127.0.0.1")
 CLUSTER_DOMAIN: Final = "cluster.local"
 
 REGISTRY: Final = "localhost:5000"
+PODS_REGISTRY: Final = f"{NODE_IP}:5000"
+"""Where pods reach the same registry: this machine's loopback is not theirs."""
+
 API_SERVER: Final = f"https://{NODE_IP}:6443"
 GATEWAY_HTTP: Final = f"http://{LOOPBACK}:8080"
 GATEWAY_HTTPS: Final = f"https://{LOOPBACK}:8443"
@@ -72,6 +75,7 @@ ETCD_PEER: Final = Port(12380, "etcd (peers)")
 
 PORTS: Final = (
     Port(5000, "registry"),
+    Port(5000, "registry (for pods)", NODE_IP),
     ETCD_CLIENT,
     ETCD_PEER,
     Port(6443, "kube-apiserver", NODE_IP),

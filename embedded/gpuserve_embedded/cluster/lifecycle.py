@@ -152,7 +152,7 @@ def _start_control_plane(kube: Path) -> None:
 
 
 def _start_runtime(programs: Mapping[str, Path], progress: Progress) -> dict[str, str]:
-    _serve(registry.daemon())
+    _serve(*registry.daemons())
     images = ensure_images(programs, progress)
     containerd.configure(images[PAUSE.repository])
     _serve(containerd.daemon())

@@ -115,7 +115,7 @@ def daemons(kube: Path) -> tuple[processes.Daemon, ...]:
         kube: the program that holds all of Kubernetes.
     """
     return (
-        registry.daemon(),
+        *registry.daemons(),
         control_plane.etcd(),
         control_plane.api_server(kube),
         control_plane.controller_manager(kube),

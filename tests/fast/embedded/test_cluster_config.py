@@ -20,6 +20,7 @@ def test_nothing_but_the_bridge_and_loopback_is_listened_on(tmp_path) -> None:
     assert flags(control_plane.scheduler(tmp_path / "kube"))["bind-address"] == "127.0.0.1"
     assert flags(control_plane.controller_manager(tmp_path / "kube"))["bind-address"] == "127.0.0.1"
     assert registry.config(tmp_path)["http"] == {"addr": "127.0.0.1:5000"}
+    assert registry.config(tmp_path, layout.PODS_REGISTRY)["http"] == {"addr": "10.244.0.1:5000"}
     assert node.kubelet_config()["address"] == str(layout.NODE_IP)
 
 

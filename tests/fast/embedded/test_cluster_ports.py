@@ -65,5 +65,5 @@ def test_a_port_for_the_bridge_is_checked_before_the_bridge_exists() -> None:
 
 
 def test_no_two_programs_of_the_cluster_want_one_port() -> None:
-    numbers = [port.number for port in PORTS]
-    assert len(numbers) == len(set(numbers))
+    places = [(port.number, port.address) for port in PORTS]
+    assert len(places) == len(set(places))
