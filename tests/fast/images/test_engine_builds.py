@@ -78,6 +78,7 @@ def test_a_free_axis_needs_a_profile_of_the_build(make, tmp_path):
     onnx.save(model, tmp_path / "model" / "small.onnx")
     with pytest.raises(CompileError, match=r"Declare `profiles: \{x: "):
         make(RTX)
+    assert not (tmp_path / "cache").exists()  # told at plan time: nothing was begun
     profile = {"min": [-1, 1], "opt": [-1, FEATURES], "max": [-1, 64]}
     report = make(RTX | {"profiles": {"x": profile}})
     shapes = [record.options["profiles"] for record in report.records if record.stage == "compile"]

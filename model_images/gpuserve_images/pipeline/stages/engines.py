@@ -4,10 +4,25 @@ from gpuserve.kubernetes.spec import plain
 from gpuserve_images.compile.builders import builder_module, builder_version
 from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.compile.tensorrt import compile_engine
+from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage, Work
 from gpuserve_images.pipeline.stages.kept import ENGINE, keep_signature
-from gpuserve_images.records import StageRecord
+from gpuserve_images.records import StageRecord, silent
+
+
+def require_profiles(job: Job) -> None:
+    """Check the shapes that engines shall accept against the model, before anything is built: for a model of this machine.
+
+    One that is still to be fetched or exported is checked when it is there.
+
+    Raises:
+        CompileError: When an axis is free that nothing bounds, or a profile contradicts the model.
+        SourceError: When the model cannot be read.
+    """
+    if job.format == "onnx" and job.model.source.url is None:
+        signature = read_signature(job.files(silent).entry)
+        profiles(signature, job.model.batch, job.spec.profiles)
 
 
 def compiled(job: Job, before: Stage | Source, architecture: str) -> Stage:
