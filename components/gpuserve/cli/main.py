@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gpuserve.cli import bench, check, doctor, predict, render, schema, status
+from gpuserve.cli import bake, bench, check, compiling, doctor, images, predict, render, schema, status
 from gpuserve.cli.environment import adopt_environment
 from gpuserve.cli.guard import debug, guarded
 
@@ -17,6 +17,12 @@ app = typer.Typer(
 )
 for command in (render.render, check.check, status.status, predict.predict, schema.schema, doctor.doctor, bench.bench):
     app.command()(guarded(command))
+app.command("compile")(guarded(compiling.compile_model))
+app.command()(guarded(bake.bake))
+kept = typer.Typer(help="What was built, and what is kept of it.", no_args_is_help=True)
+for command in (images.ls, images.gc, images.pin, images.verify):
+    kept.command()(guarded(command))
+app.add_typer(kept, name="images")
 
 
 @app.callback()

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from gpuserve_images.pipeline.downloads import downloads
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.report import BuildReport
-from gpuserve_images.pipeline.store import Entry, StageStore
+from gpuserve_images.pipeline.store import Entry, StageStore, lock_of
 
 BUILDS = "builds"
-SOURCES = "sources"
+DOWNLOADED = frozenset({"source", "cut download"})
+"""What no stage's key names: it goes by age and size only."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,14 @@ class Removal:
     held: bool = False
 
 
-def inventory(root: Path) -> Inventory:
-    """Return what is kept below `root` (see `cache_folder`)."""
-    return Inventory(tuple(StageStore(root).entries()), tuple(_sources(root)), tuple(_builds(root)))
+def inventory(root: Path, sources: Path) -> Inventory:
+    """Return what is kept.
+
+    Args:
+        root: Folder of finished stages (`store.cache_folder`).
+        sources: Folder of downloads (`sources.cache.cache_folder`).
+    """
+    return Inventory(tuple(StageStore(root).entries()), tuple(downloads(sources)), tuple(_builds(root)))
 
 
 def keep_report(root: Path, report: BuildReport) -> None:
@@ -73,15 +80,16 @@ def keep_report(root: Path, report: BuildReport) -> None:
     temporary.rename(path)
 
 
-def collect(root: Path, wanted: Wanted, *, dry_run: bool = False) -> list[Removal]:
+def collect(root: Path, sources: Path, wanted: Wanted, *, dry_run: bool = False) -> list[Removal]:
     """Remove what is wanted, and what killed builds left; never what a running build holds.
 
     Args:
-        root: Folder to clean, see `cache_folder`.
+        root: Folder of finished stages (`store.cache_folder`).
+        sources: Folder of downloads (`sources.cache.cache_folder`).
         wanted: What may go.
         dry_run: Only say what would go.
     """
-    found = inventory(root)
+    found = inventory(root, sources)
     removals = list(_choose([*found.stages, *found.sources], wanted))
     done = [replace(removal, held=not _remove(removal.entry, dry_run=dry_run)) for removal in removals]
     done += [Removal(entry, "a killed build left it") for entry in _leftovers(root) if _remove(entry, dry_run=dry_run)]
@@ -96,7 +104,7 @@ def _choose(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Removal]:
     for entry in sorted(entries, key=lambda entry: entry.used):
         if oldest is not None and entry.used < oldest:
             yield Removal(entry, "not used for a long time")
-        elif wanted.needed is not None and entry.key not in wanted.needed:
+        elif wanted.needed is not None and entry.stage not in DOWNLOADED and entry.key not in wanted.needed:
             yield Removal(entry, "no stack needs it")
         else:
             left.append(entry)
@@ -110,7 +118,7 @@ def _choose(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Removal]:
 
 def _remove(entry: Entry, *, dry_run: bool) -> bool:
     """Remove an entry unless a build holds it; say whether it is gone."""
-    lock = Lock(_lock_of(entry))
+    lock = Lock(entry.lock)
     if not lock.try_alone():
         return False
     if dry_run:
@@ -127,25 +135,13 @@ def _remove(entry: Entry, *, dry_run: bool) -> bool:
     return True
 
 
-def _lock_of(entry: Entry) -> Path:
-    return entry.folder.with_name(f"{entry.key}.lock")
-
-
 def _leftovers(root: Path) -> Iterator[Entry]:
     """Yield the unfinished folders of builds that are no more."""
     for folder in sorted(root.glob("stages/*/.*")):
         if folder.is_dir():
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            yield Entry(folder.parent.name, folder.name.split(".")[1], folder, size, datetime.now(UTC))
-
-
-def _sources(root: Path) -> Iterator[Entry]:
-    """Yield the downloaded model files."""
-    for folder in sorted((root / SOURCES).glob("*")):
-        if folder.is_dir() and not folder.name.startswith("."):
-            files = [path.stat() for path in folder.rglob("*") if path.is_file()]
-            used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-            yield Entry("source", folder.name, folder, sum(file.st_size for file in files), used)
+            key = folder.name.split(".")[1]
+            yield Entry(folder.parent.name, key, folder, size, datetime.now(UTC), lock_of(folder.with_name(key)))
 
 
 def _builds(root: Path) -> Iterator[tuple[datetime, BuildReport]]:

@@ -8,7 +8,7 @@ from gpuserve_images.pipeline.chain import Chain, Way
 from gpuserve_images.pipeline.report import StageRun, Summary
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Done
-from gpuserve_images.pipeline.stages.kept import capacity_of, parity_of, signature_of
+from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, capacity_of, parity_of, signature_of
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.parity import Parity, ParityError, judge
@@ -35,6 +35,14 @@ class Made:
         layout = runner.get(self.way.layout)
         needed = laid.roles(layout.folder)
         return laid.load(layout.folder, {role: runner.get(self.way.layout.after[role]).folder for role in needed})
+
+    def outputs(self, runner: Runner) -> dict[str, Path]:
+        """Return what was made, by name: `model.onnx` with its weights, or `<architecture>/model.engine`, and `signature.json`."""
+        if self.way.engines:
+            made = {f"{name}/{ENGINE}": runner.get(stage).folder / ENGINE for name, stage in self.way.engines.items()}
+        else:
+            made = {name: self.model.folder / name for name in self.model.record.outputs}
+        return made | {SIGNATURE: self.model.folder / SIGNATURE}
 
     def capacity(self, runner: Runner) -> Capacity | None:
         """Return how fast the build is on this machine; None where it cannot run here."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpuserve_images.pipeline.downloads import use_lock
+from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.sharing import WORTH_BYTES_PER_SECOND, StageShare
 from gpuserve_images.pipeline.stage import Done, Origin, Source, Stage, Work
 from gpuserve_images.pipeline.store import StageStore, StoreError, read_kept, write_record
@@ -54,6 +56,9 @@ class Runner:
     def _locate(self, source: Source) -> Done:
         self._progress(source.name, 0, 0)
         folder, main, record = source.locate(self._progress)
+        used = use_lock(folder)
+        if used is not None:
+            self._store.hold(Lock(used))
         return Done(source.name, source.key, folder, record, "made", 0.0, main)
 
     def _obtain(self, stage: Stage) -> Done:

@@ -57,6 +57,7 @@ class Entry:
         folder: Where it lies.
         bytes: Size of its files.
         used: When a build last used it, in UTC.
+        lock: The lock file that is held while a build makes or uses it.
     """
 
     stage: str
@@ -64,6 +65,7 @@ class Entry:
     folder: Path
     bytes: int
     used: datetime
+    lock: Path
 
 
 def cache_folder() -> Path:
@@ -103,7 +105,7 @@ class StageStore:
             StoreError: When the disk is full or the folder cannot be written.
         """
         final = self.root / stage / key
-        lock = Lock(final.with_name(f"{key}.lock"))
+        lock = Lock(lock_of(final))
         self._held.callback(lock.close)
         try:
             while True:
@@ -126,6 +128,11 @@ class StageStore:
             lock.close()
             raise
 
+    def hold(self, lock: Lock) -> None:
+        """Hold a lock together with others until the store is left."""
+        self._held.callback(lock.close)
+        lock.together()
+
     def entries(self) -> Iterator[Entry]:
         """Yield every finished stage."""
         for final in sorted(self.root.glob("*/*/" + RECORD)):
@@ -133,7 +140,12 @@ class StageStore:
             kept = read_kept(folder)
             if kept is not None and not folder.name.startswith("."):
                 used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-                yield Entry(folder.parent.name, folder.name, folder, sum(kept.files.values()), used)
+                yield Entry(folder.parent.name, folder.name, folder, sum(kept.files.values()), used, lock_of(folder))
+
+
+def lock_of(folder: Path) -> Path:
+    """Return the lock file of a stage's folder."""
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def write_record(folder: Path, key: str, record: StageRecord, seconds: float) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gpuserve_images.pipeline.inventory import Wanted, collect, inventory
 from gpuserve_images.pipeline.runner import Runner
-from gpuserve_images.pipeline.stage import Stage, Work
+from gpuserve_images.pipeline.stage import Source, Stage, Work
 from gpuserve_images.records import StageRecord
 
 DAY = 86400
@@ -34,7 +34,7 @@ def root(tmp_path):
 
 
 def left(root) -> set[int]:
-    keys = {entry.key for entry in inventory(root).stages}
+    keys = {entry.key for entry in inventory(root, root).stages}
     return {number for number in range(3) if stage(number).key in keys}
 
 
@@ -53,9 +53,9 @@ def left(root) -> set[int]:
     ],
 )
 def test_what_is_wanted_goes_and_the_rest_stays(root, wanted, stay):
-    said = collect(root, wanted, dry_run=True)
+    said = collect(root, root, wanted, dry_run=True)
     assert left(root) == {0, 1, 2}
-    done = collect(root, wanted)
+    done = collect(root, root, wanted)
     assert [removal.entry for removal in said] == [removal.entry for removal in done]
     assert left(root) == stay
     assert sum(removal.entry.bytes for removal in done) == 100 * (3 - len(stay))
@@ -67,17 +67,17 @@ def test_what_is_wanted_goes_and_the_rest_stays(root, wanted, stay):
 def test_what_a_build_holds_stays(root):
     with Runner(root) as runner:
         runner.get(stage(1))
-        done = collect(root, Wanted(needed=set()))
+        done = collect(root, root, Wanted(needed=set()))
         assert {removal.entry.key: removal.held for removal in done}[stage(1).key]
         assert left(root) == {1}
-    collect(root, Wanted(needed=set()))
+    collect(root, root, Wanted(needed=set()))
     assert left(root) == set()
 
 
 def test_use_makes_a_stage_young_again(root):
     with Runner(root) as runner:
         assert runner.get(stage(2)).origin == "local"
-    collect(root, Wanted(unused_for=timedelta(days=30)))
+    collect(root, root, Wanted(unused_for=timedelta(days=30)))
     assert left(root) == {0, 1, 2}
 
 
@@ -88,7 +88,7 @@ def test_what_killed_builds_left_goes_and_what_a_living_one_makes_stays(root):
 
     def run(work: Work) -> StageRecord:
         (work.out / "half").touch()
-        assert [removal.reason for removal in collect(root, Wanted())] == ["a killed build left it"]
+        assert [removal.reason for removal in collect(root, root, Wanted())] == ["a killed build left it"]
         assert (work.out / "half").exists()
         return StageRecord(stage="s")
 
@@ -98,6 +98,34 @@ def test_what_killed_builds_left_goes_and_what_a_living_one_makes_stays(root):
 
 
 def test_an_empty_machine_has_nothing(tmp_path):
-    found = inventory(tmp_path / "nowhere")
+    found = inventory(tmp_path / "nowhere", tmp_path / "none")
     assert (found.stages, found.sources, found.builds) == ((), (), ())
-    assert collect(tmp_path / "nowhere", Wanted(keep_bytes=0)) == []
+    assert collect(tmp_path / "nowhere", tmp_path / "none", Wanted(keep_bytes=0)) == []
+
+
+def download(root, key: str, age: float, size: int = 100):
+    files = root / "sha256" / key / "files"
+    files.mkdir(parents=True)
+    (files / "model.onnx").write_bytes(bytes(size))
+    mark = root / "sha256" / key / "complete.json"
+    mark.write_text("{}")
+    then = time.time() - age * DAY
+    os.utime(mark, (then, then))
+    return files
+
+
+def test_downloads_go_by_age_and_stay_while_a_build_uses_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache, sources = tmp_path / "gpuserve/images", tmp_path / "gpuserve/sources"
+    old, new = download(sources, "a" * 64, 40), download(sources, "b" * 64, 1)
+    cut = sources / "partial" / ("c" * 64)
+    cut.mkdir(parents=True)
+    source = Source("digest", lambda _: (old, "model.onnx", StageRecord(stage="source")))
+    month = Wanted(unused_for=timedelta(days=30), needed=set())
+    with Runner(cache) as runner:
+        runner.get(source)
+        assert [removal.held for removal in collect(cache, sources, month)] == [True]
+    assert [removal.entry.key for removal in collect(cache, sources, month)] == ["a" * 64]
+    assert (old.exists(), new.exists(), cut.exists()) == (False, True, True)
+    collect(cache, sources, Wanted(keep_bytes=0, unused_for=timedelta(0)))
+    assert (new.exists(), cut.exists()) == (False, False)

@@ -1,0 +1,142 @@
+"""`gpuserve compile`: a model file to engines or an optimised ONNX file in a folder, without a registry or a cluster."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gpuserve.cli.building import Chosen, Options, choose, target_of
+from gpuserve.cli.options import JsonOption
+from gpuserve.cli.output import to_json
+from gpuserve.cli.progress import progress
+from gpuserve.kubernetes.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from gpuserve.cli.progress import Tell
+
+
+def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
+    model: Annotated[Path, typer.Argument(help="A model's YAML file, or a model file or folder.", metavar="MODEL")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write; default NAME-BUILD.", metavar="DIR")
+    ] = None,
+    build: Annotated[str, typer.Option(help="Build of the YAML file; default its only one.", metavar="NAME")] = "",
+    gpu: Annotated[
+        str, typer.Option(help="GPU that an ONNX file is for, such as sm_80, or `any`; default a CPU.", metavar="ARCH")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Name of the model; default the file's.", metavar="NAME")] = "",
+    form: Annotated[
+        str, typer.Option("--format", help="Format of the file; default by name and content.", metavar="FORMAT")
+    ] = "",
+    engine: Annotated[str, typer.Option(help="onnxruntime, tensorrt or tensorrt-rtx.", metavar="ENGINE")] = "",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int8-dynamic.", metavar="PRECISION")] = "",
+    arch: Annotated[list[str] | None, typer.Option(help="GPU to make an engine for; may be repeated.", metavar="ARCH")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="Sample inputs to verify on; default generated ones.", metavar="DIR")
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Sample inputs that INT8 ranges are measured on.", metavar="DIR")
+    ] = None,
+    max_batch: Annotated[int, typer.Option(help="Largest batch; default 32.", min=0, metavar="N")] = 0,
+    bar: Annotated[list[str] | None, typer.Option(help="How near to the source it must stay.", metavar="NAME=VALUE")] = None,
+    force: Annotated[bool, typer.Option(help="Write into a folder that is not empty.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export, optimise, quantise or compile a model, verify it against its source, and write the result into a folder."""
+    options = Options(
+        name=name,
+        form=form,
+        engine=engine,
+        precision=precision,
+        architectures=tuple(arch or ()),
+        samples=samples,
+        calibrate=calibrate,
+        max_batch=max_batch,
+        bars=tuple(bar or ()),
+    )
+    chosen = choose(model, build, options)
+    place = output or Path(f"{chosen.model.name}-{chosen.build}")
+    if place.exists() and not force and (not place.is_dir() or any(place.iterdir())):
+        raise SpecError([Problem("--output", str(place), "is there already", "name another folder, or give --force")])
+    with progress() as tell:
+        result = _compile(chosen, gpu, place, tell)
+    if as_json:
+        typer.echo(to_json(result))
+    else:
+        for line in _lines(result):
+            typer.echo(line)
+
+
+def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, Any]:
+    from gpuserve_images.pipeline.chain import plan
+    from gpuserve_images.pipeline.job import Job
+    from gpuserve_images.pipeline.making import make, runs
+    from gpuserve_images.pipeline.runner import Runner
+    from gpuserve_images.pipeline.store import cache_folder
+    from gpuserve_images.verify.report import VerifyReport
+
+    job = Job(chosen.model, chosen.build, chosen.folder, target_of("triton", gpu))
+    if job.spec.engine == "native":
+        reason = "serves the source model as it is, so there is nothing to compile"
+        raise SpecError([Problem(f"builds.{chosen.build}.engine", "native", reason, "bake it (`gpuserve bake`)")])
+    chain = plan(job)
+    with Runner(cache_folder(), progress=tell) as runner:
+        made = make(chain, runner)
+        capacity = made.capacity(runner)
+        stages = [run.model_dump() for run in runs(chain, runner)]
+        report = VerifyReport(
+            model=chosen.model.name,
+            build=chosen.build,
+            parity=made.summary.parity,
+            bars=chosen.model.bars(chosen.build).stated(),
+            capacity=capacity,
+        )
+        files = made.outputs(runner)
+        texts = {"report.json": report.model_dump_json(indent=2), "report.html": report.html()}
+        _write(place, files, texts)
+    return {
+        "output": str(place),
+        "files": {path: (place / path).stat().st_size for path in sorted([*files, *texts])},
+        "key": chain.key,
+        "quantisation": made.summary.quantisation,
+        "parity": made.summary.parity.model_dump() if made.summary.parity else None,
+        "capacity": capacity.model_dump(exclude={"points"}) if capacity else None,
+        "missed": list(made.missed),
+        "stages": stages,
+    }
+
+
+def _write(place: Path, files: dict[str, Path], texts: dict[str, str]) -> None:
+    """Write a folder whole or not at all; into one that is there file by file, and nothing else in it is touched."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as temporary:
+        new = Path(temporary) / "new"
+        new.mkdir()
+        for path, source in files.items():
+            (new / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, new / path)
+        for path, text in texts.items():
+            (new / path).write_text(text, encoding="utf-8")
+        if not place.exists():
+            new.rename(place)
+            return
+        for path in [*files, *texts]:
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (new / path).replace(place / path)
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    parity, capacity = result["parity"], result["capacity"]
+    lines = [f"{result['output']}: {', '.join(result['files'])}"]
+    if parity:
+        agreement = "" if parity["top1_agreement"] is None else f", top-1 agreement {parity['top1_agreement']:.2%}"
+        lines.append(
+            f"differs from the source by at most {parity['max_abs_error']:.3g}{agreement} on {parity['samples']} inputs"
+        )
+    if capacity and capacity["at_slo"]:
+        lines.append(f"answers {capacity['at_slo']:.0f} samples/s here")
+    ran = [stage["stage"] for stage in result["stages"] if stage["origin"] == "made"]
+    lines.append(f"stages run: {', '.join(ran)}" if ran else "every stage was known: nothing was run")
+    return [*result["missed"], *lines]

@@ -1,0 +1,88 @@
+"""A model's images in a registry."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, cast
+
+from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.oci.client import RegistryClient, Request
+from gpuserve_images.oci.config import INDEXES
+from gpuserve_images.oci.reference import Reference
+from gpuserve_images.oci.referrers import referrers
+from gpuserve_images.pipeline.key import TAG_LENGTH
+from gpuserve_images.pipeline.report import Summary
+from gpuserve_images.verify.attached import CREATED, REPORT
+
+_CONTENT_TAG = re.compile(rf"[0-9a-f]{{{TAG_LENGTH}}}")
+_PAGE = 1000
+
+
+class ListedImage(Spec):
+    """One image of a model.
+
+    Attributes:
+        reference: Its address by digest.
+        tag: Its content tag.
+        summary: What it says about itself.
+        bytes: Size of its layers, those of its base included.
+        created: When it was built, as its report says; None where none is attached.
+    """
+
+    reference: str
+    tag: str
+    summary: Summary
+    bytes: int
+    created: datetime | None = None
+
+
+def images_of(repository: str) -> list[ListedImage]:
+    """Return the images of a model, the newest first.
+
+    Args:
+        repository: Registry and repository, such as `localhost:5000/models/filetype`.
+
+    Raises:
+        RegistryError: When the registry is down or refuses.
+    """
+    place = Reference.parse(repository)
+    client = RegistryClient(place.host)
+    found = [image for tag in _tags(client, place) if _CONTENT_TAG.fullmatch(tag) and (image := _image(client, place, tag))]
+    return sorted(found, key=lambda image: (image.created is not None, image.created), reverse=True)
+
+
+def _tags(client: RegistryClient, place: Reference) -> Iterator[str]:
+    """Yield all tags of a repository; none when the registry has no such repository."""
+    last = ""
+    while True:
+        query = f"?n={_PAGE}" + (f"&last={last}" if last else "")
+        answer = client.ask(place, Request("GET", client.url(place, f"tags/list{query}")), accept=(200, 404))
+        tags = cast("list[str]", answer.json().get("tags") or []) if answer.ok else []
+        yield from tags
+        if "next" not in answer.links or not tags:
+            return
+        last = tags[-1]
+
+
+def _image(client: RegistryClient, place: Reference, tag: str) -> ListedImage | None:
+    """Return one image, or None when it is not gpuserve's or has gone meanwhile."""
+    found = client.manifest(Reference(place.registry, place.repository, tag=tag))
+    if found is None:
+        return None
+    document = cast("dict[str, Any]", json.loads(found.content))
+    summary = Summary.from_annotations(document.get("annotations") or {})
+    if summary is None:
+        return None
+    parts = document["manifests"] if found.media_type in INDEXES else document["layers"]
+    reference = place.pinned(found.digest)
+    times = [
+        report.annotations[CREATED] for report in referrers(reference, artifact_type=REPORT) if CREATED in report.annotations
+    ]
+    return ListedImage(
+        reference=reference,
+        tag=tag,
+        summary=summary,
+        bytes=sum(int(part["size"]) for part in parts),
+        created=datetime.fromisoformat(min(times)) if times else None,
+    )

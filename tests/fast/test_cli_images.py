@@ -1,0 +1,270 @@
+"""`gpuserve compile`, `bake` and `images`, and `python -m gpuserve_images`: each alone, on real files and a real registry."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from e2e_registry import BINARY, RegistryServer
+from e2e_small_model import FEATURES, classifier, write_model_folder
+from typer.testing import CliRunner
+
+from gpuserve.cli.main import app
+from gpuserve_images.__main__ import main
+from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.onnx_model.session import Session
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    if BINARY is None:
+        pytest.skip("docker-registry is not installed: apt-get install docker-registry")
+    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a model, to work in, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.02)
+    write_model_folder(tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def base(registry):
+    return bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
+
+
+def run(*arguments: object, fails: bool = False):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert (result.exit_code != 0) is fails, result.output + repr(result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def said(*arguments: object):
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+class TestCompile:
+    def test_a_yaml_file_to_a_folder(self, place):
+        result = said("compile", "small.yaml", "--build", "int8", "-o", "out")
+        assert result["quantisation"] == "static"
+        assert result["parity"]["top1_agreement"] >= 0.9
+        assert sorted(result["files"]) == ["model.onnx", "report.html", "report.json", "signature.json"]
+        outputs = Session(place / "out/model.onnx").run({"x": np.zeros((3, FEATURES), np.float32)})
+        assert outputs["scores"].shape == (3, 4)
+        assert [stage["origin"] for stage in result["stages"]] == ["made"] * 3
+
+    def test_a_file_alone_with_generated_inputs(self, place):
+        result = said("compile", "small.onnx", "--precision", "fp16")
+        assert result["output"] == "small-model"
+        assert result["parity"]["samples"] == 32
+        assert (place / "small-model/model.onnx").is_file()
+
+    def test_engines_for_two_gpus(self, place):
+        result = run("compile", "small.onnx", "--arch", "sm_80", "--arch", "sm_89", "-o", "engines")
+        assert "sm_80/model.engine" in result.stdout
+        assert (place / "engines/sm_89/model.engine").stat().st_size > 1000
+
+    def test_nothing_is_run_twice(self, place):
+        run("compile", "small.yaml", "--build", "fp32", "-o", "one")
+        assert "every stage was known" in run("compile", "small.yaml", "--build", "fp32", "-o", "two").stdout
+        assert (place / "one/model.onnx").read_bytes() == (place / "two/model.onnx").read_bytes()
+
+    def test_a_folder_that_is_there_is_left_alone(self, place):
+        (place / "out").mkdir()
+        (place / "out/mine").write_text("mine")
+        assert "is there already" in run("compile", "small.onnx", "-o", "out", fails=True).output
+        run("compile", "small.onnx", "-o", "out", "--force")
+        assert (place / "out/mine").read_text() == "mine"
+        assert (place / "out/model.onnx").is_file()
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("small.yaml",), "has several builds. Fix: use one of 'fp32', 'int8'"),
+            (("small.yaml", "--build", "int9"), "did you mean 'int8'"),
+            (("small.yaml", "--build", "fp32", "--precision", "fp16"), "change the YAML file"),
+            (("none.onnx",), "does not exist"),
+            (("small.onnx", "--build", "x"), "leave it out"),
+            (("small.onnx", "--precision", "int8"), "add `calibrate:`"),
+            (("small.onnx", "--precision", "int4"), "is not one of the possible values"),
+            (("small.onnx", "--bar", "cosine"), "write for example --bar"),
+            (("small.onnx", "--precision", "fp16", "--bar", "max_abs_error=1e-9"), "strays too far"),
+            (("broken.onnx",), "truncated ONNX file"),
+        ],
+    )
+    def test_bad_input_is_a_sentence_and_leaves_nothing(self, place, arguments, words):
+        (place / "broken.onnx").write_bytes((place / "small.onnx").read_bytes()[:300])
+        before = sorted(path.name for path in place.iterdir())
+        assert words in " ".join(run("compile", *arguments, fails=True).output.split())
+        assert sorted(path.name for path in place.iterdir()) == before
+
+    def test_ctrl_c_leaves_nothing(self, place, tmp_path):
+        (place / "io.py").write_text(
+            "import time, pathlib\n"
+            "def encode(path):\n    pathlib.Path('started').touch()\n    time.sleep(60)\n"
+            "def decode(outputs): return ''\n"
+        )
+        text = (place / "small.yaml").read_text()
+        (place / "small.yaml").write_text(f"{text}\nio: io.py\n")
+        program = "import sys; from gpuserve.cli.main import main; main()"
+        command = [sys.executable, "-c", program, "compile", "small.yaml", "--build", "fp32", "-o", "out"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=place) as process:
+            while not (place / "started").exists():
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            assert "Traceback" not in process.communicate(timeout=30)[1]
+        assert process.returncode == 130
+        assert not list(place.glob("*out*"))
+        assert not list((tmp_path / "cache").glob("gpuserve/images/stages/*/.*"))
+
+
+class TestBake:
+    def test_a_model_and_its_second_name(self, place, registry, base):
+        arguments = ("bake", "small.yaml", "--build", "fp32", "--registry", f"{registry.host}/bake", "--base", base)
+        first = said(*arguments, "--tag", "1.0")
+        assert first["pushed"]
+        assert first["tags"] == ["1.0"]
+        assert "the registry had it" in run(*arguments).stderr
+        (image,) = said("images", "ls", f"{registry.host}/bake/small")
+        assert (image["reference"], image["summary"]["build"]) == (first["reference"], "fp32")
+        assert image["created"] is not None
+        assert first["summary"]["key"][:16] in run("images", "ls", f"{registry.host}/bake/small").stdout
+
+    def test_plain_files_on_a_base_and_on_nothing(self, place, registry, base):
+        arguments = ("bake", "small.onnx:/models/small/1/", "samples:/samples")
+        on_base = said(*arguments, "--image", f"{registry.host}/files:1", "--base", base)
+        alone = said(*arguments, "--image", f"{registry.host}/files:2")
+        assert "/models/small/1/small.onnx" in on_base["files"]
+        assert "/samples/0.npz" in on_base["files"]
+        assert on_base["digest"] != alone["digest"]
+        assert "the registry had it" in run(*arguments, "--image", f"{registry.host}/files:2").stderr
+
+    def test_signed_and_verified(self, place, registry):
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.hazmat.primitives.serialization import (
+            Encoding,
+            NoEncryption,
+            PrivateFormat,
+            PublicFormat,
+        )
+
+        for name in ("mine", "other"):
+            key = ec.generate_private_key(ec.SECP256R1())
+            Path(f"{name}.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            Path(f"{name}.pub").write_bytes(public)
+        image = said("bake", "small.onnx:/m/", "--image", f"{registry.host}/signed:1", "--sign", "mine.key")
+        assert "is signed by this key" in run("images", "verify", image["reference"], "--key", "mine.pub").stdout
+        assert (
+            "none of them by this key" in run("images", "verify", image["reference"], "--key", "other.pub", fails=True).output
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("small.yaml",), "--registry: is needed"),
+            (("small.yaml", "--registry", "r", "--image", "x"), "content key as tag"),
+            (("small.onnx:/m/",), "--image: is needed"),
+            (("small.onnx", "--image", "localhost:1/x:1"), "does not say where in the image"),
+            (("none:/m/", "--image", "localhost:1/x:1"), "does not exist"),
+            (("small.onnx:/m/", "--image", "localhost:1/x:1", "--build", "b"), "leave --registry"),
+            (("small.onnx:/m/", "--image", "localhost:1/x:1", "--tag", "a b"), "is no tag"),
+            (("small.onnx:/m/", "--image", "localhost:1/x:1", "--sign", "small.onnx"), "small.onnx"),
+            (("small.yaml", "--build", "fp32", "--registry", "localhost:1/x"), "is down or not reachable"),
+        ],
+    )
+    def test_bad_input_is_a_sentence(self, place, arguments, words, monkeypatch):
+        monkeypatch.setattr("gpuserve_images.oci.client._FIRST_WAIT_SECONDS", 0.0, raising=False)
+        assert words in " ".join(run("bake", *arguments, fails=True).output.split())
+
+
+class TestKept:
+    def test_what_is_kept_is_listed_and_collected(self, place, registry, base):
+        assert said("images", "ls")["stages"] == []
+        run("bake", "small.yaml", "--build", "fp32", "--registry", f"{registry.host}/kept", "--base", base)
+        kept = said("images", "ls")
+        assert {stage["stage"] for stage in kept["stages"]} == {"optimise", "verify", "capacity", "layout"}
+        assert [build["build"] for build in kept["builds"]] == ["fp32"]
+        assert "small fp32" in run("images", "ls").stdout
+        dry = said("images", "gc", "--keep", "0", "--dry-run")
+        assert dry["freed_bytes"] == sum(stage["bytes"] for stage in kept["stages"])
+        assert said("images", "ls")["stages"] == kept["stages"]
+        assert "were freed" in run("images", "gc", "--keep", "0").stdout
+        assert said("images", "ls")["stages"] == []
+
+    def test_nothing_is_old_yet(self, place):
+        run("compile", "small.yaml", "--build", "fp32", "-o", "out")
+        assert said("images", "gc")["removed"] == []
+
+    def test_what_the_stacks_need_stays(self, place, sandbox):
+        run("compile", "small.yaml", "--build", "fp32", "-o", "out")
+        needed = said("compile", sandbox.models / "tiny.yaml", "--build", "fp32", "-o", "tiny")
+        gone = said("images", "gc", "--unreferenced", "--stacks", sandbox.stacks)
+        assert {stage["key"] for stage in needed["stages"]} == {stage["key"] for stage in said("images", "ls")["stages"]}
+        assert len(gone["removed"]) == 3
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("gc", "--older-than", "soon"), "write for example 300s"),
+            (("gc", "--keep", "lots"), "write for example 16Gi"),
+            (("gc", "--unreferenced", "--stacks", "samples"), "has no stack file"),
+            (("pin", "ftp://x/y"), "ftp"),
+            (("ls", "localhost:1/models/x"), "is down or not reachable"),
+        ],
+    )
+    def test_bad_input_is_a_sentence(self, place, arguments, words, monkeypatch):
+        monkeypatch.setattr("gpuserve_images.oci.client._FIRST_WAIT_SECONDS", 0.0, raising=False)
+        assert words in " ".join(run("images", *arguments, fails=True).output.split())
+
+    def test_a_model_without_images_has_none(self, registry):
+        assert "no images" in run("images", "ls", f"{registry.host}/nobody/nothing").stdout
+
+
+class TestModule:
+    """What a Job in a cluster runs."""
+
+    def arguments(self, registry, base, *more: str) -> list[str]:
+        where = ["--registry", f"{registry.host}/module", "--base", base]
+        return ["build", "--spec", "small.yaml", "--build", "fp32", *where, "--report", "report.json", *more]
+
+    def test_it_hands_a_report_back(self, place, registry, base, capsys):
+        assert main(self.arguments(registry, base)) == 0
+        report = json.loads((place / "report.json").read_text())["report"]
+        assert "@sha256:" in report["reference"]
+        assert [run["origin"] for run in report["stages"]] == ["made"] * 4
+        assert "optimise" in capsys.readouterr().err
+        assert main(self.arguments(registry, base, "--key", report["summary"]["key"])) == 0
+
+    def test_what_can_be_put_right_is_a_sentence(self, place, registry, base, capsys):
+        assert main([*self.arguments(registry, base), "--key", "0" * 64]) == 1
+        assert "tool versions differ" in json.loads((place / "report.json").read_text())["error"]["message"]
+        onnx.save(classifier(batch=1), place / "small.onnx")
+        (place / "small.onnx").write_bytes(b"no model")
+        assert main(self.arguments(registry, base)) == 1
+        error = json.loads((place / "report.json").read_text())["error"]
+        assert error["kind"] == "SourceError"
+        assert "Fix: " in capsys.readouterr().err
+
+    def test_a_program_can_start_it(self, place, registry, base):
+        done = subprocess.run(
+            [sys.executable, "-m", "gpuserve_images", *self.arguments(registry, base)],
+            capture_output=True,
+            text=True,
+            env=os.environ,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
