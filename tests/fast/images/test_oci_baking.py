@@ -1,13 +1,18 @@
 """Baking against a real registry."""
 
+import gzip
+import hashlib
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+import zstandard
 from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
 
 from gpuserve_images.errors import RegistryError
-from gpuserve_images.oci import File, ImageConfig, Layer, bake, push_artifact, resolve
+from gpuserve_images.oci import File, ImageConfig, Layer, bake, layer_blobs, layers, memory, push_artifact, resolve
 from gpuserve_images.oci.client import Manifest, RegistryClient
 from gpuserve_images.oci.config import INDEX, encode
 from gpuserve_images.oci.reference import Reference
@@ -89,6 +94,73 @@ def test_the_digest_is_the_same_on_every_registry_and_day(registry, tmp_path):
     with RegistryServer(tmp_path) as other:
         digests = {bake(f"{host}/m:1", [WEIGHTS, CONFIG]).digest for host in (registry.host, other.host)}
     assert digests == {expected}
+
+
+def test_a_base_of_another_registry_is_sent_once_however_many_bakes_use_it(registry, base, tmp_path):
+    with RegistryServer(tmp_path) as other:
+        layer = read(base.reference)[0]["layers"][0]["digest"]
+
+        def one(name):
+            return bake(f"{other.host}/{name}:1", [Layer({"/m": File(name.encode())})], base=base.reference)
+
+        before = len(registry.requests())
+        with ThreadPoolExecutor(3) as pool:
+            results = list(pool.map(one, ["a", "b", "c"]))
+        results.append(one("d"))
+        fetched = [path for method, path, _ in since(registry, before) if method == "GET" and layer in path]
+        assert len(fetched) == 1
+        assert sum(result.uploaded_bytes > 5000 for result in results) == 1
+        mounts = [status for method, path, status in other.requests() if method == "POST" and "mount=" in path]
+        assert mounts.count(201) == 3
+
+
+def test_layers_of_files_that_did_not_change_are_not_read_again(registry, tmp_path, monkeypatch):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"w" * 50_000)
+    os.utime(weights, (1, 1))
+    layer = Layer({"/w": File(weights)})
+    monkeypatch.setattr(layers, "_RACY_NANOSECONDS", 0)
+    first = bake(f"{registry.host}/remembered/m:1", [layer])
+    with monkeypatch.context() as patched:
+        patched.setattr(File, "chunks", lambda *_: pytest.fail("the file was read"))
+        assert bake(f"{registry.host}/remembered/m:1", [layer]).digest == first.digest
+    weights.write_bytes(b"x" * 50_000)
+    os.utime(weights, (1, 1))
+    assert bake(f"{registry.host}/remembered/m:1", [layer]).digest != first.digest
+
+
+def test_a_file_so_new_that_a_change_could_hide_is_read(registry, tmp_path):
+    weights = tmp_path / "weights"
+    digests = set()
+    for content in (b"one", b"two"):
+        weights.write_bytes(content)
+        digests.add(bake(f"{registry.host}/new/m:1", [Layer({"/w": File(weights)})]).digest)
+    assert len(digests) == 2
+
+
+def test_what_was_remembered_wrongly_is_forgotten_when_the_registry_says_so(registry, tmp_path, monkeypatch):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"w" * 50_000)
+    layer = Layer({"/w": File(weights)})
+    monkeypatch.setattr(layers, "_RACY_NANOSECONDS", 0)
+    key = layer_blobs._key(layer, "none")
+    memory.remember_layer(key, "sha256:" + "0" * 64, 51_712, "sha256:" + "0" * 64)
+    with pytest.raises(RegistryError, match="found the request wrong"):
+        bake(f"{registry.host}/wrong/m:1", [layer])
+    assert bake(f"{registry.host}/wrong/m:1", [layer]).uploaded_bytes > 50_000
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip"])
+def test_a_compressed_layer_is_stored_as_such_and_has_the_digest_of_its_tar_inside(registry, compression):
+    plain = read(bake(f"{registry.host}/packed/m:1", [WEIGHTS]).reference)
+    manifest, config = read(bake(f"{registry.host}/packed/m:{compression}", [WEIGHTS], compression=compression).reference)
+    (layer,) = manifest["layers"]
+    assert layer["mediaType"] == f"application/vnd.oci.image.layer.v1.tar+{compression}"
+    assert layer["size"] < 1000 < plain[0]["layers"][0]["size"]
+    assert config["rootfs"] == plain[1]["rootfs"]
+    blob = requests.get(f"http://{registry.host}/v2/packed/m/blobs/{layer['digest']}", timeout=10).content
+    inside = gzip.decompress(blob) if compression == "gzip" else zstandard.ZstdDecompressor().stream_reader(blob).read()
+    assert f"sha256:{hashlib.sha256(inside).hexdigest()}" == config["rootfs"]["diff_ids"][0]
 
 
 def test_a_base_of_another_registry_streams_through(registry, base, tmp_path):

@@ -1,13 +1,17 @@
+import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuserve_images.errors import ImageError
 from gpuserve_images.oci import File, Layer, TarLayer
+from gpuserve_images.oci.compression import compressed, identity
 
 NAMES = st.from_regex(r"[a-zA-Z0-9._-]{1,120}", fullmatch=True).filter(lambda name: name not in {".", ".."})
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
@@ -103,3 +107,31 @@ def test_a_tar_layer_is_sent_as_it_is(tmp_path):
     layer = TarLayer(tar)
     assert tar_of(layer) == tar.read_bytes()
     assert layer.source_bytes() == 3_000_000
+
+
+class TestCompression:
+    CONTENT = bytes(range(256)) * 3000 + os.urandom(300_000)
+
+    @pytest.mark.parametrize("kind", ["zstd", "gzip"])
+    def test_the_bytes_do_not_depend_on_how_the_stream_is_cut(self, kind):
+        def cut(size):
+            return [self.CONTENT[start : start + size] for start in range(0, len(self.CONTENT), size)]
+
+        assert len({b"".join(compressed(cut(size), kind)) for size in (1000, 65_537, 1 << 20)}) == 1
+
+    def test_a_gzip_stream_holds_no_time(self):
+        # Bytes 4 to 7 of the header, RFC 1952.
+        assert b"".join(compressed([b"x"], "gzip"))[4:8] == bytes(4)
+
+    def test_the_identity_names_what_decides_the_bytes(self):
+        assert identity("zstd") == f"zstd:3:{'.'.join(map(str, zstandard.ZSTD_VERSION))}"
+        assert identity("gzip").startswith("gzip:6:zlib-")
+        assert identity("none") == "none"
+
+    def test_these_bytes_were_seen_before(self):
+        """A new libzstd that packs differently shows here; then the identity changes with it, and images are pushed anew."""
+        packed = b"".join(compressed([bytes(range(256)) * 100], "zstd"))
+        assert (identity("zstd"), hashlib.sha256(packed).hexdigest()) == (
+            "zstd:3:1.5.7",
+            "af0e8a23881080c569af5f647404836d72fecc0f6521f85138738cacb3e9f1fe",
+        )
