@@ -59,7 +59,8 @@ def _key(source: SourceSpec, address: Address) -> str:
         content = sha256_json([address.place, address.revision, address.path])
     else:
         content = str(source.sha256)
-    return sha256_json([content, sorted(source.include)]) if source.include else content
+    several = address.scheme not in {"https", "http"}
+    return sha256_json([content, sorted(source.include)]) if source.include and several else content
 
 
 def _bring(source: SourceSpec, address: Address, folder: Path, progress: Progress) -> None:
@@ -109,9 +110,9 @@ def client(address: Address) -> Remote:
 
 
 def _chosen(listing: Listing, source: SourceSpec, where: str) -> list[RemoteFile]:
-    files = [
-        file for file in listing.files if not source.include or any(fnmatchcase(file.path, glob) for glob in source.include)
-    ]
+    # What one file's name is does not matter: of an archive, `include` is about what is in it.
+    globs = source.include if listing.folder else ()
+    files = [file for file in listing.files if not globs or any(fnmatchcase(file.path, glob) for glob in globs)]
     if not files:
         some = ", ".join(file.path for file in listing.files[:8])
         raise SourceError(
