@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from e2e_registry import RegistryServer
@@ -20,7 +21,9 @@ BAKE_AND_MEASURE = """
 import json, re, sys
 from pathlib import Path
 from gpuserve_images.oci import File, Layer, bake
-result = bake(sys.argv[1], [Layer({"/models/m/1/model.plan": File(Path(sys.argv[2]))})])
+target, compression, *files = sys.argv[1:]
+layers = [Layer({f"/models/m/{number}/model.plan": File(Path(file))}) for number, file in enumerate(files)]
+result = bake(target, layers, compression=compression, uploads=4)
 # Not ru_maxrss: a child begins with its parent's, and this parent is a whole test run.
 peak_kib = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 print(json.dumps({"uploaded": result.uploaded_bytes, "rss_mib": peak_kib / 1024}))
@@ -48,13 +51,44 @@ def store(tmp_path):
 
 
 @pytest.mark.slow
-def test_four_gigabytes_bake_in_flat_memory(registry, tmp_path):
-    model = tmp_path / "model.plan"
-    with model.open("wb") as stream:
-        stream.truncate(4 << 30)
-    out = json.loads(tool(sys.executable, "-c", BAKE_AND_MEASURE, f"{registry.host}/large:1", str(model)))
-    assert out["uploaded"] > 4 << 30
+@pytest.mark.parametrize(("compression", "files"), [("none", 1), ("none", 4), ("zstd", 4)])
+def test_four_gigabytes_bake_in_flat_memory(registry, tmp_path, compression, files):
+    paths = [tmp_path / f"{number}.plan" for number in range(files)]
+    for number, path in enumerate(paths):
+        with path.open("wb") as stream:
+            stream.write(bytes([number]))
+            stream.truncate((4 << 30) // files)
+    target = f"{registry.host}/large/{compression}{files}:1"
+    out = json.loads(tool(sys.executable, "-c", BAKE_AND_MEASURE, target, compression, *map(str, paths)))
+    assert out["uploaded"] > (100_000 if compression == "zstd" else 4 << 30)
     assert out["rss_mib"] < RSS_LIMIT_MIB
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+def test_buildah_reads_a_model_only_image(registry, store, compression):
+    """Another tool finds the configuration valid, checks every digest and unpacks the layers: what mounting an image volume does."""
+    layers = [Layer({"/small/1/model.onnx": File(b"weights" * 1000)}), Layer({"/small/config.pbtxt": File(b"config")})]
+    image = bake(f"{registry.host}/volume/{compression}:1", layers, compression=compression)
+    container = tool("buildah", *store, "from", "--tls-verify=false", image.reference).strip()
+    mounted = Path(tool("buildah", *store, "mount", container).strip())
+    files = {str(path.relative_to(mounted)): path.read_bytes() for path in mounted.rglob("*") if path.is_file()}
+    assert files == {"small/1/model.onnx": b"weights" * 1000, "small/config.pbtxt": b"config"}
+
+
+def test_buildah_takes_its_platform_of_an_index_that_we_baked(registry, store, tmp_path):
+    """buildah makes the base for two platforms, we put a model on both, buildah takes one."""
+    base = f"{registry.host}/multi/base:1"
+    tool("buildah", *store, "manifest", "create", "multi")
+    for platform in ("linux/amd64", "linux/arm64"):
+        (tmp_path / "which").write_text(platform)
+        (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY which /which\n")
+        tool("buildah", *store, "bud", "--isolation", "chroot", "--platform", platform, "--manifest", "multi", str(tmp_path))
+    tool("buildah", *store, "manifest", "push", "--all", "--tls-verify=false", "multi", f"docker://{base}")
+    image = bake(f"{registry.host}/multi/model:1", [Layer({"/model.onnx": File(b"weights")})], base=base)
+    for platform in ("linux/amd64", "linux/arm64"):
+        container = tool("buildah", *store, "from", "--platform", platform, "--tls-verify=false", image.reference).strip()
+        mounted = Path(tool("buildah", *store, "mount", container).strip())
+        assert ((mounted / "which").read_text(), (mounted / "model.onnx").read_text()) == (platform, "weights")
 
 
 def test_buildah_builds_on_a_baked_image(registry, store, tmp_path):
