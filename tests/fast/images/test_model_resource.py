@@ -17,7 +17,10 @@ from gpuserve_images.pipeline.key import content_key, image_reference
 from gpuserve_images.resource import ImageProvider, ModelImage, plain_inputs
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
+from gpuserve_images.verify.attached import attach_report, attached_capacity
+from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.parity import ParityError
+from gpuserve_images.verify.report import VerifyReport
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,16 @@ def test_create_then_no_difference_then_read(props):
     assert PROVIDER.diff(created.id, state, props | {"registry": "other/models"}).changes is True
     read = PROVIDER.read(created.id, state)
     assert (read.id, read.outs) == (created.id, state)
+
+
+def test_the_measured_capacity_is_read_from_beside_the_image_and_a_later_one_wins(props):
+    created = PROVIDER.create(props)
+    state = created.outs or {}
+    assert state["capacity"] == attached_capacity(state["reference"]).requests_at_slo > 0
+    later = Capacity(where="the real server", latency_p95_ms=50, at_slo=9, requests_at_slo=7.5)
+    attach_report(state["reference"], VerifyReport(model="small", build="fp32", capacity=later))
+    assert PROVIDER.diff(created.id, state, props).changes is False
+    assert (PROVIDER.read(created.id, state).outs or {})["capacity"] == 7.5
 
 
 def test_a_vanished_image_is_gone_after_a_refresh(props):
