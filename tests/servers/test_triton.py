@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from e2e_small_model import CLASSES, FEATURES, classifier
+import yaml
+from e2e_small_model import CLASSES, FEATURES, classifier, write_model_folder
 from environments import unpacked
 from onnx import TensorProto, helper
 from triton_server import TritonServer, missing
@@ -18,6 +19,12 @@ from gpuserve_images.layouts.served import ModelFiles, ServedModel, Wishes
 from gpuserve_images.layouts.spec import BatchSpec, EnsembleSpec, LayoutSpec
 from gpuserve_images.layouts.triton_ensemble import ensemble
 from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.pipeline.chain import plan
+from gpuserve_images.pipeline.job import Job
+from gpuserve_images.pipeline.making import make
+from gpuserve_images.pipeline.runner import Runner
+from gpuserve_images.spec import load_model
+from gpuserve_images.target import Target
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 RANDOM = np.random.default_rng(7)
@@ -193,6 +200,7 @@ def test_an_ensemble_answers_as_its_models_one_after_the_other(tmp_path, batch):
     }
     spec = EnsembleSpec.parse(
         {
+            "name": "chain",
             "inputs": ["raw"],
             "outputs": ["answer", "prepared"],
             # Written against the order of the data: Triton goes by the tensors.
@@ -203,7 +211,7 @@ def test_an_ensemble_answers_as_its_models_one_after_the_other(tmp_path, batch):
         }
     )
     models = {name: (served(name, path), wishes({"max": 8}, warmup="none")) for name, path in paths.items()}
-    files, _ = ensemble("chain", spec, models)
+    files, _ = ensemble(spec, models)
     request = rows(3 if batch == "batch" else 1)
     with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
         answer = ask(server, "chain", {"raw": request})
@@ -214,3 +222,31 @@ def test_an_ensemble_answers_as_its_models_one_after_the_other(tmp_path, batch):
     assert answer["answer"].shape == (len(request), CLASSES)
     for model in ("prepare", "classify", "chain"):
         assert counters[label("nv_inference_request_success", model)] == 1
+
+
+def test_a_build_brings_its_versions_and_its_ensemble(tmp_path):
+    """From YAML to answers: two builds as versions of one model, and a second model before it."""
+    folder = write_model_folder(tmp_path / "model", layout={
+        "numbers": {1: "fp32", 2: "int8"}, "versions": "all", "warmup": "samples",
+        "ensemble": {
+            "name": "whole", "inputs": ["raw"], "outputs": ["answer"],
+            "steps": [
+                {"model": "prepare", "build": "fp32", "inputs": {"x": "raw"}, "outputs": {"y": "ready"}},
+                {"model": "small", "inputs": {"x": "ready"}, "outputs": {"scores": "answer"}},
+            ],
+        },
+    }).parent  # fmt: skip
+    onnx.save(scaled(0.5), folder / "prepare.onnx")
+    prepare = {"name": "prepare", "source": {"file": "prepare.onnx"}, "builds": {"fp32": {"engine": "onnxruntime"}}}
+    (folder / "prepare.yaml").write_text(yaml.safe_dump(prepare))
+    chain = plan(Job(load_model(folder / "small.yaml"), "int8", folder, Target()), "registry/base@sha256:0")
+    with Runner(tmp_path / "cache") as runner:
+        repository = unpack(make(chain, runner).files(runner), tmp_path / "image")
+    request = rows(2)
+    with TritonServer(repository, tmp_path) as server:
+        exact, rough = (ask(server, "small", {"x": request * 0.5}, version)["scores"] for version in ("1", "2"))
+        answer = ask(server, "whole", {"raw": request})["answer"]
+    np.testing.assert_allclose(exact, in_process(folder / "small.onnx", {"x": request * 0.5})["scores"], rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(exact, rough)
+    # The newest version answers where none is named.
+    np.testing.assert_allclose(answer, rough, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,8 @@ from gpuserve.kubernetes.errors import suggestion
 from gpuserve_images.layouts import huggingface, kserve, mlserver, tfserving, torchserve, triton
 from gpuserve_images.layouts.features import require_features
 from gpuserve_images.layouts.served import Layout, LayoutError, ServedModel, Wishes
-from gpuserve_images.layouts.spec import LayoutSpec
+from gpuserve_images.layouts.spec import EnsembleSpec, LayoutSpec
+from gpuserve_images.layouts.triton_ensemble import ensemble
 from gpuserve_images.records import sha256_file, tool_versions
 
 SERVERS: Mapping[str, Callable[[ServedModel, Wishes], Layout]] = {
@@ -43,6 +44,22 @@ def lay_out(server: str, model: ServedModel, wishes: Wishes) -> Layout:
     """
     require_layout(server, model.format, wishes.options)
     return SERVERS[server](model, wishes)
+
+
+def lay_out_ensemble(server: str, spec: EnsembleSpec, models: Mapping[str, tuple[ServedModel, Wishes]]) -> Layout:
+    """Return several models, and an ensemble over them, as a server's own folder.
+
+    Args:
+        server: Name of the server, as `Target.server`.
+        spec: The ensemble.
+        models: Its models by name, and how each is to be served.
+
+    Raises:
+        LayoutError: When the server has no ensembles, cannot serve one of the models, or they do not fit together.
+    """
+    for model, wishes in models.values():
+        require_layout(server, model.format, wishes.options.model_copy(update={"ensemble": spec}))
+    return ensemble(spec, models)
 
 
 def require_layout(server: str, form: str, options: LayoutSpec, *, field: str = "runtime") -> None:

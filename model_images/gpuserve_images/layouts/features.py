@@ -9,6 +9,8 @@ FEATURES: Mapping[str, tuple[Callable[[LayoutSpec], bool], tuple[str, ...]]] = {
     "layout.response_cache": (lambda options: options.response_cache, ("triton", "mlserver")),
     "layout.warmup: samples": (lambda options: options.warmup == "samples", ("triton",)),
     "layout.versions": (lambda options: options.versions.latest != 1, ("triton", "tfserving", "mlserver")),
+    "layout.numbers": (lambda options: bool(options.numbers), ("triton",)),
+    "layout.ensemble": (lambda options: options.ensemble is not None, ("triton",)),
     "layout.threads": (
         lambda options: options.threads.model_dump(exclude_none=True) != {},
         ("triton", "tfserving", "torchserve"),

@@ -112,6 +112,40 @@ class VersionsSpec(Spec):
         return ordered if self.all else tuple(sorted(set(self.only)))
 
 
+class StepSpec(Spec):
+    """One model of an ensemble.
+
+    Attributes:
+        model: Name of the model: this one, or another whose YAML file lies beside this one's.
+        build: Which of its builds; required for another model.
+        inputs: For each input of the model, the tensor of the ensemble that it takes.
+        outputs: For each output that is used, the name of the tensor that it becomes.
+    """
+
+    model: DnsLabel
+    build: DnsLabel | None = None
+    inputs: Annotated[Mapping[str, str], Field(min_length=1)]
+    outputs: Annotated[Mapping[str, str], Field(min_length=1)]
+
+
+class EnsembleSpec(Spec):
+    """Several models that answer as one; tensors go from one to the next inside the server.
+
+    Types and shapes are those of the models, so only names are said here.
+
+    Attributes:
+        name: Name that clients call it by.
+        inputs: Tensors that a request brings.
+        outputs: Tensors that the answer holds.
+        steps: The models, in any order: a model runs when its tensors are there.
+    """
+
+    name: DnsLabel
+    inputs: Annotated[tuple[str, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[str, ...], Field(min_length=1)]
+    steps: Annotated[tuple[StepSpec, ...], Field(min_length=1)]
+
+
 def _instances(value: object) -> object:
     """Read `instances: 2` as two copies wherever the pool says."""
     return [{"count": value}] if isinstance(value, int) and not isinstance(value, bool) else value
@@ -130,6 +164,9 @@ class LayoutSpec(Spec):
         warmup: Requests before the server reports ready: `zeros` (default) for models of fixed shape, real `samples`, or `none`.
         response_cache: Answer a repeated request from memory. Default: no; only right for models that give the same answer twice.
         versions: Which versions the server offers: `latest` (default), `all`, `{latest: 2}` or `{only: [1, 3]}`.
+        numbers: Builds that go into one image as versions of this model, by version number; the image of each of them holds them all.
+            Default: each build is version 1 of an image of its own.
+        ensemble: This model and others, answering as one. Default: none.
         threads: Threads of ONNX Runtime.
         tensorrt: Let ONNX Runtime hand what it can to TensorRT, on GPUs. Default: no.
     """
@@ -138,35 +175,16 @@ class LayoutSpec(Spec):
     warmup: Warmup = "zeros"
     response_cache: bool = False
     versions: Annotated[VersionsSpec, BeforeValidator(_versions)] = VersionsSpec(latest=1)
+    numbers: Mapping[Annotated[int, Field(ge=1)], DnsLabel] = {}
+    ensemble: EnsembleSpec | None = None
     threads: ThreadsSpec = ThreadsSpec()
     tensorrt: TensorRtExecution | None = None
 
-
-class StepSpec(Spec):
-    """One model of an ensemble.
-
-    Attributes:
-        model: Name of the model.
-        inputs: For each input of the model, the tensor of the ensemble that it takes.
-        outputs: For each output that is used, the name of the tensor that it becomes.
-    """
-
-    model: DnsLabel
-    inputs: Annotated[Mapping[str, str], Field(min_length=1)]
-    outputs: Annotated[Mapping[str, str], Field(min_length=1)]
-
-
-class EnsembleSpec(Spec):
-    """Several models that answer as one; tensors go from one to the next inside the server.
-
-    Types and shapes are those of the models, so only names are said here.
-
-    Attributes:
-        inputs: Tensors that a request brings.
-        outputs: Tensors that the answer holds.
-        steps: The models, in any order: a model runs when its tensors are there.
-    """
-
-    inputs: Annotated[tuple[str, ...], Field(min_length=1)]
-    outputs: Annotated[tuple[str, ...], Field(min_length=1)]
-    steps: Annotated[tuple[StepSpec, ...], Field(min_length=1)]
+    @model_validator(mode="after")
+    def _each_build_has_one_number(self) -> Self:
+        builds = list(self.numbers.values())
+        twice = sorted({build for build in builds if builds.count(build) > 1})
+        if twice:
+            msg = f"has several numbers for the builds {twice}; give each build one"
+            raise ValueError(msg)
+        return self

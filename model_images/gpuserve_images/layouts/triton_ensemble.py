@@ -15,21 +15,21 @@ VERSION = "1"
 """The one version of an ensemble: its models have versions of their own."""
 
 
-def ensemble(name: str, spec: EnsembleSpec, models: Mapping[str, tuple[ServedModel, Wishes]]) -> Layout:
+def ensemble(spec: EnsembleSpec, models: Mapping[str, tuple[ServedModel, Wishes]]) -> Layout:
     """Return a repository with the models of an ensemble, and the ensemble itself.
 
     Args:
-        name: Name that clients call the ensemble by.
-        spec: Its steps.
+        spec: The ensemble.
         models: Its models by name, and how each is to be served.
 
     Raises:
         LayoutError: When the steps do not fit together, or a model is named as the ensemble is.
     """
+    name = spec.name
     if name in models:
-        raise LayoutError("name", "is the name of one of its own models too", "Give the ensemble another name.", value=name)
+        raise LayoutError("ensemble.name", "is the name of one of its own models too", "Choose another.", value=name)
     signatures = {known: _signature(model) for known, (model, _) in models.items()}
-    text = ensemble_config(name, spec, signatures, {known: wishes.batch.max for known, (_, wishes) in models.items()})
+    text = ensemble_config(spec, signatures, {known: wishes.batch.max for known, (_, wishes) in models.items()})
     files: Files = {}
     records: dict[str, StageRecord] = {}
     for member, (model, wishes) in sorted(models.items()):
@@ -47,12 +47,11 @@ def ensemble(name: str, spec: EnsembleSpec, models: Mapping[str, tuple[ServedMod
     return files, merged
 
 
-def ensemble_config(name: str, spec: EnsembleSpec, models: Mapping[str, Signature], largest: Mapping[str, int]) -> str:
+def ensemble_config(spec: EnsembleSpec, models: Mapping[str, Signature], largest: Mapping[str, int]) -> str:
     """Return the text of an ensemble's `config.pbtxt`.
 
     Args:
-        name: Name of the ensemble.
-        spec: Its steps.
+        spec: The ensemble.
         models: Signatures of its models by name.
         largest: Largest batch of each model.
 
@@ -62,7 +61,7 @@ def ensemble_config(name: str, spec: EnsembleSpec, models: Mapping[str, Signatur
     signature = wired_signature(spec, models)
     used = {step.model for step in spec.steps}
     batched = all(models[model].batched for model in used)
-    config = protobuf().ModelConfig(name=name, platform="ensemble")
+    config = protobuf().ModelConfig(name=spec.name, platform="ensemble")
     config.max_batch_size = min(largest[model] for model in used) if batched else 0
     for places, tensors in ((config.input, signature.inputs), (config.output, signature.outputs)):
         for tensor in tensors:

@@ -7,6 +7,7 @@ from gpuserve_images.bases.serving import base_identity, default_base
 from gpuserve_images.compile.spec import COMPILED
 from gpuserve_images.errors import SourceError
 from gpuserve_images.pipeline.bench import Benches
+from gpuserve_images.pipeline.company import Member, companies
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.publishing import bake_identity
 from gpuserve_images.pipeline.stage import Source, Stage
@@ -28,6 +29,7 @@ class Way:
         verify: The stage that compares it with the source, or None where the source is served as it is.
         capacity: The stage that times it, or None where it cannot run here.
         layout: The stage whose files become the image.
+        company: Other builds that go into the same image, each judged by its own bars.
     """
 
     name: str
@@ -36,11 +38,13 @@ class Way:
     engines: Mapping[str, Stage] = field(default_factory=dict[str, Stage])
     verify: Stage | None = None
     capacity: Stage | None = None
+    company: tuple[Member, ...] = ()
 
     def stages(self) -> dict[str, Stage]:
         """Return every stage by key, the first first."""
         found: dict[str, Stage] = {}
-        for stage in (self.model, *self.engines.values(), self.verify, self.capacity, self.layout):
+        company = (stage for member in self.company for stage in (member.model, member.verify))
+        for stage in (self.model, *self.engines.values(), self.verify, self.capacity, *company, self.layout):
             if stage is not None:
                 found |= stage.chain()
         return found
@@ -72,6 +76,7 @@ class Chain:
                 "name": self.job.model.name,
                 "build": self.job.build,
                 "ways": [[way.verify.key if way.verify else None, way.layout.key] for way in self.ways],
+                "company": [[_judgement(member) for member in way.company] for way in self.ways],
                 "bars": self.job.model.bars(self.job.build).stated(),
                 "base": base_identity(self.base) if self.base else None,
                 "bake": bake_identity(self.job.model.bake),
@@ -98,6 +103,7 @@ def plan(job: Job, base: str = "") -> Chain:
         SourceError: When the model file or the samples are missing or damaged.
         ExportError: When the model is of a framework that is not installed.
         LayoutError: When the server cannot serve the build.
+        CompileError: When engines shall be made, and the model's shapes are not bounded or contradict their bounds.
     """
     engine = job.spec.engine
     if engine == "native":
@@ -123,27 +129,41 @@ def _onnx_ways(job: Job, onnx: Stage | Source) -> tuple[Way, ...]:
     """Return the ways to make a build that ONNX Runtime serves."""
     benches = Benches(job)
 
-    def way(name: str, model: Stage) -> Way:
+    def way(name: str, model: Stage, company: tuple[Member, ...]) -> Way:
         # What a processor needs says nothing about a GPU.
         capacity = measures.timed(job, onnx, model, benches) if job.target.kind == "cpu" else None
-        layout = images.served_onnx(job, onnx, model, benches)
-        return Way(name, layout, model=model, verify=measures.verified(job, onnx, model, benches), capacity=capacity)
+        layout = images.served_onnx(job, onnx, model, benches, company)
+        verify = measures.verified(job, onnx, model, benches)
+        return Way(name, layout, model=model, verify=verify, capacity=capacity, company=company)
 
+    together = companies(job, _alone)
+    return tuple(way(name, model, company) for name, model in _onnx_models(job, onnx, benches) for company in together)
+
+
+def _alone(job: Job) -> list[tuple[Stage, Stage]]:
+    """Return how a build can be made that goes into another one's image: its model, and the comparison with its source."""
+    onnx, benches = _onnx(job), Benches(job)
+    return [(model, measures.verified(job, onnx, model, benches)) for _, model in _onnx_models(job, onnx, benches)]
+
+
+def _onnx_models(job: Job, onnx: Stage | Source, benches: Benches) -> tuple[tuple[str, Stage], ...]:
+    """Return the stages that can make a build's ONNX file, by how its numbers are quantised, the preferred one first."""
     calibrate = job.spec.calibrate
     if calibrate is not None:
         static = models.statically_quantised(job, onnx, calibrate, job.target)
         # Slower than static and nearer to the source: for when parity demands it. GPUs have no kernels for it.
-        dynamic = (way("dynamic", models.dynamically_quantised(onnx)),) if job.target.kind == "cpu" else ()
-        return (way("static", static), *dynamic)
+        dynamic = (("dynamic", models.dynamically_quantised(onnx)),) if job.target.kind == "cpu" else ()
+        return (("static", static), *dynamic)
     if job.spec.precision == "int8-dynamic":
-        return (way("dynamic", models.dynamically_quantised(onnx)),)
+        return (("dynamic", models.dynamically_quantised(onnx)),)
     optimised = models.optimised(job, onnx, job.target)
     fp16 = job.spec.precision == "fp16"
-    return (way("none", models.halved(job, onnx, optimised, benches) if fp16 else optimised),)
+    return (("none", models.halved(job, onnx, optimised, benches) if fp16 else optimised),)
 
 
 def _engines(job: Job, onnx: Stage | Source) -> Way:
     """Return the way to make engines: an ONNX file that is judged here, and compiled for each GPU."""
+    engines.require_profiles(job)
     benches = Benches(job)
     gpu = replace(job.target, kind="gpu")
     model = models.optimised(job, onnx, gpu)
@@ -157,6 +177,10 @@ def _engines(job: Job, onnx: Stage | Source) -> Way:
     layout = images.served_engine(job, onnx, next(iter(made.values())), benches) if alone else images.gathered(job, made)
     name = "static" if job.spec.calibrate is not None else "none"
     return Way(name, layout, model=model, engines=made, verify=measures.verified(job, onnx, model, benches))
+
+
+def _judgement(member: Member) -> list[object]:
+    return [member.verify.key, member.job.model.bars(member.job.build).stated()]
 
 
 def _is_image(way: Way) -> bool:

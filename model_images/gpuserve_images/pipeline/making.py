@@ -55,7 +55,11 @@ def make(chain: Chain, runner: Runner) -> Made:
     Raises:
         SourceError: When the model or its samples are unusable.
         ParityError: When no way meets the bars: with what each missed.
+        CompileError: When engines are wanted that this machine cannot make; nothing was begun then.
     """
+    for way in chain.ways:
+        for engine in way.engines.values():
+            runner.require_ready(engine)
     missed: list[tuple[Way, ParityError]] = []
     for way in chain.ways:
         try:
@@ -93,6 +97,9 @@ def _judged(chain: Chain, way: Way, runner: Runner) -> Parity | None:
         return None
     parity = parity_of(runner.get(way.verify))
     judge(parity, chain.job.model.bars(chain.job.build), chain.job.build)
+    for member in way.company:
+        bars = member.job.model.bars(member.job.build)
+        judge(parity_of(runner.get(member.verify)), bars, f"{member.job.model.name}:{member.job.build}")
     return parity
 
 

@@ -27,7 +27,7 @@ MODELS = {
 CROP = {"model": "crop", "inputs": {"image": "photo"}, "outputs": {"part": "crop", "box": "place"}}
 CLASSIFY = {"model": "classify", "inputs": {"x": "crop"}, "outputs": {"scores": "likely"}}
 DESCRIBE = {"model": "describe", "inputs": {"scores": "likely", "box": "place"}, "outputs": {"text": "answer"}}
-GOOD = {"inputs": ["photo"], "outputs": ["answer", "likely"], "steps": [DESCRIBE, CROP, CLASSIFY]}
+GOOD = {"name": "see", "inputs": ["photo"], "outputs": ["answer", "likely"], "steps": [DESCRIBE, CROP, CLASSIFY]}
 
 
 def wired(**changes):
@@ -49,7 +49,7 @@ def test_a_dimension_that_one_taker_fixes_is_fixed():
 
 
 def test_triton_reads_the_steps_back():
-    config = parse_config(ensemble_config("see", EnsembleSpec.parse(GOOD), MODELS, {"crop": 8, "classify": 4, "describe": 16}))
+    config = parse_config(ensemble_config(EnsembleSpec.parse(GOOD), MODELS, {"crop": 8, "classify": 4, "describe": 16}))
     assert (config.platform, config.max_batch_size) == ("ensemble", 4)
     steps = {step.model_name: step for step in config.ensemble_scheduling.step}
     assert dict(steps["describe"].input_map) == DESCRIBE["inputs"]
@@ -61,8 +61,8 @@ def test_triton_reads_the_steps_back():
 
 def test_one_model_without_a_batch_axis_makes_an_ensemble_without_one():
     steps = [{"model": "fixed", "inputs": {"x": "photo"}, "outputs": {"y": "answer"}}]
-    spec = EnsembleSpec.parse({"inputs": ["photo"], "outputs": ["answer"], "steps": steps})
-    config = parse_config(ensemble_config("see", spec, MODELS, {"fixed": 8}))
+    spec = EnsembleSpec.parse({"name": "see", "inputs": ["photo"], "outputs": ["answer"], "steps": steps})
+    config = parse_config(ensemble_config(spec, MODELS, {"fixed": 8}))
     assert config.max_batch_size == 0
     assert tuple(config.input[0].dims) == (1, 224, 3)
 
@@ -110,12 +110,12 @@ def test_an_ensemble_is_not_named_as_one_of_its_models(tmp_path):
     path.write_bytes(b"x")
     models = {name: (ServedModel.of(name, "onnx", path, MODELS[name]), Wishes()) for name in ("crop", "classify", "describe")}
     with pytest.raises(LayoutError, match=r"\(crop\): is the name of one of its own models"):
-        ensemble("crop", EnsembleSpec.parse(GOOD), models)
-    files, record = ensemble("see", EnsembleSpec.parse(GOOD), models)
+        ensemble(EnsembleSpec.parse(GOOD | {"name": "crop"}), models)
+    files, record = ensemble(EnsembleSpec.parse(GOOD), models)
     assert {"/models/see/config.pbtxt", "/models/see/1/.ensemble", "/models/crop/1/model.onnx"} <= set(files)
     assert record.inputs["crop/1/model.onnx"] == record.outputs["/models/crop/1/model.onnx"]
 
 
 def test_an_ensemble_of_nothing_is_refused():
     with pytest.raises(SpecError, match="steps"):
-        EnsembleSpec.parse({"inputs": ["a"], "outputs": ["b"], "steps": []})
+        EnsembleSpec.parse({"name": "see", "inputs": ["a"], "outputs": ["b"], "steps": []})

@@ -1,16 +1,17 @@
 """Stages that lay a model out as the files of an image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpuserve.kubernetes.spec import plain
-from gpuserve_images.layouts.choosing import identity, lay_out, require_layout
-from gpuserve_images.layouts.served import ModelFiles, ServedModel, Wishes
+from gpuserve_images.layouts.choosing import identity, lay_out, lay_out_ensemble, require_layout
+from gpuserve_images.layouts.served import LayoutError, ModelFiles, ServedModel, Wishes
 from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.bench import Benches
+from gpuserve_images.pipeline.company import Member, own_number, require_alone
 from gpuserve_images.pipeline.job import Job
-from gpuserve_images.pipeline.stage import MODEL, Source, Stage, Work
+from gpuserve_images.pipeline.stage import MODEL, Done, Source, Stage, Work
 from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, signature_of
 from gpuserve_images.records import StageRecord
 
@@ -18,20 +19,34 @@ WARMUP_SAMPLES = 4
 """Requests that a server warms up with, where it warms up with samples."""
 
 
-def served_onnx(job: Job, onnx: Stage | Source, model: Stage, benches: Benches) -> Stage:
-    """Return the stage that makes a server's own folder of an ONNX model.
+def served_onnx(job: Job, onnx: Stage | Source, model: Stage, benches: Benches, company: Sequence[Member] = ()) -> Stage:
+    """Return the stage that makes a server's own folder of an ONNX model, and of what goes into the same image.
 
     Raises:
         LayoutError: When the server does not serve ONNX, or lacks a feature.
     """
 
     def run(work: Work) -> StageRecord:
-        done = work.before("model")
-        beside = [done.folder / name for name in done.record.outputs if name != MODEL and (done.folder / name).is_file()]
-        given = ServedModel.of(job.model.name, "onnx", done.file, signature_of(done), beside)
-        return _lay_out(job, given, work, {"model": done.folder}, benches)
+        done = {"model": work.before("model"), **{member.role: work.before(member.role) for member in company}}
+        folders = {role: each.folder for role, each in done.items()}
+        given = _versions(job, done, company)
+        wishes = _wishes(job, work, benches)
+        ensemble = job.model.layout.ensemble
+        if ensemble is None:
+            files, record = lay_out(job.target.server, given, wishes)
+        else:
+            models = {job.model.name: (given, wishes)}
+            for member in company:
+                if member.job.model.name != job.model.name:
+                    other = _versions(member.job, {"model": done[member.role]}, ())
+                    models[member.job.model.name] = (other, _wishes(member.job, work, None))
+            files, record = lay_out_ensemble(job.target.server, ensemble, models)
+        laid.save(files, work.out, folders)
+        return record
 
-    return _stage(job, run, "onnx", {"model": model, "onnx": onnx} if _samples(job) else {"model": model})
+    after = {"model": model, **({"onnx": onnx} if _samples(job) else {}), **{each.role: each.model for each in company}}
+    others = {member.role: [plain(member.job.model.batch), plain(member.job.model.layout)] for member in company}
+    return _stage(job, run, "onnx", after, {"number": own_number(job), "company": others})
 
 
 def served_engine(job: Job, onnx: Stage | Source, engine: Stage, benches: Benches) -> Stage:
@@ -46,6 +61,7 @@ def served_engine(job: Job, onnx: Stage | Source, engine: Stage, benches: Benche
         given = ServedModel.of(job.model.name, "tensorrt", done.folder / ENGINE, signature_of(done))
         return _lay_out(job, given, work, {"model": done.folder}, benches)
 
+    require_alone(job)
     return _stage(job, run, "tensorrt", {"model": engine, "onnx": onnx} if _samples(job) else {"model": engine})
 
 
@@ -64,6 +80,7 @@ def served_source(job: Job) -> Stage:
         given = ServedModel(job.model.name, files.format, {1: place}, signature)
         return _lay_out(job, given, work, {"model": files.root}, None)
 
+    require_alone(job)
     return _stage(job, run, job.format, {"model": job.source})
 
 
@@ -80,7 +97,30 @@ def gathered(job: Job, engines: Mapping[str, Stage]) -> Stage:
     return Stage("layout", run, after=dict(engines), options={"engines": job.spec.engine})
 
 
-def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source]) -> Stage:
+def _versions(job: Job, done: Mapping[str, Done], company: Sequence[Member]) -> ServedModel:
+    """Return a model with all its versions that go into one image.
+
+    Raises:
+        LayoutError: When they differ in their inputs and outputs, which a server has one description of.
+    """
+    signature = signature_of(done["model"])
+    versions = {own_number(job): _onnx_files(done["model"])}
+    for member in company:
+        if member.job.model.name != job.model.name:
+            continue
+        if not signature_of(done[member.role]).same_interface(signature):
+            reason = f"have other inputs or outputs than build {job.build!r}"
+            raise LayoutError("layout.numbers", reason, "Give it an image of its own.", value=member.job.build)
+        versions[own_number(member.job)] = _onnx_files(done[member.role])
+    return ServedModel(job.model.name, "onnx", versions, signature)
+
+
+def _onnx_files(done: Done) -> ModelFiles:
+    beside = [done.folder / name for name in done.record.outputs if name != MODEL and (done.folder / name).is_file()]
+    return ModelFiles.of(done.file, beside)
+
+
+def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source], more: Mapping[str, Any] | None = None) -> Stage:
     require_layout(job.target.server, form, job.model.layout)
     options = {
         "name": job.model.name,
@@ -89,6 +129,7 @@ def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source]) -
         "kind": job.target.kind,
         "batch": plain(job.model.batch),
         "layout": plain(job.model.layout),
+        **(more or {}),
         "samples": {**job.sample_inputs("verify"), "generate": plain(job.model.verify.generated)} if _samples(job) else None,
     }
     return Stage("layout", run, after=after, options=options, tools=identity(job.target.server))
@@ -100,10 +141,13 @@ def _samples(job: Job) -> bool:
 
 
 def _lay_out(job: Job, model: ServedModel, work: Work, folders: Mapping[str, Path], benches: Benches | None) -> StageRecord:
+    files, record = lay_out(job.target.server, model, _wishes(job, work, benches))
+    laid.save(files, work.out, folders)
+    return record
+
+
+def _wishes(job: Job, work: Work, benches: Benches | None) -> Wishes:
     samples = benches.of(work).requests.tensors[:WARMUP_SAMPLES] if benches and _samples(job) else ()
     # Files of this machine are trusted, as `sources` has it.
     trusted = job.model.source.url is None or job.model.source.allow_pickle
-    wishes = Wishes(job.model.batch, job.model.layout, job.target, samples, scratch=work.out, allow_pickle=trusted)
-    files, record = lay_out(job.target.server, model, wishes)
-    laid.save(files, work.out, folders)
-    return record
+    return Wishes(job.model.batch, job.model.layout, job.target, samples, scratch=work.out, allow_pickle=trusted)
