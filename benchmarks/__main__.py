@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.measure import ROOT, Row
 
-NAMES = ("up", "render", "preview", "bake")
+NAMES = ("up", "render", "preview", "bake", "engines", "throughput", "server")
 RESULTS = ROOT / "benchmarks" / "results.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
