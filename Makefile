@@ -27,8 +27,11 @@ lint: .venv/.installed ## Format, lint and types
 bench: .venv/.installed ## Every benchmark; writes benchmarks/results.json and the table in the README
 	@$(PY) -m benchmarks
 
+# Without export-torch and export-tensorflow, which are gigabytes, and tensorrt, whose wheels are on NVIDIA's own index.
+EXTRAS := sources quickstart gpu tensorrt-rtx torchserve export-sklearn export-xgboost export-lightgbm signing
+
 lock: ## Pin every dependency with hashes from pyproject.toml
-	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --universal --generate-hashes \
+	uv pip compile pyproject.toml $(EXTRAS:%=--extra %) --group dev --python-version 3.11 --universal --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header -o requirements.lock
 
 # The stamp is written last, so an installation that was cut off is made again.
