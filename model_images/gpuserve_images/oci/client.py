@@ -30,6 +30,8 @@ _LONGEST_WAIT_SECONDS = 30.0
 # Seconds to connect, and between two bytes: a registry that checks the digest of a large blob answers late.
 _TIMEOUT = (5.0, 300.0)
 _ACCEPT = f"{MANIFEST}, {INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
+# A token may expire between its arrival and its use, but not time after time.
+_RENEWALS = 2
 # Connections kept open: more than any sensible number of uploads at once.
 _CONNECTIONS = 32
 
@@ -215,12 +217,15 @@ class RegistryClient:
             attempt += 1
 
     def send(self, place: Reference, request: Request) -> requests.Response:
-        """Send a request once; on a refusal get a token for the scope that the registry names, and send it once more."""
+        """Send a request; on a refusal get a token for the scope that the registry names, and send it again."""
         scope = Scope(place.repository, request.writes)
         header = self._authorisation.header(scope)
         answer = self._once(request, header)
-        if answer.status_code in {401, 403} and self._authorisation.renew(scope, answer, header):
-            answer = self._once(request, self._authorisation.header(scope))
+        for _ in range(_RENEWALS):
+            if answer.status_code not in {401, 403} or not self._authorisation.renew(scope, answer, header):
+                break
+            header = self._authorisation.header(scope)
+            answer = self._once(request, header)
         return answer
 
     def url(self, place: Reference, path: str) -> str:

@@ -4,13 +4,14 @@ import base64
 import json
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from gpuserve_images.errors import ImageError, RegistryError
-from gpuserve_images.oci import File, Layer, bake, client, resolve
+from gpuserve_images.oci import File, Layer, bake, client, memory, resolve
 
 LAYER = Layer({"/m": File(b"m" * 3_000_000)})
 
@@ -28,6 +29,8 @@ class Registry(ThreadingHTTPServer):
         self.requests = []
         self.received = []
         self.forms = []
+        self.slow = 0
+        self.at_once = self.most_at_once = 0
         self.tokens = 0
         self.expires = False
         self.broken_tokens = False
@@ -50,6 +53,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
+        if self.command == "PUT" and "uploads" in self.path and server.slow:
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+            time.sleep(server.slow)
+            server.at_once -= 1
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         server.received.append(len(body))
         if self.path.startswith("/token"):
@@ -170,6 +178,42 @@ def test_an_upload_that_is_always_cut_ends_with_an_error(server):
     server.cut_uploads = 99
     with pytest.raises(RegistryError, match=r"connection broke|not reachable"):
         bake(f"{server.host}/m:1", [LAYER])
+
+
+@pytest.mark.parametrize("uploads", [1, 4])
+def test_so_many_blobs_are_sent_at_once_and_no_more(server, uploads):
+    server.slow = 0.05
+    layers = [Layer({f"/{number}": File(bytes([number]) * 1000)}) for number in range(9)]
+    bake(f"{server.host}/m:1", layers, uploads=uploads)
+    assert server.most_at_once == uploads
+
+
+def test_without_an_upload_nothing_can_be_sent(server):
+    with pytest.raises(ImageError, match="less than one upload"):
+        bake(f"{server.host}/m:1", [LAYER], uploads=0)
+
+
+def test_the_first_failure_ends_the_other_uploads(server):
+    server.slow = 0.05
+    server.refuse[("PUT", "uploads")] = [403] * 99
+    layers = [Layer({f"/{number}": File(bytes([number]) * 1000)}) for number in range(40)]
+    with pytest.raises(RegistryError, match="may not do this"):
+        bake(f"{server.host}/m:1", layers)
+    assert len([path for method, path in server.requests if method == "PUT"]) < 12
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda folder: folder.rmdir(), lambda folder: (folder / "memory.sqlite").write_bytes(b"no database" * 999)]
+)
+def test_without_a_memory_everything_is_found_out_again(server, tmp_path, monkeypatch, spoil):
+    """The disk is full, the home is read-only, or the file is damaged: it only saves work."""
+    folder = tmp_path / "memory"
+    folder.mkdir()
+    spoil(folder)
+    if not folder.exists():
+        folder.write_bytes(b"a file in place of the folder")
+    monkeypatch.setattr(memory, "_folder", lambda: folder)
+    assert bake(f"{server.host}/m:1", [LAYER]).uploaded_bytes > 3_000_000
 
 
 def test_the_wait_that_the_registry_asks_for_is_kept(server, monkeypatch):
