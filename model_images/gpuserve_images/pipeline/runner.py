@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gpuserve_images.errors import ImageError
 from gpuserve_images.pipeline.downloads import use_lock
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.sharing import WORTH_BYTES_PER_SECOND, StageShare
@@ -52,6 +53,21 @@ class Runner:
         if stage.key not in self.done:
             self.done[stage.key] = self._locate(stage) if isinstance(stage, Source) else self._obtain(stage)
         return self.done[stage.key]
+
+    def require_ready(self, stage: Stage) -> None:
+        """Refuse a stage that this machine cannot run and nobody has run before, so that nothing is begun for it.
+
+        Raises:
+            ImageError: What the stage says that it needs.
+        """
+        if stage.ready is None:
+            return
+        try:
+            stage.ready()
+        except ImageError:
+            shared = self._share is not None and stage.shared and self._share.has(stage.name, stage.key)
+            if not shared and not self._store.has(stage.name, stage.key):
+                raise
 
     def _locate(self, source: Source) -> Done:
         self._progress(source.name, 0, 0)

@@ -52,6 +52,17 @@ class StageShare:
             self._give_up(f"finished stages are not looked up: {error}")
             return False
 
+    def has(self, stage: str, key: str) -> bool:
+        """Return whether the registry has a finished stage; False when it fails."""
+        if self._fails:
+            return False
+        address = Reference.parse(self.tag(stage, key))
+        try:
+            return RegistryClient(address.host).manifest(address) is not None
+        except ImageError as error:
+            self._give_up(f"finished stages are not looked up: {error}")
+            return False
+
     def give(self, stage: str, key: str, folder: Path, progress: Progress = silent) -> bool:
         """Store a finished stage; False when the registry fails."""
         if self._fails:

@@ -99,6 +99,7 @@ class Stage:
         options: Everything else that decides what it writes, as plain data.
         tools: Version of each tool that decides what it writes.
         shared: Whether its result holds on other machines: a measured time does not.
+        ready: Raises when this machine cannot run it, for want of a GPU, say. Default: any machine can.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Stage:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tools: Mapping[str, str] = field(default_factory=dict[str, str])
     shared: bool = True
+    ready: Callable[[], None] | None = None
 
     @cached_property
     def key(self) -> str:

@@ -128,6 +128,10 @@ class StageStore:
             lock.close()
             raise
 
+    def has(self, stage: str, key: str) -> bool:
+        """Return whether a stage is there, and whole."""
+        return read_kept(self.root / stage / key) is not None
+
     def hold(self, lock: Lock) -> None:
         """Hold a lock together with others until the store is left."""
         self._held.callback(lock.close)

@@ -1,14 +1,18 @@
 """Engines through the whole pipeline: converted, judged, compiled, pushed; and what is refused before anything is."""
 
+import sys
+import types
+
 import onnx
 import pytest
+import tensorrt_rtx
 import yaml
 from e2e_small_model import FEATURES, classifier, write_model_folder
 from onnx import TensorProto, helper
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.compile.errors import CompileError
-from gpuserve_images.compile.gpus import Gpus
+from gpuserve_images.compile.gpus import Gpu, Gpus
 from gpuserve_images.pipeline.build import build
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
@@ -64,10 +68,49 @@ def test_a_build_that_strays_is_not_compiled(make):
         make(RTX | {"precision": "int8", "calibrate": "samples", "verify": {"cosine": 0.9999999}})
 
 
-def test_without_its_gpu_tensorrt_is_refused(make, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+TENSORRT = {"engine": "tensorrt", "architectures": ["sm_80"], "base": "scratch"}
+"""With a module of TensorRT's name and interface, less its cross-building: what a machine with the package and no GPU has."""
+
+
+@pytest.fixture
+def tensorrt(monkeypatch):
+    module = types.ModuleType("tensorrt")
+    borrowed = {name: getattr(tensorrt_rtx, name) for name in dir(tensorrt_rtx) if name != "ComputeCapability"}
+    module.__dict__.update({**borrowed, "__name__": "tensorrt", "__version__": "11.4.0"})
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+
+
+def begun(tmp_path) -> list[str]:
+    return [path.name for path in (tmp_path / "cache" / "stages").glob("*")]
+
+
+def test_without_its_package_tensorrt_is_refused_before_anything_starts(make, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(CompileError, match=r"pip install 'gpuserve\[tensorrt\]'"):
-        make({"engine": "tensorrt", "architectures": ["sm_80"]})
+        make(TENSORRT)
+    assert begun(tmp_path) == []
+
+
+def test_without_its_gpu_tensorrt_is_refused_before_anything_starts(make, tensorrt, tmp_path):
+    with pytest.raises(
+        CompileError, match=r"architectures \(sm_80\): is built on a GPU of that architecture with tensorrt 11.4.0"
+    ):
+        make(TENSORRT)
+    assert begun(tmp_path) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_engine_that_was_built_elsewhere_needs_no_gpu_here(make, tensorrt, tmp_path, monkeypatch):
+    gpu = Gpu(0, "NVIDIA A100-SXM4-80GB", "GPU-0", "sm_80", 80 << 30, "disabled")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("gpuserve_images.pipeline.stages.engines.require_buildable", lambda *_: None)
+        elsewhere.setattr("gpuserve_images.compile.tensorrt.require_buildable", lambda *_: gpu.name)
+        make(TENSORRT)
+    report = make(TENSORRT | {"verify": {"max_abs_error": 0.5}})  # another bar, another image, the same engine
+    assert report.pushed
+    assert [stage.origin for stage in report.stages if stage.stage == "compile"] == ["local"]
+    assert list((tmp_path / "home" / "gpuserve" / "timing").glob("tensorrt-11.4.0-*.cache"))
 
 
 def test_a_free_axis_needs_a_profile_of_the_build(make, tmp_path):

@@ -3,7 +3,7 @@
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.compile.builders import builder_module, builder_version
 from gpuserve_images.compile.profiles import profiles
-from gpuserve_images.compile.tensorrt import compile_engine
+from gpuserve_images.compile.tensorrt import compile_engine, require_buildable
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage, Work
@@ -36,6 +36,9 @@ def compiled(job: Job, before: Stage | Source, architecture: str) -> Stage:
         out = work.out / ENGINE
         return compile_engine(trt, model.file, out, architecture=architecture, shapes=shapes, options=spec.compile)
 
+    def ready() -> None:
+        require_buildable(builder_module(spec.engine), architecture, spec.compile)
+
     # Whether measured times are kept may change which kernels are chosen, and no answer.
     options = {name: value for name, value in plain(spec.compile).items() if name != "timing_cache"}
     return Stage(
@@ -50,4 +53,5 @@ def compiled(job: Job, before: Stage | Source, architecture: str) -> Stage:
             "compile": options,
         },
         tools={spec.engine: builder_version(spec.engine)},
+        ready=ready,
     )
