@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi.dynamic import (
@@ -20,8 +20,11 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import plain
+from gpuserve.kubernetes.values import Placement
+from gpuserve_images.builder.errors import JobError
+from gpuserve_images.builder.spec import LOCAL, BuilderSpec
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.pipeline.build import CPU, build, published
 from gpuserve_images.pipeline.key import content_key, image_reference
@@ -29,6 +32,9 @@ from gpuserve_images.pipeline.report import BuildReport
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
 from gpuserve_images.verify.attached import attached_capacity
+
+if TYPE_CHECKING:
+    from gpuserve_images.builder.building import ClusterBuild
 
 Props = dict[str, Any]
 
@@ -69,6 +75,8 @@ class ModelImage(pulumi.ComponentResource):
         registry: str,
         target: Target = CPU,
         base: str = "",
+        builder: BuilderSpec | Mapping[str, Any] = LOCAL,
+        placement: Placement | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Declare a build.
@@ -81,13 +89,16 @@ class ModelImage(pulumi.ComponentResource):
             registry: Registry and path prefix, such as `localhost:5000/models`.
             target: Where the image will run. Default: Triton on a CPU.
             base: Base image: a recipe beside this package or an image reference. Default: the target's.
+            builder: Where it is built: `{"kind": "local"}` (default), or `{"kind": "job", ...}` for a Job in the cluster.
+            placement: Where a Job's pod may run: a `GpuNodePool`'s `placement`; required by builder `job`.
             opts: Options of the resource.
 
         Raises:
-            pulumi.RunError: When the model, its samples or the build's name are wrong; shown without a traceback.
+            pulumi.RunError: When the model, its samples, the build's name or the builder are wrong; shown without a traceback.
         """
         try:
             spec = ModelSpec.parse(model)
+            where = _builder(builder, placement)
             key = content_key(spec, build, folder=folder, target=target, base=base)
         except (SpecError, ImageError) as error:
             raise pulumi.RunError(str(error)) from error
@@ -100,11 +111,15 @@ class ModelImage(pulumi.ComponentResource):
             "base": base,
             "key": key,
         }
+        if where.kind == "job" and placement is not None:
+            inputs |= {"builder": plain_inputs(where), "placement": plain_inputs(placement)}
         super().__init__("gpuserve:index:ModelImage", name, inputs, opts)
         # After the base class, which makes an Output of every input's name.
         self.key = key
         self.tag = image_reference(spec, key, registry)
-        image = _Image(ImageProvider(), f"{name}-build", inputs, pulumi.ResourceOptions(parent=self))
+        # The build's log is shown below this resource. Its name alone: an Output of the parent would be a dependency on it, a circle.
+        log = {"log_urn": pulumi.Output.from_input(self.urn.future())} if where.kind == "job" else {}
+        image = _Image(ImageProvider(), f"{name}-build", inputs | log, pulumi.ResourceOptions(parent=self))
         self.reference = image.reference
         self.signature = image.signature
         self.parity = image.parity
@@ -148,7 +163,9 @@ class ImageProvider(ResourceProvider):
             arguments = _Arguments(news)
             key = arguments.key()
             if key != _olds.get("key"):
-                published(arguments.tag())
+                found = published(arguments.tag())
+                if found is None and (problem := arguments.builder_problem()):
+                    return CheckResult(news, [CheckFailure("build", problem)])
         except RegistryError as error:
             return CheckResult(news, [CheckFailure("registry", str(error))])
         except (SpecError, ImageError) as error:
@@ -198,6 +215,7 @@ class _Arguments:
         self.base = str(props["base"])
         self.target = Target(**props["target"])
         self.expected_key = str(props["key"])
+        self.props = props
 
     def key(self) -> str:
         return content_key(self.model, self.name, folder=self.folder, target=self.target, base=self.base)
@@ -205,8 +223,49 @@ class _Arguments:
     def tag(self) -> str:
         return image_reference(self.model, self.expected_key, self.registry)
 
+    def builder_problem(self) -> str | None:
+        """Return why a build in the cluster could not work, as far as that can be told before anything is changed."""
+        try:
+            job = self._job()
+            if job is not None:
+                job.check()
+        except (SpecError, JobError) as error:
+            return str(error)
+        return None
+
     def build(self) -> BuildReport:
+        job = self._job()
+        if job is not None:
+            from gpuserve_images.builder.engine_log import EngineLog
+
+            log = EngineLog(str(self.props.get("log_urn", "")))
+            return job.run(log.line, log.listens)
         return build(self.model, self.name, folder=self.folder, registry=self.registry, base=self.base, target=self.target)
+
+    def _job(self) -> "ClusterBuild | None":
+        if "builder" not in self.props:
+            return None
+        from gpuserve_images.builder.building import ClusterBuild
+
+        place: Props = {**self.props["placement"], "tolerations": tuple(self.props["placement"]["tolerations"])}
+        return ClusterBuild(
+            model=self.model,
+            build=self.name,
+            folder=self.folder,
+            registry=self.registry,
+            base=self.base,
+            target=self.target,
+            spec=BuilderSpec.parse(self.props["builder"]),
+            placement=Placement(**place),
+        )
+
+
+def _builder(builder: BuilderSpec | Mapping[str, Any], placement: Placement | None) -> BuilderSpec:
+    where = BuilderSpec.parse(builder)
+    if where.kind == "job" and placement is None:
+        fix = "pass placement=pool.placement of the GpuNodePool that builds"
+        raise SpecError([Problem("placement", None, "is required by builder `job`", fix)])
+    return where
 
 
 def plain_inputs(value: object) -> Any:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from gpuserve.kubernetes.errors import Problem, suggestion
+from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 from gpuserve.platform.engines import engines_fit_the_pool
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.traffic.checks import problems as traffic_problems
+from gpuserve_images.builder.spec import require_reachable
 from gpuserve_images.spec import ModelSpec
 
 Models = Mapping[str, ModelSpec]
@@ -20,6 +21,7 @@ def problems(platform: PlatformSpec, models: Models) -> Iterator[Problem]:
     yield from _unique_names(platform)
     yield from _unique_routes(platform)
     yield from _quota_holds_the_minimum(platform)
+    yield from _builder_can_work(platform)
 
 
 def _pool_exists(at: str, service: ServiceSpec, platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
@@ -119,3 +121,15 @@ def _quota_holds_the_minimum(platform: PlatformSpec) -> Iterator[Problem]:
             reason = f"allows {limit} GPUs, but the services on it need {least} at their fewest replicas"
             field = f"pools[{index}].quota.gpus" if pool.quota else f"pools[{index}].gpus"
             yield Problem(field, limit, reason, f"raise it to at least {least}, or lower scale.min or resources.gpus")
+
+
+def _builder_can_work(platform: PlatformSpec) -> Iterator[Problem]:
+    builder = platform.builder
+    if builder.kind != "job":
+        return
+    if builder.pool is not None and builder.pool not in platform.pools_by_name:
+        yield Problem("builder.pool", builder.pool, "no such pool", suggestion(builder.pool, platform.pools_by_name))
+    try:
+        require_reachable(platform.registry, builder, "builder.registry_address")
+    except SpecError as error:
+        yield from error.problems

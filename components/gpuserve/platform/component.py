@@ -11,11 +11,13 @@ from gpuserve.kubernetes.component import Component
 from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.monitoring.component import MonitoringStack
 from gpuserve.node_pool.component import GpuNodePool
-from gpuserve.platform.compose import ImageRequest, Plan, compose, image_requests, request
+from gpuserve.platform.compose import ImageRequest, Plan, build_placement, compose, image_requests, request
 from gpuserve.platform.load import CONFIG_KEY, Environment, load_environment
 from gpuserve.platform.outputs import service_output
+from gpuserve.platform.spec import PlatformSpec
 from gpuserve.serving.component import ServingStack
 from gpuserve.traffic.component import TrafficPolicy
+from gpuserve_images.builder.spec import BuilderSpec
 from gpuserve_images.resource import ModelImage
 
 
@@ -43,9 +45,11 @@ class Platform(Component):
         file = folder / f"Pulumi.{pulumi.get_stack()}.yaml"
         environment = _load(args, file)
         super().__init__("Platform", name, environment.platform, opts)
-        images = self._images(environment)
+        # Pools come first where they build the images, else last of the two: see `_register`.
+        building = self._pools(environment.platform, None) if environment.platform.builder.kind == "job" else {}
+        images = self._images(environment, building)
         plan = compose(environment, lambda request: images[request].reference, lambda request: images[request].capacity)
-        routes = self._register(plan, self._served(environment, images))
+        routes = self._register(environment, plan, self._served(environment, images), building)
         self.services = pulumi.Output.all(
             **{
                 service.name: service_output(service, environment, routes[service.name])
@@ -54,19 +58,27 @@ class Platform(Component):
         )
         self.register_outputs({"services": self.services})
 
-    def _images(self, environment: Environment) -> dict[ImageRequest, ModelImage]:
-        return {
-            request: ModelImage(
-                request.name,
-                environment.models[request.model],
-                build=request.build,
+    def _pools(self, platform: PlatformSpec, after: list[ModelImage] | None) -> dict[str, GpuNodePool]:
+        opts = pulumi.ResourceOptions(parent=self, depends_on=after)
+        return {pool.name: GpuNodePool(pool.name, pool, opts) for pool in platform.pools}
+
+    def _images(self, environment: Environment, building: Mapping[str, GpuNodePool]) -> dict[ImageRequest, ModelImage]:
+        platform = environment.platform
+        images: dict[ImageRequest, ModelImage] = {}
+        for wanted in image_requests(platform):
+            place = build_placement(platform, wanted) if building else None
+            images[wanted] = ModelImage(
+                wanted.name,
+                environment.models[wanted.model],
+                build=wanted.build,
                 folder=environment.folder,
-                registry=environment.platform.registry,
-                target=request.target,
-                opts=pulumi.ResourceOptions(parent=self),
+                registry=platform.registry,
+                target=wanted.target,
+                builder=_builder(platform.builder),
+                placement=place,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[building[place.pool]] if place else None),
             )
-            for request in image_requests(environment.platform)
-        }
+        return images
 
     def _served(self, environment: Environment, images: Mapping[ImageRequest, ModelImage]) -> list[ModelImage]:
         """Return the images that pods will run, without those that are only built ahead."""
@@ -74,20 +86,23 @@ class Platform(Component):
         served = {request(platform, service, version.build) for service in platform.services for version in service.versions}
         return [image for wanted, image in images.items() if wanted in served]
 
-    def _register(self, plan: Plan, images: list[ModelImage]) -> dict[str, TrafficPolicy]:
+    def _register(
+        self, environment: Environment, plan: Plan, images: list[ModelImage], building: dict[str, GpuNodePool]
+    ) -> dict[str, TrafficPolicy]:
         """Register every component; what lives in a pool's namespace waits for the pool.
 
         Nothing in the cluster is touched before the images are there: a registry that is down, or a build below its bar, then
-        changes nothing.
+        changes nothing. Pools that build the images are there before them, for a Job needs their namespace; only they are.
         """
         # A preview touches nothing anyway, and is done sooner when it asks about images and objects at the same time.
         built = pulumi.ResourceOptions(parent=self, depends_on=None if pulumi.runtime.is_dry_run() else images)
-        pools = {n: GpuNodePool(n, spec, built) for n, spec in plan.pools.items()}
+        pools = building or self._pools(environment.platform, None if pulumi.runtime.is_dry_run() else images)
         by_namespace = {pool.placement.namespace: pool for pool in pools.values()}
         servers: dict[str, ServingStack] = {}
 
         def after(namespace: str) -> pulumi.ResourceOptions:
-            return pulumi.ResourceOptions(parent=self, depends_on=[by_namespace[namespace]])
+            first: list[pulumi.Resource] = [by_namespace[namespace], *(images if building else ())]
+            return pulumi.ResourceOptions(parent=self, depends_on=first)
 
         for stack, serving in plan.serving.items():
             servers[stack] = ServingStack(stack, serving, after(serving.placement.namespace))
@@ -104,3 +119,10 @@ def _load(args: Mapping[str, Any], file: Path) -> Environment:
         return load_environment(args, file=file, path=f"config.{CONFIG_KEY}")
     except GpuserveError as error:
         raise pulumi.RunError(f"{error}") from error
+
+
+def _builder(spec: BuilderSpec) -> BuilderSpec:
+    """Return the builder with the context that the Kubernetes provider uses, where it names none."""
+    if spec.kind != "job" or spec.context is not None:
+        return spec
+    return spec.model_copy(update={"context": pulumi.Config("kubernetes").get("context")})

@@ -69,6 +69,20 @@ def request(platform: PlatformSpec, service: ServiceSpec, build: str) -> ImageRe
     return ImageRequest(service.model_name, build, target_of(place))
 
 
+def build_placement(platform: PlatformSpec, wanted: ImageRequest) -> Placement:
+    """Return where a Job that builds an image runs: on the builder's pool, else on that of the first service that needs the image."""
+    named = platform.builder.pool
+    if named is not None:
+        return placement(platform.pools_by_name[named])
+    users = (
+        service
+        for service in platform.services
+        for build in (*(version.build for version in service.versions), *service.prebuild)
+        if request(platform, service, build) == wanted
+    )
+    return placement(platform.pools_by_name[next(users).pool])
+
+
 def target_of(place: Placement) -> Target:
     """Return what an image for this placement must run on: simulated GPUs are served by the CPU."""
     if place.simulated:

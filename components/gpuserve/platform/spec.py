@@ -10,6 +10,7 @@ from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, 
 from gpuserve.monitoring.spec import RateWindow
 from gpuserve.node_pool.spec import NodePoolSpec
 from gpuserve.traffic.spec import GatewaySpec, RequestTimeout, TlsSpec, Weight, require_whole
+from gpuserve_images.builder.spec import LOCAL, BuilderSpec
 
 
 class VersionSpec(Spec):
@@ -166,6 +167,7 @@ class PlatformSpec(Spec):
         models: Folder of the model files, relative to the stack files; default ``models``.
         pools: Groups of GPU nodes.
         services: What is served on them.
+        builder: Where images are built: `local` (default), or `job` for a Job in the cluster, with options.
         monitoring: What is watched.
         gateway_namespace: Namespace of the gateway's pods, which may reach the servers.
         gateway_networks: Networks whose addresses may reach them too: those of a gateway that runs on its node's network.
@@ -176,6 +178,7 @@ class PlatformSpec(Spec):
     models: str = "models"
     pools: Annotated[tuple[NodePoolSpec, ...], Field(min_length=1)]
     services: Annotated[tuple[ServiceSpec, ...], Field(min_length=1)]
+    builder: BuilderSpec = LOCAL
     monitoring: MonitoringSection = MonitoringSection()
     gateway_namespace: DnsLabel = "gateway-system"
     gateway_networks: tuple[str, ...] = ()

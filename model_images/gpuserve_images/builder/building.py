@@ -1,0 +1,135 @@
+"""A build of one model in the cluster, from the files on this machine to an image in the registry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuserve.kubernetes.values import Placement
+from gpuserve_images.bases import serving as serving_base
+from gpuserve_images.builder import context, running
+from gpuserve_images.builder.cluster import BuildCluster, connect
+from gpuserve_images.builder.errors import JobError
+from gpuserve_images.builder.image import ensure_image, require_tools
+from gpuserve_images.builder.manifests import BuildJob
+from gpuserve_images.builder.spec import BuilderSpec, require_reachable
+from gpuserve_images.pipeline.build import published
+from gpuserve_images.pipeline.chain import Chain, plan
+from gpuserve_images.pipeline.job import Job
+from gpuserve_images.pipeline.key import image_reference
+from gpuserve_images.pipeline.report import BuildReport
+from gpuserve_images.spec import ModelSpec
+from gpuserve_images.target import Target
+
+_NEEDS_ITS_GPU = "tensorrt"
+"""The engine that is compiled on the GPU it is for; TensorRT for RTX compiles without one."""
+
+
+@dataclass(frozen=True)
+class ClusterBuild:
+    """One build for the cluster.
+
+    Attributes:
+        model: The model.
+        build: Name of one of its builds.
+        folder: Folder of the model's YAML file, which its paths are relative to.
+        registry: Registry and path prefix, by the name that nodes pull from, such as `localhost:5000/models`.
+        base: Base image: a recipe or an image reference. Empty: the target's.
+        target: Where the image will run.
+        spec: The builder's options.
+        placement: Where the pod may run, and what a GPU is called there.
+    """
+
+    model: ModelSpec
+    build: str
+    folder: Path
+    registry: str
+    base: str
+    target: Target
+    spec: BuilderSpec
+    placement: Placement
+
+    def check(self, cluster: BuildCluster | None = None) -> None:
+        """Refuse what cannot work, while nothing has been changed.
+
+        Raises:
+            SpecError: When the builder's image would make another image than this machine, or pods cannot reach the registry.
+            JobError: When the cluster does not answer, or does not let a build do what it does.
+        """
+        require_reachable(self.registry, self.spec, "builder.registry_address")
+        self._require_pieces(self._chain())
+        (cluster or connect(self.spec.context)).require_rights(self.spec.namespace or self.placement.namespace)
+
+    def run(
+        self,
+        report: Callable[[str], None],
+        wanted: Callable[[], bool] = lambda: True,
+        cluster: BuildCluster | None = None,
+    ) -> BuildReport:
+        """Build unless the registry has it.
+
+        Args:
+            report: Told each line.
+            wanted: Asked again and again whether anybody still waits.
+            cluster: Where. Default: the cluster that the environment names.
+
+        Raises:
+            JobError: When the Job cannot start or did not end well.
+            BuildRefusedError: With the build's own message.
+            GpuserveError: As for a build on this machine, for what is seen before the Job starts.
+        """
+        chain = self._chain()
+        tag = image_reference(self.model, chain.key, self.registry)
+        found = published(tag)
+        if found is not None:
+            return found
+        self._require_pieces(chain)
+        there = cluster or connect(self.spec.context)
+        progress = _Lines(report)
+        # Recipes are built with buildah, which a pod without privileges cannot run: so they are made here, once.
+        if chain.base:
+            serving_base.ensure(str(chain.base), self.registry, progress)
+        image = self.spec.image or ensure_image(self.registry, progress)
+        job = BuildJob(
+            model=self.model.name,
+            build=self.build,
+            key=chain.key,
+            context=context.push(chain, self.registry, self.base, progress),
+            image=image,
+            registry=self.registry.split("/", 1)[0],
+            placement=self.placement,
+            spec=self.spec,
+            gpus=1 if self.model.builds[self.build].engine == _NEEDS_ITS_GPU else 0,
+            claims=_claims(self.model),
+        )
+        running.run(job, there, report, wanted=wanted)
+        done = published(tag)
+        if done is None:
+            reason = f"ended, but the registry has no {tag}"
+            fix = "See that `builder.registry_address` is the same registry as `registry`, and that nobody deleted the Job; then run again."
+            raise JobError(f"Job {job.namespace}/{job.name}", reason, fix)
+        return done
+
+    def _chain(self) -> Chain:
+        return plan(Job(self.model, self.build, self.folder, self.target), self.base)
+
+    def _require_pieces(self, chain: Chain) -> None:
+        if self.spec.image is None:
+            require_tools(context.tools_of(chain))
+
+
+def _claims(model: ModelSpec) -> tuple[str, ...]:
+    address = model.source.address
+    return (address.place,) if address is not None and address.scheme == "pvc" else ()
+
+
+class _Lines:
+    """Progress of this machine's part: each step when it begins."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._stage = ""
+
+    def __call__(self, stage: str, _done: int, _total: int) -> None:
+        if stage != self._stage:
+            self._report(stage)
+            self._stage = stage

@@ -1,0 +1,99 @@
+"""What may be said about where builds run."""
+
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.spec import Spec, known_at_plan_time
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration
+from gpuserve_images.oci.reference import is_loopback
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.username:
+        msg = "is not the address of a registry; write its scheme, host and port alone, such as http://10.244.0.1:5000"
+        raise ValueError(msg)
+    return value
+
+
+def _whole(value: object) -> object:
+    """Take Pulumi's whole numbers, which come back from the engine as floats; True is no number."""
+    known_at_plan_time(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class BuilderSpec(Spec):
+    """Where builds run: on this machine, or as Jobs in the cluster. It changes nothing about the images.
+
+    Attributes:
+        kind: `local` (default), or `job`. `builder: job` alone is short for `{kind: job}`.
+        pool: The pool whose nodes run the Jobs. Default: that of the first service that needs the image, so that an engine is
+            built on the GPU it is for.
+        namespace: Namespace of the Jobs, which must exist. Default: the pool's, whose quota then counts them.
+        deadline: Longest time from a Job's start to its end, waiting and retries included; then it is stopped. Default 1 h: a
+            TensorRT engine at the highest builder level takes some ten minutes, and nothing runs for ever unseen.
+        retries: How often a failed pod is replaced. Default 2: finished stages are not run again, so a retry is cheap, and what
+            fails three times is no accident. A model that is wrong is not tried again.
+        start_within: How long a pod may wait for a node and for quota. Default 10 min: what an autoscaled GPU node takes to come.
+        image: The image that builds, with gpuserve on its `python3` (and, for engine `tensorrt`, TensorRT). Default: gpuserve's
+            own, made on this machine on first need and kept in the registry.
+        cpu: Processor time that a pod requests; it may use more where there is more. Default 500m.
+        memory: Memory that a pod requests and may use. Default 4 Gi: quantisation holds a model several times.
+        scratch: Size of the pod's own volume, which holds the model's files and those of all stages. Default 20 Gi.
+        registry_address: Address at which pods reach the registry, such as `http://10.244.0.1:5000`, where it differs from its
+            name; with `http` it is spoken to without TLS. Default: its name, as on this machine.
+        registry_secret: A Secret of type `kubernetes.io/dockerconfigjson` in the namespace, for pulling the builder's image and for
+            pushing what it makes. Default: none.
+        secrets: Secrets whose keys become environment variables, such as `AWS_ACCESS_KEY_ID` for a model at an `s3` address.
+            Default: none.
+        service_account: ServiceAccount of the pods, for clouds that tie an identity to it; its token is not mounted. Default `default`.
+        context: Context of the kubeconfig. Default: that of the Pulumi configuration `kubernetes:context`, else the current one.
+    """
+
+    kind: Literal["local", "job"] = "local"
+    pool: DnsLabel | None = None
+    namespace: DnsLabel | None = None
+    deadline: Duration = Duration("1h")
+    retries: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10, strict=True)] = 2
+    start_within: Duration = Duration("10m")
+    image: str | None = None
+    cpu: Cpu = Cpu("500m")
+    memory: Bytes = Bytes("4Gi")
+    scratch: Bytes = Bytes("20Gi")
+    registry_address: Annotated[str, AfterValidator(_address)] | None = None
+    registry_secret: DnsLabel | None = None
+    secrets: tuple[DnsLabel, ...] = ()
+    service_account: DnsLabel = "default"
+    context: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        return {"kind": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _options_of_a_job(self) -> Self:
+        given = sorted(self.model_fields_set - {"kind"})
+        if self.kind == "local" and given:
+            msg = f"names {', '.join(given)}, which only Jobs have; add `kind: job`, or remove them"
+            raise ValueError(msg)
+        return self
+
+
+LOCAL = BuilderSpec()
+
+
+def require_reachable(registry: str, spec: BuilderSpec, field: str) -> None:
+    """Check that pods can reach the registry.
+
+    Raises:
+        SpecError: When it is on this machine's loopback, which is another one in a pod.
+    """
+    host = registry.split("/", 1)[0]
+    if is_loopback(host) and spec.registry_address is None:
+        reason = f"is not given, and pods do not reach registry {host}: there, that name is the pod itself"
+        fix = "add the address that pods reach it by (embedded cluster: registry_address: http://10.244.0.1:5000)"
+        raise SpecError([Problem(field, None, reason, fix)])
