@@ -1,9 +1,5 @@
 """`gpuserve bench`: how fast a model is, in this process or behind a server, with one caller and with many."""
 
-import sys
-import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,12 +9,10 @@ from rich.table import Table
 from gpuserve.cli.bench_options import MOST_CALLERS, BenchError, counts, duration
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import notice, stdout, to_json
+from gpuserve.cli.progress import progress
 
 if TYPE_CHECKING:
     from gpuserve_images.verify.report import VerifyReport
-
-QUIET = 2.0
-"""Seconds before progress is shown."""
 
 
 def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
@@ -80,8 +74,8 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
         )
     if attach:
         _require_image(attach)
-    with _progress() as progress:
-        report = measure(wish, progress)
+    with progress() as tell:
+        report = measure(wish, tell)
     if html is not None:
         html.write_text(report.html(), encoding="utf-8")
     if attach:
@@ -100,30 +94,6 @@ def _require_image(image: str) -> None:
 
     if resolve(image) is None:
         raise BenchError("--attach", image, "is not in the registry", "name an image that was pushed, by tag or by digest")
-
-
-@contextmanager
-def _progress() -> Generator[Callable[[str, int, int], None]]:
-    """Give a callback that writes one line per step to stderr, once the command has taken longer than `QUIET` seconds."""
-    started = time.monotonic()
-    terminal = sys.stderr.isatty()
-
-    def tell(stage: str, done: int, total: int) -> None:
-        if time.monotonic() - started < QUIET or (total and done >= total):
-            return
-        line = f"{stage} ({done + 1} of {total})" if total else stage
-        if terminal:
-            sys.stderr.write(f"\r\033[K{line}")
-            sys.stderr.flush()
-        else:
-            notice(line)
-
-    try:
-        yield tell
-    finally:
-        if terminal:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
 
 
 def _show(report: "VerifyReport") -> None:

@@ -145,17 +145,18 @@ def measure_points(
         batches: Samples per request.
         concurrencies: Callers at the same time.
         pace: How long each point is measured.
-        progress: Told before each point, and at the end.
+        progress: Told before and after each point.
 
     Raises:
         LoadError: When the callee cannot answer.
     """
     wanted = [(batch, concurrency) for batch in batches for concurrency in concurrencies]
     points: list[LoadPoint] = []
-    for done, (batch, concurrency) in enumerate(wanted):
-        progress(f"batch {batch}, concurrency {concurrency}", done, len(wanted))
+    for done, (batch, concurrency) in enumerate(wanted, start=1):
+        name = f"batch {batch}, concurrency {concurrency}"
+        progress(name, done - 1, len(wanted))
         points.append(measure_point(callee, batch, concurrency, pace))
-    progress("load", len(wanted), len(wanted))
+        progress(name, done, len(wanted))
     return tuple(points)
 
 
