@@ -14,6 +14,7 @@ from environments import environment, run, unpacked
 from v2_client import free_port, get, infer, wait_until_ready
 
 from gpuserve_images.layouts.choosing import lay_out
+from gpuserve_images.layouts.mlserver import SCRATCH
 from gpuserve_images.layouts.served import ModelFiles, ServedModel, Wishes
 from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
 
@@ -39,6 +40,8 @@ def server(python: Path, models: Path, scratch: Path) -> Iterator[tuple[str, str
     http, metrics = free_port(), free_port()
     ports = {"MLSERVER_HTTP_PORT": str(http), "MLSERVER_GRPC_PORT": str(free_port()), "MLSERVER_METRICS_PORT": str(metrics)}
     log = scratch / "mlserver.log"
+    settings = models / "settings.json"
+    settings.write_text(settings.read_text().replace(SCRATCH, str(scratch / "mlserver")))
     command = [str(python.parent / "mlserver"), "start", str(models)]
     environ = {**os.environ, **ports, "MLSERVER_HOST": "127.0.0.1"}
     with log.open("wb") as stream:
