@@ -55,9 +55,9 @@ class ExportSpec(Spec):
 
     Attributes:
         opset: Version of the ONNX operator set. Default 18: all back ends write it, and TensorRT and ONNX Runtime take it whole.
-        inputs: The inputs in the model's own order. Default: names, types and shapes of the file; `input` where it has no names.
-            Several inputs for a scikit-learn model are columns, each of shape [-1, 1].
-        outputs: Names of the outputs in the model's own order. Default: the framework's, such as `label` and `probabilities`.
+        inputs: The inputs in the model's own order, TensorFlow's in the order of their names. Default: names, types and shapes of
+            the file; `input` where it has no names. Several inputs for a scikit-learn model are columns, each of shape [-1, 1].
+        outputs: Names of the outputs in the same order. Default: the framework's, such as `label` and `probabilities`.
         batch: Make the first axis of every input and output the batch, of any size. Default true; false leaves the shapes as the
             model has them.
         factory: PyTorch state dict only: what makes the module, as `module:function` of an installed package or as

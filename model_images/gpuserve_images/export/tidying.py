@@ -1,5 +1,6 @@
 """What makes converters' files alike: names, a free batch axis, no traces of the machine that exported them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from gpuserve_images.onnx_model.signature import DYNAMIC, TensorSpec
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto
 
+COUNTED = re.compile(r"(?P<stem>(?P<base>.*)__[0-9]+)(?P<port>(:[0-9]+)?)")
 BATCH = "batch"
 GRAPH = "model"
 
@@ -31,6 +33,7 @@ def tidy(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
     import onnx
 
     model = load(path)
+    _recount(model.graph)
     weights = {tensor.name for tensor in model.graph.initializer}
     renamed = {
         **_paired([value for value in model.graph.input if value.name not in weights], inputs, "inputs", where),
@@ -100,11 +103,32 @@ def _rename(graph: "GraphProto", renamed: dict[str, str], taken: set[str]) -> No
     _apply(graph, {old: new for old, new in names.items() if old != new})
 
 
+def _recount(graph: "GraphProto") -> None:
+    """Number names such as `const__21` in the order of their use: tf2onnx counts in an order that changes from run to run."""
+    stems: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for name in _used(graph):
+        counted = COUNTED.fullmatch(name)
+        if counted is not None:
+            stem = stems.setdefault(counted["stem"], f"{counted['base']}__{len(stems)}")
+            names[name] = stem + counted["port"]
+    _apply(graph, names)
+    graph.initializer.sort(key=lambda tensor: tensor.name)
+
+
+def _used(graph: "GraphProto") -> Iterator[str]:
+    for node in graph.node:
+        yield from (node.name, *node.input, *node.output)
+        for inner in _inner(node):
+            yield from _used(inner)
+
+
 def _apply(graph: "GraphProto", names: dict[str, str]) -> None:
     for values in (graph.input, graph.output, graph.initializer, graph.value_info):
         for value in values:
             value.name = names.get(value.name, value.name)
     for node in graph.node:
+        node.name = names.get(node.name, node.name)
         for field in (node.input, node.output):
             field[:] = [names.get(name, name) for name in field]
         for inner in _inner(node):

@@ -1,0 +1,204 @@
+"""PyTorch: an ExportedProgram (`.pt2`), or a state dict in safetensors with the code that makes its module."""
+
+import importlib
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
+
+torch: Any = importlib.import_module("torch")
+pytree: Any = importlib.import_module("torch.utils._pytree")
+
+NATIVE_OPSET = 18
+"""PyTorch's exporter writes this one itself; a lower one it only claims to."""
+INLINE_BYTES = 1_500_000_000
+"""More weights than this lie beside the ONNX file: protobuf ends at 2 GiB."""
+EXAMPLE_BATCH = 2
+"""`torch.export` takes a size of 0 or 1 for a constant."""
+NUMPY_TYPES = {
+    "torch.float16": "float16",
+    "torch.float32": "float32",
+    "torch.float64": "float64",
+    "torch.int8": "int8",
+    "torch.int16": "int16",
+    "torch.int32": "int32",
+    "torch.int64": "int64",
+    "torch.uint8": "uint8",
+    "torch.bool": "bool",
+}
+
+
+class TorchModel:
+    """A program with its weights."""
+
+    def __init__(self, program: Any, wishes: Wishes, notes: Sequence[str]) -> None:
+        """Read the program's signature."""
+        self._program = program
+        self._wishes = wishes
+        nodes = {node.name: node for node in program.graph.nodes}
+        self._flat = list(program.graph_signature.user_inputs)
+        self._tensors = [name for name in self._flat if isinstance(name, str) and _is_tensor(nodes.get(name))]
+        self.inputs = _inputs(self._tensors, nodes, wishes)
+        results = list(program.graph_signature.user_outputs)
+        if not all(isinstance(name, str) and _is_tensor(nodes.get(name)) for name in results):
+            reason = "gives something else than tensors"
+            raise FailureError(reason, "Return tensors, or a dictionary of them.", value=", ".join(map(str, results)))
+        names = wishes.output_names(_output_names(program, len(results)))
+        self.outputs = [_port(name, nodes[result].meta["val"]) for name, result in zip(names, results, strict=True)]
+        self.notes = list(notes)
+        self._module = program.module()
+
+    def export(self, out: Path) -> None:
+        """Convert with PyTorch's own exporter."""
+        if self._wishes.opset < NATIVE_OPSET:
+            reason = f"is exported to opset {NATIVE_OPSET} or later: PyTorch's exporter has no lower one"
+            raise FailureError(reason, f"Write opset: {NATIVE_OPSET}.", value=f"export.opset {self._wishes.opset}")
+        try:
+            exported = torch.onnx.export(
+                self._program, dynamo=True, opset_version=self._wishes.opset, external_data=True, verbose=False
+            )
+        except Exception as error:
+            raise _refusal(error) from error
+        weights = sum(value.numel() * value.element_size() for value in self._program.state_dict.values())
+        exported.save(out, external_data=weights > INLINE_BYTES)
+
+    def run(self, inputs: Arrays) -> list[NDArray[Any]]:
+        """Ask PyTorch."""
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(inputs[port.name]))
+            for name, port in zip(self._tensors, self.inputs, strict=True)
+        }
+        flat = [tensors.get(name, name) if isinstance(name, str) else name for name in self._flat]  # else a constant
+        arguments, named = pytree.tree_unflatten(flat, self._program.call_spec.in_spec)
+        with torch.no_grad():
+            results = pytree.tree_leaves(self._module(*arguments, **named))
+        return [result.numpy() for result in results]
+
+
+def load(path: Path, wishes: Wishes) -> TorchModel:
+    """Read the file.
+
+    Raises:
+        FailureError: When it is neither form, its code is not named, or its weights do not fit its code.
+    """
+    if path.suffix == ".safetensors":
+        program = _from_state(path, wishes)
+        notes = [f"weights in the module that {Path(wishes.factory or '').name} makes"]
+    elif path.suffix == ".pt2":
+        program, notes = _read(path), []
+    else:
+        reason = (
+            "is neither an ExportedProgram (.pt2) nor a state dict (.safetensors); other files are pickles of your own code"
+        )
+        fix = "torch.export.save(torch.export.export(model, args, dynamic_shapes=...), 'model.pt2')"
+        raise FailureError(reason, fix, value=path.suffix or path.name)
+    return TorchModel(program, wishes, notes)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        reason = f"is no ExportedProgram that PyTorch {torch.__version__} can read: {_line(error)}"
+        fix = "Save it again: torch.export.save(torch.export.export(model, args, dynamic_shapes=...), 'model.pt2')."
+        raise FailureError(reason, fix) from error
+
+
+def _from_state(path: Path, wishes: Wishes) -> Any:
+    if wishes.factory is None:
+        reason = "holds weights and not the code that they belong to"
+        raise FailureError(reason, "Declare `export: {factory: file.py:function}`, or save an ExportedProgram (.pt2).")
+    if not wishes.inputs or any(wish.shape is None for wish in wishes.inputs):
+        reason = "does not say what it takes"
+        raise FailureError(reason, "Declare `export: {inputs: [{name: ..., shape: [-1, ...]}]}`, all with shapes.")
+    module = _made(wishes)
+    try:
+        module.load_state_dict(importlib.import_module("safetensors.torch").load_file(path), strict=True)
+    except Exception as error:
+        reason = f"does not fit the module that {wishes.factory} makes: {_line(error)}"
+        raise FailureError(reason, "Name the factory and the arguments that these weights were trained with.") from error
+    examples = tuple(_example(wish) for wish in wishes.inputs)
+    free = tuple(_free_axes(wish) for wish in wishes.inputs)
+    try:
+        return torch.export.export(module.eval(), examples, dynamic_shapes=free)
+    except Exception as error:
+        reason = f"cannot be traced by torch.export: {_line(error)}"
+        raise FailureError(reason, "Change the module as torch.export says, or fix the axis in export.inputs.") from error
+
+
+def _made(wishes: Wishes) -> Any:
+    origin, _, name = (wishes.factory or "").rpartition(":")
+    try:
+        found: Any = runpy.run_path(origin) if origin.endswith(".py") else importlib.import_module(origin)
+        factory = found[name] if isinstance(found, Mapping) else getattr(found, name)
+        return factory(**wishes.arguments)
+    except Exception as error:
+        reason = f"the factory {wishes.factory} fails: {type(error).__name__}: {_line(error)}"
+        raise FailureError(reason, "Correct it, or install what it imports.") from error
+
+
+def _example(wish: WishedInput) -> Any:
+    """Return numbers of the declared shape; ones, because a zero may be an index that is padding or a divisor."""
+    sizes = [EXAMPLE_BATCH + axis if size == FREE else size for axis, size in enumerate(wish.shape or ())]
+    return torch.ones(sizes, dtype=getattr(torch, wish.dtype))
+
+
+def _free_axes(wish: WishedInput) -> dict[int, Any]:
+    """Name the batch of all inputs alike, and leave other free axes to be found out."""
+    axes = {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(wish.shape or ()) if size == FREE}
+    return {**axes, **({0: torch.export.Dim("batch")} if 0 in axes else {})}
+
+
+def _is_tensor(node: Any) -> bool:
+    return node is not None and isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def _inputs(names: list[str], nodes: Mapping[str, Any], wishes: Wishes) -> list[Port]:
+    found = [_port(name, nodes[name].meta["val"]) for name in names]
+    if not wishes.inputs:
+        return found
+    declared = [(wish.dtype, wish.shape or port.shape) for wish, port in zip(wishes.inputs, found, strict=False)]
+    if len(wishes.inputs) != len(found) or declared != [(port.dtype, port.shape) for port in found]:
+        takes = ", ".join(f"{port.name}: {port.dtype} {list(port.shape)}" for port in found) or "nothing"
+        reason = f"takes {takes}"
+        fix = "Declare the same in export.inputs, in this order, or nothing."
+        raise FailureError(reason, fix, value=", ".join(wish.name for wish in wishes.inputs))
+    return [Port(wish.name, port.dtype, port.shape) for wish, port in zip(wishes.inputs, found, strict=True)]
+
+
+def _port(name: str, value: Any) -> Port:
+    kind = str(value.dtype)
+    if kind not in NUMPY_TYPES:
+        raise FailureError("has a tensor of a type that servers cannot carry", "Cast it in the model.", value=f"{name}: {kind}")
+    return Port(name, NUMPY_TYPES[kind], tuple(size if isinstance(size, int) else FREE for size in value.shape))
+
+
+def _output_names(program: Any, count: int) -> list[str]:
+    """Return the keys of a dictionary that the model gives, else `output`, numbered when there are several."""
+    kind = program.call_spec.out_spec
+    keys = list(kind.context) if kind.type is dict else []
+    if len(keys) == count and all(isinstance(key, str) for key in keys):
+        return keys
+    return ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
+
+
+def _refusal(error: Exception) -> FailureError:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = _line(cause)
+    _, found, rest = text.partition("OpOverload(op='")
+    if found:
+        operator = rest.partition("'")[0]
+        fix = "Compute it from operators that ONNX has, or leave it out of the served model."
+        return FailureError("uses an operator that ONNX has no form of", fix, value=operator)
+    return FailureError(f"is not exported by PyTorch: {text}", "Change the module, or export it to ONNX yourself.")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]
