@@ -9,7 +9,7 @@ from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci.baking import BakeResult, finish
 from gpuserve_images.oci.blobs import UPLOADS, Blob, Meter, Progress, Transfer
 from gpuserve_images.oci.client import Manifest, RegistryClient
-from gpuserve_images.oci.config import EMPTY, MANIFEST, Json, digest_of, encode, image_manifest
+from gpuserve_images.oci.config import EMPTY, MANIFEST, Json, encode, image_manifest
 from gpuserve_images.oci.layers import File
 from gpuserve_images.oci.reference import Reference
 
@@ -103,7 +103,7 @@ def read_artifact(reference: str) -> dict[str, bytes]:
     if sum(int(layer["size"]) for layer in layers) > _DOCUMENT_BYTES:
         reason = f"it has more than {_DOCUMENT_BYTES} bytes, too many to read into memory"
         raise ImageError("artifact", reason, "Name a document, or use it as a source of a model", value=reference)
-    return {_title(reference, layer): _checked(client, place, str(layer["digest"])) for layer in layers}
+    return {_title(reference, layer): client.blob(place, str(layer["digest"])) for layer in layers}
 
 
 def _title(reference: str, layer: Json) -> str:
@@ -113,12 +113,3 @@ def _title(reference: str, layer: Json) -> str:
             "artifact", "its files have no names", "Name an artifact that gpuserve or oras pushed", value=reference
         )
     return str(title)
-
-
-def _checked(client: RegistryClient, place: Reference, digest: str) -> bytes:
-    content = b"".join(client.blob_chunks(place, digest))
-    if digest_of(content) != digest:
-        reason = f"it answered {digest_of(content)} when asked for {digest}"
-        fix = "Something between here and the registry changes content: check the proxy or mirror"
-        raise RegistryError(place.registry, place.repository, reason, fix)
-    return content

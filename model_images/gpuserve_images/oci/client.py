@@ -128,12 +128,7 @@ class RegistryClient:
             return None
         found = Manifest(answer.headers.get("Content-Type", MANIFEST).split(";")[0], answer.content)
         if place.digest and found.digest != place.digest:
-            raise RegistryError(
-                place.registry,
-                place.repository,
-                f"it answered {found.digest} when asked for {place.digest}",
-                "Something between here and the registry changes content: check the proxy or mirror",
-            )
+            raise _other_bytes(place, found.digest, place.digest)
         return found
 
     def put_manifest(self, place: Reference, manifest: Manifest) -> bool:
@@ -171,6 +166,17 @@ class RegistryClient:
                         yield kept
             except requests.RequestException as error:
                 raise unreachable(place, error) from error
+
+    def blob(self, place: Reference, digest: str) -> bytes:
+        """Return a small blob whole.
+
+        Raises:
+            RegistryError: The registry refused, is down, or sent other bytes than the digest asked for.
+        """
+        content = b"".join(self.blob_chunks(place, digest))
+        if digest_of(content) != digest:
+            raise _other_bytes(place, digest_of(content), digest)
+        return content
 
     def mount_blob(self, place: Reference, digest: str, source: str) -> bool:
         """Take a blob over from another repository of this registry; False when the registry does not do it."""
@@ -253,6 +259,11 @@ def pause(attempt: int, asked: str | None = None) -> None:
     if asked and asked.isdigit():
         wait = max(wait, float(asked))
     time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
+
+
+def _other_bytes(place: Reference, found: str, wanted: str) -> RegistryError:
+    fix = "Something between here and the registry changes content: check the proxy or mirror"
+    return RegistryError(place.registry, place.repository, f"it answered {found} when asked for {wanted}", fix)
 
 
 def _no_other_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -18,6 +18,7 @@ _TABLES = (
 )
 # Another process holds the file for milliseconds only.
 _SECONDS = 5.0
+_LOCK_DIGITS = 2
 # A mount is tried from so many repositories before the blob is sent.
 _PLACES = 3
 
@@ -54,7 +55,8 @@ def remember_repository(registry: str, digest: str, repository: str) -> None:
 @contextmanager
 def only_one(name: str) -> Generator[None]:
     """Keep others on this machine from doing the same thing meanwhile; the kernel frees the lock of a killed process."""
-    path = _folder() / "locks" / hashlib.sha256(name.encode()).hexdigest()
+    # Two names that meet in one of these files wait for each other now and then, and the files stay few.
+    path = _folder() / "locks" / hashlib.sha256(name.encode()).hexdigest()[:_LOCK_DIGITS]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("w")

@@ -120,7 +120,7 @@ def _of_index(client: RegistryClient, place: Reference, entry: Json) -> Base:
 
 def _base(client: RegistryClient, place: Reference, found: Manifest, platform: Json) -> Base:
     document = cast("Json", json.loads(found.content))
-    config = cast("Json", json.loads(b"".join(client.blob_chunks(place, document["config"]["digest"]))))
+    config = cast("Json", json.loads(client.blob(place, document["config"]["digest"])))
     return Base(place, found.digest, document, config, platform or _platform_of(config))
 
 

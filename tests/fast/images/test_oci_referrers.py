@@ -8,6 +8,7 @@ import pytest
 
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import File, Layer, attach, bake, read_artifact, referrers, resolve
+from gpuserve_images.oci.client import RegistryClient
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 REPORT, BILL = "application/vnd.test.report.v1+json", "application/vnd.test.bill.v1+json"
@@ -83,6 +84,16 @@ def test_an_image_that_is_not_there_is_named(registry):
 def test_a_document_without_files_is_refused(image):
     with pytest.raises(ImageError, match="no files"):
         attach(image.reference, {}, artifact_type=REPORT)
+
+
+def test_bytes_that_are_not_what_the_digest_says_are_refused(monkeypatch, image):
+    attach(image.reference, {"report.json": File(b"{}")}, artifact_type=REPORT)
+    (found,) = referrers(image.reference)
+    monkeypatch.setattr(RegistryClient, "blob_chunks", lambda *_: iter([b"something else"]))
+    with pytest.raises(RegistryError, match="changes content"):
+        read_artifact(found.reference)
+    with pytest.raises(RegistryError, match="changes content"):
+        bake(image.reference.split("@")[0] + ":2", [Layer({"/n": File(b"n")})], base=image.reference)
 
 
 class _Modern(BaseHTTPRequestHandler):
