@@ -67,8 +67,8 @@ def target_rate(name: str, capacity: float | None) -> str:
     if not capacity:
         reason = "is to be taken from the measured capacity, but the image carries none that keeps the SLO's latency"
         fix = (
-            "measure a running replica with `gpuserve bench MODEL --url URL --attach IMAGE`, relax `slo.latency_p95`, "
-            "or give `queue_time:` or `qps:`"
+            "measure a running replica with `gpuserve bench MODEL --url URL --attach IMAGE` and run `pulumi refresh`, "
+            "relax `slo.latency_p95`, or give `queue_time:` or `qps:`"
         )
         raise SpecError([Problem(f"{name}: scale target", None, reason, fix)])
     return quantity(max(capacity * TARGET_SHARE, 0.001))

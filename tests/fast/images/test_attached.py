@@ -4,8 +4,12 @@ import json
 import time
 import urllib.request
 
+import onnx
 import pytest
+from e2e_small_model import classifier
+from typer.testing import CliRunner
 
+from gpuserve.cli.main import app
 from gpuserve_images.errors import ImageError
 from gpuserve_images.oci import File, Layer, bake, resolve
 from gpuserve_images.oci.referrers import referrers
@@ -95,3 +99,17 @@ def test_an_image_that_is_not_there(registry):
     with pytest.raises(ImageError, match=r"is not in the registry\. Fix: Name an image that was pushed"):
         attach_report(f"{registry.host}/nothing:1", report(1))
     assert attached_capacity(f"{registry.host}/nothing:1") is None
+
+
+def test_bench_attaches_what_it_measured(image, tmp_path):
+    baked, tag = image
+    onnx.save(classifier(), tmp_path / "small.onnx")
+    quick = ["--duration", "20ms", "--warm-up", "0s", "--concurrency", "1,2", "--json"]
+    command = ["bench", str(tmp_path / "small.onnx"), *quick, "--attach"]
+    result = CliRunner().invoke(app, [*command, tag])
+    assert result.exit_code == 0, result.output
+    assert f"attached to {tag} as {baked.reference.split('@')[0]}@sha256:" in result.stderr
+    assert attached_capacity(tag).requests_at_slo == json.loads(result.stdout)["capacity"]["requests_at_slo"]
+    missing = CliRunner().invoke(app, [*command, tag.replace(":1", ":2")])
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert ":2': is not in the registry. Fix: name an image that was pushed" in missing.stderr
