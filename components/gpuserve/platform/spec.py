@@ -10,7 +10,7 @@ from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, 
 from gpuserve.monitoring.spec import RateWindow
 from gpuserve.node_pool.spec import NodePoolSpec
 from gpuserve.traffic.spec import GatewaySpec, RequestTimeout, TlsSpec, Weight, require_whole
-from gpuserve_images.builder.spec import LOCAL, BuilderSpec
+from gpuserve_images.builder.spec import LOCAL, Builder
 
 
 class VersionSpec(Spec):
@@ -178,7 +178,7 @@ class PlatformSpec(Spec):
     models: str = "models"
     pools: Annotated[tuple[NodePoolSpec, ...], Field(min_length=1)]
     services: Annotated[tuple[ServiceSpec, ...], Field(min_length=1)]
-    builder: BuilderSpec = LOCAL
+    builder: Builder = LOCAL
     monitoring: MonitoringSection = MonitoringSection()
     gateway_namespace: DnsLabel = "gateway-system"
     gateway_networks: tuple[str, ...] = ()

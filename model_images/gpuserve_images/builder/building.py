@@ -56,7 +56,9 @@ class ClusterBuild:
             JobError: When the cluster does not answer, or does not let a build do what it does.
         """
         require_reachable(self.registry, self.spec, "builder.registry_address")
-        self._require_pieces(self._chain())
+        chain = self._chain()
+        context.require_portable(chain.job)
+        self._require_pieces(chain)
         (cluster or connect(self.spec.context)).require_rights(self.spec.namespace or self.placement.namespace)
 
     def run(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
+from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.builder.errors import JobError
 from gpuserve_images.errors import RegistryError
@@ -36,6 +37,7 @@ PACKAGES = "packages"
 
 _ORDER = "context.json"
 _SMALL = "files.tar"
+_VARIABLE = "env://"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def push(chain: Chain, registry: str, base: str, progress: Progress) -> str:
         progress: Told bytes done and bytes in all.
 
     Raises:
+        SpecError: See `require_portable`.
         SourceError: When the model or its samples are missing.
         RegistryError: When the registry is down or refuses.
     """
@@ -138,6 +141,31 @@ def pull(reference: str, folder: Path) -> Order:
     return Order.decode((folder / _ORDER).read_bytes())
 
 
+def require_portable(job: Job) -> None:
+    """Check that a build can be sent away.
+
+    Raises:
+        SpecError: When it takes other builds into its image, or a key that must not leave this machine.
+    """
+    model, problems = job.model, list[Problem]()
+    if model.layout.ensemble is not None or job.build in model.layout.numbers.values():
+        reason = "puts several builds into one image, which a Job does not: it is sent one build"
+        problems.append(Problem("layout", None, reason, "write `builder: local`, or give each build an image of its own"))
+    if model.bake.sign is not None and not model.bake.sign.key.startswith(_VARIABLE):
+        reason = "is a file of this machine, and a private key is not sent through a registry"
+        fix = "write `key: env://NAME`, with a Secret that has NAME in `builder.secrets`"
+        problems.append(Problem("bake.sign.key", model.bake.sign.key, reason, fix))
+    if _is_file(model.bake.base_key) and not (job.folder / model.bake.base_key).resolve().is_relative_to(job.folder.resolve()):
+        reason, fix = "lies outside of the model's folder", "put the public key beside the model's YAML file"
+        problems.append(Problem("bake.base_key", model.bake.base_key, reason, fix))
+    if problems:
+        raise SpecError(problems)
+
+
+def _is_file(key: str) -> bool:
+    return bool(key) and not key.startswith(_VARIABLE) and "BEGIN PUBLIC KEY" not in key
+
+
 class _Packed:
     """The files of a build by their place in the context, and the model's spec with those places.
 
@@ -152,6 +180,7 @@ class _Packed:
         self._changes: dict[str, Any] = {}
         self._job = job
         self._build: dict[str, Any] = plain(job.spec)
+        require_portable(job)
         self._pack_source()
         self._pack_code()
         self._pack_samples()
@@ -195,6 +224,11 @@ class _Packed:
             path = (self._job.folder / file).resolve()
             self.small[f"export/{path.name}"] = path
             self._changes["export"] = {**plain(self._job.model.export), "factory": f"export/{path.name}:{function}"}
+
+        base_key = self._job.model.bake.base_key
+        if _is_file(base_key):
+            # Under its own name, which is part of the image's key.
+            self.small[base_key] = self._job.folder / base_key
 
     def _pack_samples(self) -> None:
         """Name each file by a folder of its own, in order: what is picked, and in which order, is the same there as here."""

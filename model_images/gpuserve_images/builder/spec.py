@@ -1,6 +1,6 @@
 """What may be said about where builds run."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -69,11 +69,6 @@ class BuilderSpec(Spec):
     service_account: DnsLabel = "default"
     context: str | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, data: Any) -> Any:
-        return {"kind": data} if isinstance(data, str) else data
-
     @model_validator(mode="after")
     def _options_of_a_job(self) -> Self:
         given = sorted(self.model_fields_set - {"kind"})
@@ -82,6 +77,13 @@ class BuilderSpec(Spec):
             raise ValueError(msg)
         return self
 
+
+def _short(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Builder = Annotated[BuilderSpec, BeforeValidator(_short, json_schema_input_type=Literal["local", "job"] | BuilderSpec)]
+"""A `BuilderSpec`; `local` or `job` alone means one without options."""
 
 LOCAL = BuilderSpec()
 

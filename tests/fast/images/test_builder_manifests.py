@@ -1,13 +1,14 @@
 """The Job of a build: what Kubernetes takes, what Pod Security's `restricted` level takes, and what a person reads in it."""
 
 import pytest
+from pydantic import TypeAdapter
 from syrupy.assertion import SnapshotAssertion
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.schemas import schema_errors
 from gpuserve.kubernetes.values import Placement
 from gpuserve_images.builder.manifests import BuildJob, job_manifest
-from gpuserve_images.builder.spec import BuilderSpec, require_reachable
+from gpuserve_images.builder.spec import Builder, BuilderSpec, require_reachable
 
 PLACEMENT = Placement(
     pool="a100",
@@ -116,13 +117,13 @@ def test_wrong_options_are_answered(data, said):
 
 
 def test_short_form_and_numbers_as_the_engine_sends_them():
-    assert BuilderSpec.model_validate("job") == BuilderSpec.parse({"kind": "job"})
+    assert TypeAdapter(Builder).validate_python("job") == BuilderSpec.parse({"kind": "job"})
     assert BuilderSpec.parse({"kind": "job", "retries": 2.0}).retries == 2
 
 
 def test_a_registry_on_loopback_needs_an_address_for_pods():
     with pytest.raises(SpecError, match="there, that name is the pod itself"):
-        require_reachable("localhost:5000/models", BuilderSpec.model_validate("job"), "builder.registry_address")
-    require_reachable("registry.example.com/models", BuilderSpec.model_validate("job"), "builder.registry_address")
+        require_reachable("localhost:5000/models", BuilderSpec.parse({"kind": "job"}), "builder.registry_address")
+    require_reachable("registry.example.com/models", BuilderSpec.parse({"kind": "job"}), "builder.registry_address")
     reached = BuilderSpec.parse({"kind": "job", "registry_address": "http://10.244.0.1:5000"})
     require_reachable("localhost:5000/models", reached, "builder.registry_address")
