@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import sleep
 from typing import Self
+from urllib.parse import unquote
 
 
 @dataclass
@@ -62,6 +63,10 @@ class FaultyServer:
             def do_HEAD(self) -> None:
                 server.answer(self)
 
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                server.answer(self)
+
             def log_message(self, *args: object) -> None:
                 pass
 
@@ -100,7 +105,7 @@ class FaultyServer:
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         headers = handler.headers
-        path = handler.path.split("?")[0]
+        path = unquote(handler.path.split("?")[0])
         with self._lock:
             self.asked.append(Asked(handler.command, path, headers.get("Range"), headers.get("Authorization")))
             waiting = self.faults.get(path[1:]) or []
@@ -113,6 +118,7 @@ class FaultyServer:
     def _send(self, handler: BaseHTTPRequestHandler, fault: Fault, content: bytes) -> None:
         status, body, extra = 200, content if fault.body is None else fault.body, dict(fault.headers)
         extra.setdefault("Last-Modified", "Sat, 21 Nov 2026 00:00:00 GMT")
+        extra.setdefault("ETag", '"mark"')
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range") or "")
         if fault.status is not None:
             status, body = fault.status, fault.body or b"refused"

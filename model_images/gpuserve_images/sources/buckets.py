@@ -20,9 +20,9 @@ _BLOCK_BYTES = 32 * 2**20
 _BLOCK_SECONDS = 300
 # The texts of object_store (Rust), which has no other form of them.
 _STATUS = re.compile(r"status code: (\d{3})")
+_NO_STORE = re.compile(r"header (?:missing|not present)", re.IGNORECASE)
 _NO_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "computeMetadata", "metadata.google", "169.254.")
-TOO_MANY = 429
-SERVER_FAILED = 500
+_NOT_FOUND, _TOO_MANY, _SERVER_FAILED = 404, 429, 500
 _CREDENTIALS = {
     "s3": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile of ~/.aws that may read the bucket.",
     "gs": "Set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run `gcloud auth application-default login`.",
@@ -129,9 +129,12 @@ class Bucket:
             return SourceError(where, "lies in another region", "Set AWS_REGION to the bucket's region.", value="HTTP 301")
         match = _STATUS.search(text)
         if match is None:
-            return HiccupError("the connection failed or was cut")
+            strange = SourceError(where, "answers as no object store does", "See what answers at the endpoint: a proxy?")
+            return strange if _NO_STORE.search(text) else HiccupError("the connection failed or was cut")
         status = int(match[1])
-        if status == TOO_MANY or status >= SERVER_FAILED:
+        if status == _NOT_FOUND:
+            return self._absent()
+        if status == _TOO_MANY or status >= _SERVER_FAILED:
             return HiccupError(f"HTTP {status}: the store failed")
         return SourceError(where, "was refused", "See the store's log.", value=f"HTTP {status}")
 

@@ -62,8 +62,7 @@ def pin(url: str, *, progress: Progress = silent) -> Pin:
     if address.scheme == "oci":
         from gpuserve_images.sources.registries import Artifact
 
-        digest = patiently(where, Artifact(address).digest)
-        return Pin(f"oci://{address.place.split('@')[0]}@sha256:{digest}", None, None)
+        return Pin(f"oci://{patiently(where, Artifact(address).pinned)}", None, None)
     if address.scheme == "pvc":
         place, files = mounted(address)
         size = sum(path.stat().st_size for path in files.values())

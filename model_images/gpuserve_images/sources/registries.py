@@ -32,9 +32,9 @@ class Artifact:
         self._place = Reference(place.registry, place.repository, None if place.digest else place.tag, place.digest)
         self._client = RegistryClient(place.host)
 
-    def digest(self) -> str:
-        """Return the digest that the reference has now, as 64 hex digits."""
-        return self._manifest(self._place).digest.removeprefix("sha256:")
+    def pinned(self) -> str:
+        """Return the reference by the digest that it has now."""
+        return self._place.pinned(self._manifest(self._place).digest)
 
     def listing(self) -> Listing:
         """Return the files, which are the artifact's layers."""
