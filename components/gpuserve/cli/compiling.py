@@ -70,6 +70,7 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
 
 
 def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, Any]:
+    from gpuserve_images.compile.inspection import engine_summaries
     from gpuserve_images.pipeline.chain import plan
     from gpuserve_images.pipeline.job import Job
     from gpuserve_images.pipeline.making import make, runs
@@ -92,6 +93,7 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
             parity=made.summary.parity,
             bars=chosen.model.bars(chosen.build).stated(),
             capacity=capacity,
+            engines=engine_summaries(done.record for done in runner.done.values()),
         )
         files = made.outputs(runner)
         texts = {"report.json": report.model_dump_json(indent=2), "report.html": report.html()}
@@ -103,6 +105,7 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
         "quantisation": made.summary.quantisation,
         "parity": made.summary.parity.model_dump() if made.summary.parity else None,
         "capacity": capacity.model_dump(exclude={"points"}) if capacity else None,
+        "engines": {name: engine.model_dump() for name, engine in report.engines.items()},
         "missed": list(made.missed),
         "stages": stages,
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.compile.builders import make_logger
+from gpuserve_images.records import StageRecord
 
 MEMORY = re.compile(r"Total (Host Persistent|Device Persistent|Activation|Weights) Memory: (\d+)|(Max Scratch) Memory: (\d+)")
 """The builder's own account of an engine's memory, which it logs at the end of a build."""
@@ -47,6 +48,12 @@ class EngineSummary(Spec):
     layers: Mapping[str, int]
     precisions: Mapping[str, int]
     memory: Mapping[str, int]
+
+
+def engine_summaries(records: Iterable[StageRecord]) -> dict[str, EngineSummary]:
+    """Return what each engine of a build is made of, by architecture, from the records of its stages."""
+    options = [record.options for record in records if record.stage == "compile"]
+    return {option["architecture"]: EngineSummary.model_validate(option["summary"]) for option in options}
 
 
 def summarise_network(network: Any, logger: Any) -> EngineSummary:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.bases import serving as serving_base
+from gpuserve_images.compile.inspection import engine_summaries
 from gpuserve_images.errors import SourceError
 from gpuserve_images.oci import BakeResult, File, ImageConfig, Layer, bake, push_artifact, resolve
 from gpuserve_images.oci.spec import NON_ROOT, BakeSpec
@@ -154,7 +155,7 @@ class _Build:
         facts = Facts(self.chain.key, parameters, records, files, base)
         as_image = self.chain.base is not None and self.spec.form == "image"
         push = self._image(summary, files, base) if as_image else self._artifact(summary, files)
-        report = self._report(summary, capacity)
+        report = self._report(summary, capacity, records)
         return publish(self.tag, push, facts, self.spec, job.folder, report=lambda image: attach_report(image, report))
 
     @property
@@ -201,10 +202,17 @@ class _Build:
             uploads=self.spec.uploads,
         )
 
-    def _report(self, summary: Summary, capacity: Capacity | None) -> VerifyReport:
+    def _report(self, summary: Summary, capacity: Capacity | None, records: tuple[StageRecord, ...]) -> VerifyReport:
         """Return what was measured, to be attached to the image: timings are no part of it, because its digest must not differ."""
         bars = self.chain.job.model.bars(summary.build).stated() if summary.parity else {}
-        return VerifyReport(model=summary.model, build=summary.build, parity=summary.parity, bars=bars, capacity=capacity)
+        return VerifyReport(
+            model=summary.model,
+            build=summary.build,
+            parity=summary.parity,
+            bars=bars,
+            capacity=capacity,
+            engines=engine_summaries(records),
+        )
 
     def _sent(self, done: int, total: int) -> None:
         self.progress("push", done, total)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from gpuserve_images.compile.inspection import EngineSummary
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.chart import SERIES, STYLE, Limit, Line, line_chart
 from gpuserve_images.verify.load import LoadPoint
@@ -50,7 +51,13 @@ _COLUMNS = (
 )
 
 
-def page(facts: Mapping[str, str], parity: Parity | None, bars: Mapping[str, float], capacity: Capacity | None) -> str:
+def page(
+    facts: Mapping[str, str],
+    parity: Parity | None,
+    bars: Mapping[str, float],
+    capacity: Capacity | None,
+    engines: Mapping[str, EngineSummary] = {},
+) -> str:
     """Return the page.
 
     Args:
@@ -58,6 +65,7 @@ def page(facts: Mapping[str, str], parity: Parity | None, bars: Mapping[str, flo
         parity: Differences from the source model.
         bars: Bars of the differences.
         capacity: Speed.
+        engines: What engines are made of, by GPU architecture.
     """
     title = " ".join(facts[name] for name in ("model", "build") if name in facts)
     parts = [
@@ -68,6 +76,7 @@ def page(facts: Mapping[str, str], parity: Parity | None, bars: Mapping[str, flo
         *(f"<p>{escape(name)}: {escape(value)}</p>" for name, value in facts.items() if name not in {"model", "build"}),
         *(_parity(parity, bars) if parity else ()),
         *(_capacity(capacity) if capacity else ()),
+        *(_engines(engines) if engines else ()),
         "</body></html>\n",
     ]
     return "\n".join(parts)
@@ -110,6 +119,20 @@ def _capacity(capacity: Capacity) -> Iterator[str]:
         marks = {"p95_ms": late, "errors": point.errors > 0}
         cells = (f"<td{' class=bad' if marks.get(name) else ''}>{_number(getattr(point, name))}</td>" for name, _ in _COLUMNS)
         yield f"<tr>{''.join(cells)}</tr>"
+    yield "</table></div>"
+
+
+def _engines(engines: Mapping[str, EngineSummary]) -> Iterator[str]:
+    yield "<h2>What its engines are made of</h2>"
+    asked = {engine.source for engine in engines.values()}
+    if "network" in asked:
+        yield "<p>As the builder was given it, before it fused layers: the finished engine can be asked on its own GPU only.</p>"
+    yield '<div class="scroll"><table><tr><th>GPU</th><th>layers</th><th>of these types</th><th>memory</th></tr>'
+    for name, engine in engines.items():
+        types = ", ".join(f"{count} {kind}" for kind, count in engine.precisions.items())
+        memory = ", ".join(f"{use} {size / 2**20:,.1f} MiB" for use, size in engine.memory.items() if size)
+        cells = (escape(name), str(sum(engine.layers.values())), escape(types), escape(memory))
+        yield f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     yield "</table></div>"
 
 

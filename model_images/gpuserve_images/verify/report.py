@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.compile.inspection import EngineSummary
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.page import page
 from gpuserve_images.verify.parity import Parity
@@ -19,6 +20,7 @@ class VerifyReport(Spec):
         parity: Differences from the source model; None where they were not measured.
         bars: The bars that it met, by name.
         capacity: Its speed; None where it was not measured.
+        engines: What its engines are made of, by GPU architecture.
     """
 
     model: str
@@ -27,8 +29,11 @@ class VerifyReport(Spec):
     parity: Parity | None = None
     bars: Mapping[str, float] = {}
     capacity: Capacity | None = None
+    engines: Mapping[str, EngineSummary] = {}
 
     def html(self) -> str:
         """Return a self-contained page: no scripts, nothing to load, light or dark as the reader's system is."""
         facts: dict[str, Any] = {"model": self.model, "build": self.build, "image": self.image}
-        return page({name: str(value) for name, value in facts.items() if value}, self.parity, self.bars, self.capacity)
+        return page(
+            {name: str(value) for name, value in facts.items() if value}, self.parity, self.bars, self.capacity, self.engines
+        )

@@ -1,5 +1,6 @@
 """Engines through the whole pipeline: converted, judged, compiled, pushed; and what is refused before anything is."""
 
+import json
 import sys
 import types
 
@@ -9,7 +10,9 @@ import tensorrt_rtx
 import yaml
 from e2e_small_model import FEATURES, classifier, write_model_folder
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
+from gpuserve.cli.main import app
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpu, Gpus
@@ -17,7 +20,9 @@ from gpuserve_images.pipeline.build import build
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 from gpuserve_images.verify.parity import ParityError
+from gpuserve_images.verify.report import VerifyReport
 
+ENGINE = "engine"
 RTX = {"engine": "tensorrt-rtx", "architectures": ["sm_80", "sm_89"]}
 
 
@@ -27,10 +32,10 @@ def make(tmp_path, registry, request):
     path = f"{registry.host}/w{abs(hash(request.node.name)) % 10**8}"
 
     def run(spec, *, target=Target("gpu"), **changes):  # noqa: B008 - frozen
-        data = yaml.safe_load((folder / "small.yaml").read_text()) | {"builds": {"engine": spec}} | changes
+        data = yaml.safe_load((folder / "small.yaml").read_text()) | {"builds": {ENGINE: spec}} | changes
         (folder / "small.yaml").write_text(yaml.safe_dump(data))
         model = load_model(folder / "small.yaml")
-        return build(model, "engine", folder=folder, registry=path, cache=tmp_path / "cache", target=target)
+        return build(model, ENGINE, folder=folder, registry=path, cache=tmp_path / "cache", target=target)
 
     return run
 
@@ -54,6 +59,21 @@ def test_a_precision_is_made_judged_compiled_and_pushed(make, changes, stages, p
     assert all(summary["precisions"].get(precision) for summary in summaries)
     again = make(RTX | changes)
     assert (again.built, again.digest) == (False, report.digest)
+
+
+def test_the_report_beside_the_engines_says_what_they_are_made_of(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    make(RTX | {"precision": "fp16"})
+    result = CliRunner().invoke(app, ["compile", str(tmp_path / "model/small.yaml"), "-o", str(tmp_path / "out"), "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)["engines"]
+    assert told["sm_89"]["precisions"]["HALF"] >= 4
+    report = VerifyReport.model_validate_json((tmp_path / "out" / "report.json").read_text())
+    assert {name: engine.model_dump() for name, engine in report.engines.items()} == told
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<td>sm_89</td>" in page
+    assert f"{told['sm_89']['precisions']['HALF']} HALF" in page
+    assert "weights" in page
 
 
 def test_only_the_pools_engine_is_built(make):
