@@ -4,6 +4,7 @@ A framework is hundreds of megabytes of code and threads that a builder would ne
 protobufs, and a crash of a converter would end the build without a word. So each runs in a child, which is asked over a socket.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -95,7 +96,8 @@ class ExportProcess:
 
     def close(self) -> None:
         """Let the process end, and wait for it."""
-        self._stream.close()
+        with contextlib.suppress(OSError):  # what was not sent yet cannot be, when the process has gone
+            self._stream.close()
         self._socket.close()
         if self._process.poll() is None:
             self._process.kill()
