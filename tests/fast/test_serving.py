@@ -238,6 +238,10 @@ def test_triton_exports_the_quantiles_that_are_recorded() -> None:
     assert f"--metrics-config=summary_quantiles={SUMMARY_QUANTILES}" in arguments
 
 
+def test_triton_has_a_cache_for_models_that_ask_for_one() -> None:
+    assert "--cache-config=local,size=67108864" in container()["args"]
+
+
 def test_nvidia_s_image_is_entered_through_its_entrypoint() -> None:
     real = container(placement=Placement(pool="l4", namespace="gpuserve-l4", architecture="sm_89"))
     assert "command" not in real

@@ -15,6 +15,9 @@ _USER = 1000
 _SUMMARY_QUANTILES = "0.5:0.05,0.95:0.005,0.99:0.001"
 """Quantile and allowed error of each; the recording rules of `gpuserve.monitoring` are about these."""
 
+_CACHE_BYTES = 64 << 20
+"""Size of the response cache; Triton takes the memory when answers fill it, and only models that ask for the cache use it."""
+
 
 class Triton:
     """Triton over a model repository in the image.
@@ -40,6 +43,7 @@ class Triton:
             # Triton's counters give no more of the request time than its mean.
             "--metrics-config=summary_latencies=true",
             f"--metrics-config=summary_quantiles={_SUMMARY_QUANTILES}",
+            f"--cache-config=local,size={_CACHE_BYTES}",
             f"--allow-gpu-metrics={'false' if request.simulated else 'true'}",
         )
         return RuntimePod(
