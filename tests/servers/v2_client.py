@@ -25,7 +25,7 @@ def get(url: str) -> Any:
 
 
 def post(url: str, body: object) -> Any:
-    answer = requests.post(url, json=body, timeout=30)
+    answer = requests.post(url, json=body, timeout=120)
     answer.raise_for_status()
     return answer.json()
 
