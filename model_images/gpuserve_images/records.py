@@ -41,7 +41,16 @@ class StageRecord(Spec):
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's content; remembered while its size and time of change stay the same."""
     status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
+    return _known.get((path, status.st_size, status.st_mtime_ns)) or _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+def know_sha256(path: Path, digest: str) -> None:
+    """Remember the SHA-256 of a file that was just verified, so that gigabytes are not read again to say it."""
+    status = path.stat()
+    _known[path, status.st_size, status.st_mtime_ns] = digest
+
+
+_known: dict[tuple[Path, int, int], str] = {}
 
 
 @lru_cache(maxsize=65536)

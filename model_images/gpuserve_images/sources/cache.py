@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuserve_images.errors import SourceError
-from gpuserve_images.records import sha256_file
+from gpuserve_images.records import know_sha256, sha256_file
 
 COMPLETE = "complete.json"
 FILES = "files"
@@ -55,6 +55,7 @@ class SourceCache:
             _seal(partial)
             final.parent.mkdir(parents=True, exist_ok=True)
             partial.rename(final)
+            _whole(final)
         return final / FILES
 
     def has(self, key: str) -> bool:
@@ -123,6 +124,7 @@ def _whole(final: Path) -> bool:
             status = path.stat()
             if status.st_size != size or (status.st_mtime_ns != changed and sha256_file(path) != digest):
                 return False
+            know_sha256(path, digest)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
     return True

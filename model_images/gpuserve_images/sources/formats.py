@@ -57,8 +57,11 @@ def by_name(name: str) -> Format | None:
     return _SUFFIXES.get(PurePosixPath(name.lower()).suffix)
 
 
-def by_content(path: Path) -> Format | None:
-    """Return the format that a file's first bytes tell, else the one of its name, else None."""
+def of_file(path: Path) -> Format | None:
+    """Return the format that a file's name tells, which its content must then keep to; else the one of its first bytes, or None."""
+    named = by_name(path.name)
+    if named is not None:
+        return named
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     if head.startswith(b"tree\nversion="):
@@ -66,9 +69,7 @@ def by_content(path: Path) -> Format | None:
     # XGBoost's JSON, and the same as UBJSON, where a key is its length and then its letters.
     if head.startswith(b"{") and b"learner" in head:
         return "xgboost"
-    if head.startswith(b"PK\x03\x04") and _is_torch(path):
-        return "torch"
-    return by_name(path.name)
+    return "torch" if head.startswith(b"PK\x03\x04") and _is_torch(path) else None
 
 
 def find(place: Path, field: str, declared: Format | None = None) -> Found:
@@ -83,7 +84,7 @@ def find(place: Path, field: str, declared: Format | None = None) -> Found:
         SourceError: When there is no model, more than one, or not of the declared format.
     """
     if place.is_file():
-        form = declared or by_content(place)
+        form = declared or of_file(place)
         if form is None:
             raise _unknown(field, place)
         if form in _FOLDERS:
@@ -123,7 +124,7 @@ def _unknown(field: str, place: Path) -> SourceError:
 
 
 def _in_folder(path: Path, declared: Format | None) -> Format | None:
-    found = by_content(path)
+    found = of_file(path)
     return found if declared is None or found == declared else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from gpuserve_images.errors import SourceError
-from gpuserve_images.records import Progress
+from gpuserve_images.records import Progress, know_sha256
 from gpuserve_images.sources.cache import disk_full
 from gpuserve_images.sources.remote import CHUNK_BYTES, HiccupError, Remote, RemoteFile
 
@@ -95,6 +95,7 @@ def transfer(remote: Remote, file: RemoteFile, target: Path, where: str, meter: 
         reason = f"{what}, and {file.digest} was expected{f'; its digest is {wrong}' if page else ''}; the file was removed"
         fix = "See what is at the address; when the new content is wanted, correct the pinned digest."
         raise SourceError(where, reason, fix, value=file.path)
+    know_sha256(target, arrival.sha256)
     return arrival.sha256
 
 

@@ -8,9 +8,11 @@ import os
 import pickle
 import stat
 import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +20,16 @@ import onnx
 import pytest
 from e2e_small_model import classifier
 from faulty_http import FaultyServer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources import archives, unpacking
 from gpuserve_images.sources.addresses import shown
+from gpuserve_images.sources.cache import SourceCache
 from gpuserve_images.sources.digests import folder_digest, tree_digest
-from gpuserve_images.sources.formats import by_content
+from gpuserve_images.sources.formats import of_file
 from gpuserve_images.sources.pickles import pickled
 from gpuserve_images.sources.resolving import fetch, format_of, identity
 from gpuserve_images.sources.spec import SourceSpec
@@ -192,6 +197,7 @@ class TestFormats:
             ("m.ubj", b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner{", "xgboost"),
             ("m.txt", LIGHTGBM, "lightgbm"),
             ("anything", LIGHTGBM, "lightgbm"),
+            ("named.onnx", LIGHTGBM, "onnx"),
             ("m.joblib", b"\x78\x9c", "sklearn"),
             ("m.pt2", b"", "torch"),
             ("m.json", b'{"a": 1}', None),
@@ -200,7 +206,7 @@ class TestFormats:
     )
     def test_of_files(self, tmp_path, name, content, expected):
         (tmp_path / name).write_bytes(content)
-        assert by_content(tmp_path / name) == expected
+        assert of_file(tmp_path / name) == expected
 
     @pytest.mark.slow
     def test_a_real_booster_of_each_kind(self, tmp_path):
@@ -211,7 +217,7 @@ class TestFormats:
         booster.save_model(tmp_path / "x.json")
         booster.save_model(tmp_path / "x.ubj")
         lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(data, labels), 1).save_model(tmp_path / "l.txt")
-        found = {path.name: by_content(path) for path in tmp_path.iterdir() if path.is_file()}
+        found = {path.name: of_file(path) for path in tmp_path.iterdir() if path.is_file()}
         assert found == {"x.json": "xgboost", "x.ubj": "xgboost", "l.txt": "lightgbm"}
         assert not [path for path in tmp_path.iterdir() if path.is_file() and pickled(path)]
 
@@ -219,7 +225,7 @@ class TestFormats:
         with zipfile.ZipFile(tmp_path / "program", "w") as archive:
             archive.writestr("program/archive_format", "pt2")
             archive.writestr("program/data/sample_inputs/model.pt", b"")
-        assert by_content(tmp_path / "program") == "torch"
+        assert of_file(tmp_path / "program") == "torch"
         assert pickled(tmp_path / "program")
 
     def test_a_saved_model(self, tmp_path):
@@ -333,7 +339,7 @@ def dangers(mark: Path) -> dict[str, bytes]:
 
 class TestPickles:
     @pytest.mark.parametrize("kind", dangers(Path("none")).keys())
-    def test_by_content_whatever_they_are_called(self, server, tmp_path, kind):
+    def test_of_file_whatever_they_are_called(self, server, tmp_path, kind):
         mark = tmp_path / "ran"
         spec = remote(server, "model.onnx", dangers(mark)[kind])
         with pytest.raises(SourceError, match=r"is a pickle, which runs code.*`allow_pickle: true`"):
@@ -535,6 +541,41 @@ class TestArchives:
         (tmp_path / "m.zip").write_bytes(zipped({"model.onnx": ONNX}))
         with pytest.raises(SourceError, match=r"source.path \(other.onnx\): does not exist.*model.onnx"):
             fetch(SourceSpec(file="m.zip", path="other.onnx"), tmp_path)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    whole=st.sampled_from(
+        [tar({"m/a": ONNX, "m/b": b"x"}, mode="w"), tar({"a": ONNX}), zipped({"m/a": ONNX, "b": b"y" * 600})]
+    ),
+    places=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.integers(1, 4000),
+)
+def test_no_damage_to_an_archive_gives_anything_but_a_sentence(tmp_path_factory, whole, places, cut):
+    content = bytearray(whole)
+    for place, value in places:
+        content[place % len(content)] = value
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "m.tar.gz").write_bytes(bytes(content[:cut]))
+    store = SourceCache(folder / "cache")
+    with suppress(SourceError):
+        place = unpacking.unpacked(folder / "m.tar.gz", HEX, store, "source.file")
+        assert all(path.is_relative_to(place) and not path.is_symlink() for path in place.rglob("*"))
+    assert {path.name for path in folder.iterdir()} <= {"m.tar.gz", "cache"}
+
+
+@pytest.mark.parametrize(
+    ("module", "url"),
+    [
+        ("obstore", "s3://bucket/m.onnx"),
+        ("obstore", "gs://bucket/m.onnx"),
+        ("huggingface_hub", f"hf://owner/name@{COMMIT}/m.onnx"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch, module, url):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SourceError, match=r"pip install 'gpuserve\[sources\]'"):
+        fetch(SourceSpec(url=url, sha256=HEX), tmp_path)
 
 
 def test_a_tree_digest_does_not_depend_on_order():
