@@ -2,12 +2,11 @@
 
 import json
 import sys
-import types
 
 import onnx
 import pytest
-import tensorrt_rtx
 import yaml
+from e2e_engines import A100, as_tensorrt
 from e2e_small_model import FEATURES, classifier, write_model_folder
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
@@ -15,7 +14,7 @@ from typer.testing import CliRunner
 from gpuserve.cli.main import app
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.compile.errors import CompileError
-from gpuserve_images.compile.gpus import Gpu, Gpus
+from gpuserve_images.compile.gpus import Gpus
 from gpuserve_images.pipeline.build import build
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
@@ -94,10 +93,7 @@ TENSORRT = {"engine": "tensorrt", "architectures": ["sm_80"], "base": "scratch"}
 
 @pytest.fixture
 def tensorrt(monkeypatch):
-    module = types.ModuleType("tensorrt")
-    borrowed = {name: getattr(tensorrt_rtx, name) for name in dir(tensorrt_rtx) if name != "ComputeCapability"}
-    module.__dict__.update({**borrowed, "__name__": "tensorrt", "__version__": "11.4.0"})
-    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    monkeypatch.setitem(sys.modules, "tensorrt", as_tensorrt())
 
 
 def begun(tmp_path) -> list[str]:
@@ -121,11 +117,10 @@ def test_without_its_gpu_tensorrt_is_refused_before_anything_starts(make, tensor
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_engine_that_was_built_elsewhere_needs_no_gpu_here(make, tensorrt, tmp_path, monkeypatch):
-    gpu = Gpu(0, "NVIDIA A100-SXM4-80GB", "GPU-0", "sm_80", 80 << 30, "disabled")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("gpuserve_images.pipeline.stages.engines.require_buildable", lambda *_: None)
-        elsewhere.setattr("gpuserve_images.compile.tensorrt.require_buildable", lambda *_: gpu.name)
+        elsewhere.setattr("gpuserve_images.compile.tensorrt.require_buildable", lambda *_: A100.name)
         make(TENSORRT)
     report = make(TENSORRT | {"verify": {"max_abs_error": 0.5}})  # another bar, another image, the same engine
     assert report.pushed
