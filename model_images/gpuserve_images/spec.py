@@ -15,6 +15,7 @@ from gpuserve_images.export.spec import ExportSpec
 from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
 from gpuserve_images.oci.spec import BakeSpec
 from gpuserve_images.optimise.spec import CalibrateSpec, OptimiseLevel, Precision, calibration
+from gpuserve_images.samples.spec import WrittenSamples
 from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.verify.spec import FP16_COSINE, FP32_MAX_ABS_ERROR, BarsSpec, SloSpec, VerifySpec
 
@@ -42,7 +43,9 @@ class BuildSpec(Spec):
     precision: Precision = "fp32"
     keep_fp32: tuple[str, ...] = ()
     optimise: OptimiseLevel = "auto"
-    calibrate: Annotated[CalibrateSpec | None, BeforeValidator(calibration)] = None
+    calibrate: Annotated[
+        CalibrateSpec | None, BeforeValidator(calibration, json_schema_input_type=WrittenSamples | CalibrateSpec | None)
+    ] = None
     architectures: tuple[Architecture, ...] = ()
     profiles: Mapping[str, ProfileSpec] = {}
     compile: CompileSpec = CompileSpec()

@@ -1,6 +1,7 @@
 """The commands on a small platform: what they print, where, and how they exit."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from gpuserve.cli import check, inspection
-from gpuserve.cli.schema import schema_text, stack_schema
+from gpuserve.cli.schema import model_schema_text, schema_text, stack_schema
 from gpuserve.cli.stack import open_stack
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.verify.capacity import Capacity
@@ -107,11 +108,25 @@ def test_the_committed_schema_is_the_current_one_and_fits_the_stack_files() -> N
     assert not validator.is_valid(wrong)
 
 
-def test_the_schema_explains_every_field_of_a_stack_file() -> None:
-    definitions = {
-        "PlatformSpec": stack_schema()["properties"]["config"]["properties"]["gpuserve:platform"],
-        **stack_schema()["$defs"],
-    }
+def test_the_committed_schema_of_models_is_the_current_one_and_fits_the_models() -> None:
+    committed = ROOT / "stacks" / "models" / "schema.json"
+    assert committed.read_text() == model_schema_text(), "run: gpuserve schema --model -o stacks/models/schema.json"
+    validator = jsonschema.Draft202012Validator(json.loads(model_schema_text()))
+    shown = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "model-images.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    for text in [*(file.read_text() for file in (ROOT / "stacks" / "models").glob("*.yaml")), *shown]:
+        model = {"name": "x", "builds": {"fp32": {"engine": "onnxruntime"}}} | yaml.safe_load(text)
+        assert [error.message for error in validator.iter_errors(model)] == [], text
+    assert not validator.is_valid({"name": "x", "source": {"fil": "x"}, "builds": {}})
+
+
+@pytest.mark.parametrize("kind", ["stack", "model"])
+def test_the_schema_explains_every_field(kind: str) -> None:
+    if kind == "model":
+        model = json.loads(model_schema_text())
+        definitions = {"ModelSpec": model, **model["$defs"]}
+    else:
+        platform = stack_schema()["properties"]["config"]["properties"]["gpuserve:platform"]
+        definitions = {"PlatformSpec": platform, **stack_schema()["$defs"]}
     bare = [
         f"{name}.{field}"
         for name, definition in definitions.items()

@@ -1,4 +1,4 @@
-"""`gpuserve schema`: the JSON Schema of stack files, so that editors complete and check them."""
+"""`gpuserve schema`: the JSON Schema of stack and model files, so that editors complete and check them."""
 
 import inspect
 import re
@@ -15,12 +15,15 @@ from gpuserve.cli.output import notice, to_json
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
 
 def schema(
     output: Annotated[str, typer.Option("--output", "-o", help="File to write; - is stdout.", metavar="FILE")] = "-",
+    model: Annotated[bool, typer.Option("--model", help="The schema of model files instead.")] = False,
 ) -> None:
-    """Print the JSON Schema of stack files; stacks/schema.json is its committed copy."""
-    text = schema_text()
+    """Print the JSON Schema of stack files, or of model files; stacks/schema.json and stacks/models/schema.json are their copies."""
+    text = model_schema_text() if model else schema_text()
     if output == "-":
         typer.echo(text, nl=False)
     else:
@@ -33,6 +36,14 @@ def schema_text() -> str:
     return to_json(stack_schema()) + "\n"
 
 
+def model_schema_text() -> str:
+    """Return the schema of model files as it is committed."""
+    from gpuserve_images.spec import ModelSpec
+
+    schema = ModelSpec.model_json_schema(mode="validation", schema_generator=_Described)
+    return to_json({"$schema": _DIALECT, "title": "gpuserve model file", **schema}) + "\n"
+
+
 def stack_schema() -> dict[str, Any]:
     """Return the schema of a whole ``Pulumi.<stack>.yaml``; what is not gpuserve's own may hold anything."""
     from gpuserve.platform.load import CONFIG_KEY
@@ -41,7 +52,7 @@ def stack_schema() -> dict[str, Any]:
     platform = PlatformSpec.model_json_schema(mode="validation", schema_generator=_Described)
     definitions = platform.pop("$defs", {})
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": _DIALECT,
         "title": "gpuserve stack file",
         "type": "object",
         "required": ["config"],
@@ -63,7 +74,12 @@ class _Described(GenerateJsonSchema):
         result = super().model_schema(schema)
         cls: type[BaseModel] = schema["cls"]
         text = inspect.getdoc(cls) or ""
-        described = dict(_attributes(text))
+        described = {
+            name: about
+            for base in reversed(cls.__mro__)
+            if base.__module__.startswith("gpuserve")
+            for name, about in _attributes(inspect.getdoc(base) or "")
+        }
         result["description"] = text.partition("\n")[0]
         properties: dict[str, dict[str, Any]] = result.get("properties", {})
         for name, field in cls.model_fields.items():

@@ -171,10 +171,16 @@ class LayoutSpec(Spec):
         tensorrt: Let ONNX Runtime hand what it can to TensorRT, on GPUs. Default: no.
     """
 
-    instances: Annotated[tuple[InstanceSpec, ...], BeforeValidator(_instances), Field(min_length=1)] = (InstanceSpec(),)
+    instances: Annotated[
+        tuple[InstanceSpec, ...],
+        BeforeValidator(_instances, json_schema_input_type=int | list[InstanceSpec]),
+        Field(min_length=1),
+    ] = (InstanceSpec(),)
     warmup: Warmup = "zeros"
     response_cache: bool = False
-    versions: Annotated[VersionsSpec, BeforeValidator(_versions)] = VersionsSpec(latest=1)
+    versions: Annotated[
+        VersionsSpec, BeforeValidator(_versions, json_schema_input_type=Literal["latest", "all"] | VersionsSpec)
+    ] = VersionsSpec(latest=1)
     numbers: Mapping[Annotated[int, Field(ge=1)], DnsLabel] = {}
     ensemble: EnsembleSpec | None = None
     threads: ThreadsSpec = ThreadsSpec()

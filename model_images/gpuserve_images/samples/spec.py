@@ -36,5 +36,10 @@ def _as_list(value: object) -> object:
     return [{"folder": item} if isinstance(item, str) else item for item in items]
 
 
-Samples = Annotated[tuple[SampleSpec, ...], BeforeValidator(_as_list), Field(min_length=1)]
+WrittenSamples = str | SampleSpec | list[str | SampleSpec]
+"""How samples are written."""
+
+Samples = Annotated[
+    tuple[SampleSpec, ...], BeforeValidator(_as_list, json_schema_input_type=WrittenSamples), Field(min_length=1)
+]
 """One or more `SampleSpec`; a plain string is a folder."""
