@@ -93,8 +93,10 @@ def collect(root: Path, sources: Path, wanted: Wanted, *, dry_run: bool = False)
     removals = list(_choose([*found.stages, *found.sources], wanted))
     done = [replace(removal, held=not _remove(removal.entry, dry_run=dry_run)) for removal in removals]
     done += [Removal(entry, "a killed build left it") for entry in _leftovers(root) if _remove(entry, dry_run=dry_run)]
-    if wanted.unused_for is not None and not dry_run:
-        _forget_builds(found.builds, root, datetime.now(UTC) - wanted.unused_for)
+    if not dry_run:
+        if wanted.unused_for is not None:
+            _forget_builds(found.builds, root, datetime.now(UTC) - wanted.unused_for)
+        _drop_locks(root)
     return done
 
 
@@ -133,6 +135,14 @@ def _remove(entry: Entry, *, dry_run: bool) -> bool:
     shutil.rmtree(going)
     lock.remove()
     return True
+
+
+def _drop_locks(root: Path) -> None:
+    """Remove the lock files of what is not there and nobody holds."""
+    for path in [*root.glob("stages/*/*.lock"), *(root / BUILDS).glob("*.lock")]:
+        lock = Lock(path)
+        if not path.with_suffix("").exists() and lock.try_alone():
+            lock.remove()
 
 
 def _leftovers(root: Path) -> Iterator[Entry]:

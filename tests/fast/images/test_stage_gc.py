@@ -97,6 +97,19 @@ def test_what_killed_builds_left_goes_and_what_a_living_one_makes_stays(root):
     assert not dead.exists()
 
 
+def test_lock_files_of_nothing_go(root):
+    def fail(work: Work) -> StageRecord:
+        raise ValueError("no")
+
+    with Runner(root) as runner, pytest.raises(ValueError, match="no"):
+        runner.get(Stage("s", fail, options={"bad": 1}))
+    (root / "builds").mkdir()
+    (root / "builds" / "key.lock").touch()
+    collect(root, root, Wanted())
+    assert len(list((root / "stages/s").glob("*.lock"))) == 3
+    assert not list((root / "builds").iterdir())
+
+
 def test_an_empty_machine_has_nothing(tmp_path):
     found = inventory(tmp_path / "nowhere", tmp_path / "none")
     assert (found.stages, found.sources, found.builds) == ((), (), ())
