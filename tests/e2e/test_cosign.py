@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from e2e_registry import RegistryServer
 
 from gpuserve_images.oci import File, Layer, SignatureError, attach, bake, sign, verify_signature
@@ -15,6 +16,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(COSIGN is None, reason="no cosign: go install github.com/sigstore/cosign/v3/cmd/cosign@latest"),
 ]
+OTHER = ec.generate_private_key(ec.SECP256R1())
 # No transparency log, no certificates: a key and a registry on this machine.
 OFFLINE = ["--insecure-ignore-tlog=true", "--allow-insecure-registry", "--new-bundle-format=false"]
 
@@ -57,16 +59,13 @@ def test_cosign_verifies_what_we_sign_with_its_key(registry, keys, monkeypatch):
     assert cosign(keys, "verify", "--key", "cosign.pub", *OFFLINE, other, check=False).returncode != 0
 
 
-def test_we_verify_what_cosign_signs(registry, keys):
-    signed = image(registry, "theirs")
-    options = [
-        "--tlog-upload=false",
-        "--allow-insecure-registry",
-        "--new-bundle-format=false",
-        "--use-signing-config=false",
-        "--yes",
-    ]
-    cosign(keys, "sign", "--key", "cosign.key", *options, signed)
+@pytest.mark.parametrize("layout", ["classic", "bundle"])
+def test_we_verify_what_cosign_signs(registry, keys, layout):
+    signed = image(registry, f"theirs/{layout}")
+    options = ["--tlog-upload=false", "--allow-insecure-registry", "--use-signing-config=false", "--yes"]
+    cosign(keys, "sign", "--key", "cosign.key", *options, f"--new-bundle-format={str(layout == 'bundle').lower()}", signed)
     assert verify_signature(signed, str(keys / "cosign.pub")).digest == signed.split("@")[1]
-    with pytest.raises(SignatureError):
+    with pytest.raises(SignatureError, match="has 1 signatures, none of them by this key"):
+        verify_signature(signed, OTHER.public_key())
+    with pytest.raises(SignatureError, match="is not signed"):
         verify_signature(image(registry, "unsigned"), str(keys / "cosign.pub"))

@@ -2,7 +2,7 @@
 
 What is signed is a small JSON document that names the image's digest (github.com/containers/image, docs/containers-signature.5.md,
 "simple signing"; sigstore/cosign, specs/SIGNATURE_SPEC.md). `cosign verify --key cosign.pub` reads ours, and we read those of
-`cosign sign --key` in that layout. No transparency log is asked or told.
+`cosign sign --key` in that layout and as bundles. No transparency log is asked or told.
 """
 
 import base64
@@ -21,6 +21,7 @@ from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import memory
 from gpuserve_images.oci.baking import finish
 from gpuserve_images.oci.blobs import Blob, Meter, Transfer
+from gpuserve_images.oci.bundles import BUNDLE, signed_annotations
 from gpuserve_images.oci.client import Manifest, RegistryClient
 from gpuserve_images.oci.config import (
     CONFIG,
@@ -35,6 +36,7 @@ from gpuserve_images.oci.config import (
 )
 from gpuserve_images.oci.keys import public_key, public_text
 from gpuserve_images.oci.reference import Reference
+from gpuserve_images.oci.referrers import referrers
 
 _PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -54,7 +56,7 @@ class Signature:
 
     Attributes:
         digest: Digest of the signed image.
-        named: What the signer called the image: registry and repository.
+        named: What the signer called the image: registry and repository; of a bundle, which does not say, where it was found.
         annotations: What the signer added.
     """
 
@@ -122,7 +124,14 @@ def verify_signature(image: str, key: str | EllipticCurvePublicKey) -> Signature
             signed = _claims(payload)
             if signed and signed.digest == digest:
                 return signed
-    reason = f"has {len(layers)} signatures, none of them by this key over {digest}" if layers else "is not signed"
+    bundles = [one for one in referrers(place.pinned(digest)) if one.artifact_type.startswith(BUNDLE)]
+    for one in bundles:
+        for content in _contents(client, one.reference):
+            found = signed_annotations(content, public, digest)
+            if found is not None:
+                return Signature(digest, f"{place.registry}/{place.repository}", found)
+    count = len(layers) + len(bundles)
+    reason = f"has {count} signatures, none of them by this key over {digest}" if count else "is not signed"
     fix = "Do not use it, unless its builder signs it: `sign:` in the model's `bake:`, or `cosign sign --key`"
     raise SignatureError(str(place), reason, fix, value=_shortened(public))
 
@@ -155,6 +164,14 @@ def _payload(place: Reference, digest: str, annotations: Mapping[str, str]) -> b
         "type": _TYPE,
     }
     return encode({"critical": critical, "optional": dict(annotations) or None})
+
+
+def _contents(client: RegistryClient, bundle: str) -> list[bytes]:
+    place = Reference.parse(bundle)
+    found = client.manifest(place)
+    layers = cast("list[Json]", json.loads(found.content).get("layers") or []) if found else []
+    contents = [_content(client, place, layer) for layer in layers]
+    return [content for content in contents if content is not None]
 
 
 def _content(client: RegistryClient, here: Reference, layer: Json) -> bytes | None:

@@ -1,16 +1,18 @@
 """Keys and signatures: cosign's layout, its key files, and what is refused."""
 
 import base64
+import hashlib
 import json
 import os
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from gpuserve_images.errors import ImageError, RegistryError
-from gpuserve_images.oci import File, Layer, SignatureError, bake, sign, tag_image, verify_signature
+from gpuserve_images.oci import File, Layer, SignatureError, attach, bake, sign, tag_image, verify_signature
 from gpuserve_images.oci.keys import SigningKeyError, private_key, public_key, public_text
 from gpuserve_images.oci.spec import BakeSpec
 
@@ -42,7 +44,7 @@ def cosign_pem(key, phrase, kind="SIGSTORE"):
 
 @pytest.fixture
 def image(registry, request):
-    name = request.node.name.lower().split("[")[0]
+    name = hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
     return bake(f"{registry.host}/signed/{name}:1", [Layer({"/m": File(request.node.name.encode())})]).reference
 
 
@@ -88,6 +90,40 @@ def test_an_image_that_is_not_there_cannot_be_signed(registry):
         sign(f"{registry.host}/signed/never:1", KEY)
 
 
+def bundle(digest, key=KEY, kind="https://sigstore.dev/cosign/sign/v1", **changes):
+    """What `cosign sign --key` of release 3 attaches to an image."""
+    subject = [{"digest": {"sha256": digest[7:]}, "annotations": {"by": "them"}}]
+    payload = json.dumps({"predicateType": kind, "subject": subject, **changes}).encode()
+    said = b"DSSEv1 28 application/vnd.in-toto+json %d %s" % (len(payload), payload)
+    signature = base64.b64encode(key.sign(said, ec.ECDSA(SHA256()))).decode()
+    envelope = {"payload": base64.b64encode(payload).decode(), "payloadType": "application/vnd.in-toto+json"}
+    return json.dumps({"dsseEnvelope": {**envelope, "signatures": [{"sig": signature}]}}).encode()
+
+
+class TestBundles:
+    KIND = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+    def test_a_bundle_counts_as_a_signature(self, image):
+        attach(image, {"b": File(bundle(image.split("@")[1]))}, artifact_type=self.KIND)
+        assert verify_signature(image, public_text(KEY)).annotations == {"by": "them"}
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda digest: bundle(digest, OTHER),
+            lambda _: bundle("sha256:" + "0" * 64),
+            lambda digest: bundle(digest, kind="https://slsa.dev/provenance/v1"),
+            lambda digest: bundle(digest).replace(b"vnd.in-toto", b"vnd.notthis"),
+            lambda _: b"{}",
+            lambda _: b"no json",
+        ],
+    )
+    def test_another_key_image_or_statement_does_not(self, image, make):
+        attach(image, {"b": File(make(image.split("@")[1]))}, artifact_type=self.KIND)
+        with pytest.raises(SignatureError, match="none of them by this key"):
+            verify_signature(image, public_text(KEY))
+
+
 class TestKeys:
     @pytest.mark.parametrize("kind", ["plain", "openssl", "cosign", "cosign 1"])
     def test_every_usual_form_of_a_key_is_read(self, tmp_path, monkeypatch, kind):
@@ -128,7 +164,10 @@ class TestKeys:
         assert caught.value.__cause__ is None
 
     def test_a_key_that_asks_for_all_memory_is_refused(self, tmp_path):
-        body = {"kdf": {"name": "scrypt", "params": {"N": 1 << 30, "r": 8, "p": 1}, "salt": ""}, "cipher": {"name": "nacl/secretbox"}}
+        body = {
+            "kdf": {"name": "scrypt", "params": {"N": 1 << 30, "r": 8, "p": 1}, "salt": ""},
+            "cipher": {"name": "nacl/secretbox"},
+        }
         text = base64.b64encode(json.dumps(body).encode()).decode()
         (tmp_path / "key.pem").write_text(f"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n{text}\n-----END X-----\n")
         with pytest.raises(SigningKeyError, match="no private key"):
@@ -150,7 +189,9 @@ class TestKeys:
     def test_public_keys_are_text_files_or_variables(self, tmp_path, monkeypatch):
         (tmp_path / "cosign.pub").write_text(public_text(KEY))
         monkeypatch.setenv("PUB", public_text(KEY))
-        assert {public_text(public_key(name, tmp_path)) for name in ("cosign.pub", "env://PUB", public_text(KEY))} == {public_text(KEY)}
+        assert {public_text(public_key(name, tmp_path)) for name in ("cosign.pub", "env://PUB", public_text(KEY))} == {
+            public_text(KEY)
+        }
         (tmp_path / "bad.pub").write_text("no key")
         with pytest.raises(SigningKeyError, match="no public key in PEM"):
             public_key("bad.pub", tmp_path)
