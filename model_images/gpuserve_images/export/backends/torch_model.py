@@ -1,6 +1,7 @@
 """PyTorch: an ExportedProgram (`.pt2`), or a state dict in safetensors with the code that makes its module."""
 
 import importlib
+import re
 import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ INLINE_BYTES = 1_500_000_000
 """More weights than this lie beside the ONNX file: protobuf ends at 2 GiB."""
 EXAMPLE_BATCH = 2
 """`torch.export` takes a size of 0 or 1 for a constant."""
+UNKNOWN_OPERATOR = re.compile(r"OpOverload\(op='([^']+)'")
+FAILED_NODE = re.compile(r"translating node %(\w+)")
 NUMPY_TYPES = {
     "torch.float16": "float16",
     "torch.float32": "float32",
@@ -188,16 +191,20 @@ def _output_names(program: Any, count: int) -> list[str]:
 
 
 def _refusal(error: Exception) -> FailureError:
-    cause: BaseException = error
-    while cause.__cause__ is not None:
+    """Name the operator, which the innermost error tells, and the node, which one further out tells."""
+    texts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        texts.insert(0, " ".join(str(cause).split()))
         cause = cause.__cause__
-    text = _line(cause)
-    _, found, rest = text.partition("OpOverload(op='")
-    if found:
-        operator = rest.partition("'")[0]
+    told = " ".join(texts)
+    operator, node = UNKNOWN_OPERATOR.search(told), FAILED_NODE.search(told)
+    if operator is not None:
         fix = "Compute it from operators that ONNX has, or leave it out of the served model."
-        return FailureError("uses an operator that ONNX has no form of", fix, value=operator)
-    return FailureError(f"is not exported by PyTorch: {text}", "Change the module, or export it to ONNX yourself.")
+        value = operator[1] + (f", node {node[1]}" if node else "")
+        return FailureError("uses an operator that ONNX has no form of", fix, value=value)
+    reason = f"is not exported by PyTorch: {texts[0][:500]}"
+    return FailureError(reason, "Change the module, or export it to ONNX yourself.")
 
 
 def _line(error: BaseException) -> str:
