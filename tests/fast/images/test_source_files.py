@@ -339,7 +339,7 @@ def dangers(mark: Path) -> dict[str, bytes]:
 
 class TestPickles:
     @pytest.mark.parametrize("kind", dangers(Path("none")).keys())
-    def test_of_file_whatever_they_are_called(self, server, tmp_path, kind):
+    def test_by_content_whatever_they_are_called(self, server, tmp_path, kind):
         mark = tmp_path / "ran"
         spec = remote(server, "model.onnx", dangers(mark)[kind])
         with pytest.raises(SourceError, match=r"is a pickle, which runs code.*`allow_pickle: true`"):
@@ -376,6 +376,7 @@ class TestPickles:
     @pytest.mark.parametrize(
         "content",
         [ONNX, XGBOOST, LIGHTGBM, b"", b"\x80", b"\x08\x08", json.dumps({"a": 1}).encode(), (8).to_bytes(8, "little") + b"{}"],
+        ids=lambda value: value[:8].hex(),
     )
     def test_data_is_no_pickle(self, tmp_path, content):
         (tmp_path / "m").write_bytes(content)
@@ -431,6 +432,7 @@ class TestArchives:
             ("m.tar", tar({"model.onnx": ONNX}, mode="w")),
             ("m.zip", zipped({"m/model.onnx": ONNX})),
         ],
+        ids=lambda value: value if isinstance(value, str) else "archive",
     )
     def test_of_one_model(self, server, tmp_path, name, content):
         spec = remote(server, name, content, format="onnx")
@@ -492,6 +494,7 @@ class TestArchives:
             (b"\x1f\x8b not an archive", "damaged archive"),
             (b"", "damaged archive"),
         ],
+        ids=lambda value: value if isinstance(value, str) else "archive",
     )
     def test_hostile_and_damaged_ones(self, tmp_path, content, words):
         (tmp_path / "m.tar.gz").write_bytes(content)
