@@ -110,7 +110,8 @@ class TestCompile:
         assert words in " ".join(run("compile", *arguments, fails=True).output.split())
         assert sorted(path.name for path in place.iterdir()) == before
 
-    def test_ctrl_c_leaves_nothing(self, place, tmp_path):
+    @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+    def test_a_build_that_is_ended_leaves_nothing_and_the_next_goes_on_where_it_was(self, place, tmp_path, end):
         (place / "io.py").write_text(
             "import time, pathlib\n"
             "def encode(path):\n    pathlib.Path('started').touch()\n    time.sleep(60)\n"
@@ -124,11 +125,21 @@ class TestCompile:
             while not (place / "started").exists():
                 assert process.poll() is None
                 time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(end)
             assert "Traceback" not in process.communicate(timeout=30)[1]
-        assert process.returncode == 130
+        assert process.returncode == (130 if end is signal.SIGINT else -signal.SIGKILL)
         assert not list(place.glob("*out*"))
-        assert not list((tmp_path / "cache").glob("gpuserve/images/stages/*/.*"))
+        stages = tmp_path / "cache" / "gpuserve" / "images" / "stages"
+        assert len(list(stages.glob("verify/.*"))) == (0 if end is signal.SIGINT else 1)
+        (place / "small.yaml").write_text(text)
+        result = said("compile", "small.yaml", "--build", "fp32", "-o", "out")
+        assert [(stage["stage"], stage["origin"]) for stage in result["stages"]] == [
+            ("optimise", "local"),
+            ("verify", "made"),
+            ("capacity", "made"),
+        ]
+        run("images", "gc")
+        assert not list(stages.glob("*/.*"))
 
 
 class TestBake:
@@ -142,6 +153,18 @@ class TestBake:
         assert (image["reference"], image["summary"]["build"]) == (first["reference"], "fp32")
         assert image["created"] is not None
         assert first["summary"]["key"][:16] in run("images", "ls", f"{registry.host}/bake/small").stdout
+
+    def test_the_report_that_is_attached_is_shown(self, place, registry, base):
+        image = said("bake", "small.yaml", "--build", "fp32", "--registry", f"{registry.host}/report", "--base", base)
+        report = said("images", "report", image["tag"])
+        assert report["image"] == image["reference"]
+        assert report["parity"] == image["summary"]["parity"]
+        assert report["capacity"]["points"]
+        assert "max_abs_error" in run("images", "report", image["reference"]).stdout
+        run("images", "report", image["reference"], "-o", "page.html")
+        assert "<html" in (place / "page.html").read_text()
+        nothing = said("bake", "small.onnx:/m/", "--image", f"{registry.host}/report/none:1")
+        assert "has no report" in run("images", "report", nothing["reference"], fails=True).output
 
     def test_plain_files_on_a_base_and_on_nothing(self, place, registry, base):
         arguments = ("bake", "small.onnx:/models/small/1/", "samples:/samples")

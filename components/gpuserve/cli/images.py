@@ -1,4 +1,4 @@
-"""`gpuserve images`: what was built and what is kept of it; `ls`, `gc`, `pin` and `verify`."""
+"""`gpuserve images`: what was built and what is kept of it; `ls`, `report`, `gc`, `pin` and `verify`."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,6 +118,31 @@ def verify(
         typer.echo(f"{image}: {signature.digest} is signed by this key")
 
 
+def report(
+    image: Annotated[str, typer.Argument(help="The image, by digest or tag.", metavar="REFERENCE")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the page for people.", metavar="FILE", dir_okay=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was measured about an image: differences from its source, and speed; from the report that is attached to it."""
+    from gpuserve_images.verify.attached import attached_report
+
+    found = attached_report(image)
+    if found is None:
+        reason = "has no report, or is not there"
+        raise SpecError(
+            [Problem("REFERENCE", image, reason, "name an image that gpuserve built, or measure it: `gpuserve bench --attach`")]
+        )
+    if output is not None:
+        output.write_text(found.html(), encoding="utf-8")
+        notice(f"{output}: written")
+    if as_json:
+        typer.echo(to_json(found.model_dump(mode="json")))
+    elif output is None:
+        typer.echo(yaml.safe_dump(found.model_dump(mode="json", exclude={"capacity": {"points"}}), sort_keys=False), nl=False)
+
+
 def _quantity(kind: "type[Quantity]", option: str, text: str) -> "Quantity | None":
     if not text:
         return None
@@ -152,7 +177,15 @@ def _show_images(repository: str, images: "list[ListedImage]") -> None:
     if not images:
         typer.echo(f"{repository}: no images of gpuserve's")
         return
-    table = Table(Column("key", no_wrap=True), "build", "parity", Column("size", justify="right"), "age", title=repository, title_justify="left")
+    table = Table(
+        Column("key", no_wrap=True),
+        "build",
+        "parity",
+        Column("size", justify="right"),
+        "age",
+        title=repository,
+        title_justify="left",
+    )
     for image in images:
         table.add_row(image.tag[:16], image.summary.build, _parity(image), _megabytes(image.bytes), _age(image.created))
     stdout().print(table)

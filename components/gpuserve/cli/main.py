@@ -20,7 +20,7 @@ for command in (render.render, check.check, status.status, predict.predict, sche
 app.command("compile")(guarded(compiling.compile_model))
 app.command()(guarded(bake.bake))
 kept = typer.Typer(help="What was built, and what is kept of it.", no_args_is_help=True)
-for command in (images.ls, images.gc, images.pin, images.verify):
+for command in (images.ls, images.report, images.gc, images.pin, images.verify):
     kept.command()(guarded(command))
 app.add_typer(kept, name="images")
 

@@ -8,14 +8,19 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from gpuserve_images.errors import ImageError
-from gpuserve_images.oci import File, resolve
-from gpuserve_images.oci.referrers import attach, referrers
+from gpuserve_images.oci import File, read_artifact, resolve
+from gpuserve_images.oci.referrers import Referrer, attach, referrers
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.report import VerifyReport
 
 REPORT = "application/vnd.gpuserve.report.v1"
 """Artifact type of a report: `report.json` and `report.html`."""
+
+DATA = "report.json"
+"""The file with all of it, for programs."""
 
 CAPACITY = "io.gpuserve.capacity"
 """Annotation with the measured capacity as JSON, without its points."""
@@ -44,7 +49,7 @@ def attach_report(image: str, report: VerifyReport) -> str:
     if report.capacity is not None:
         annotations[CAPACITY] = report.capacity.model_dump_json(exclude={"points"})
     files = {
-        "report.json": File(report.model_dump_json(indent=2).encode()),
+        DATA: File(report.model_dump_json(indent=2).encode()),
         "report.html": File(report.html().encode()),
     }
     return attach(pinned, files, artifact_type=REPORT, annotations=annotations).reference
@@ -59,13 +64,40 @@ def attached_capacity(image: str) -> Capacity | None:
     Raises:
         RegistryError: When the registry is down or refuses.
     """
+    measured = [report for report in _reports(image) if CAPACITY in report.annotations]
+    return _read(measured[-1].annotations) if measured else None
+
+
+def attached_report(image: str) -> VerifyReport | None:
+    """Return the report that was last attached to an image, whole; None when none was.
+
+    Args:
+        image: Address of the image; by tag, it is the image that the tag names now.
+
+    Raises:
+        ImageError: When the report is damaged, or a later version of gpuserve wrote what this one does not understand.
+        RegistryError: When the registry is down or refuses.
+    """
+    reports = _reports(image)
+    if not reports:
+        return None
+    last = reports[-1].reference
+    try:
+        return VerifyReport.model_validate_json(read_artifact(last)[DATA])
+    except (KeyError, ValidationError) as error:
+        raise ImageError(
+            last, "is no report that this version understands", "Use the version of gpuserve that wrote it."
+        ) from error
+
+
+def _reports(image: str) -> list[Referrer]:
+    """Return the reports of an image, the last one last; none where there is no image."""
     if "@" not in image:
         found = resolve(image)
         if found is None:
-            return None
+            return []
         image = found.reference
-    reports = [found.annotations for found in referrers(image, artifact_type=REPORT) if CAPACITY in found.annotations]
-    return _read(max(reports, key=lambda annotations: annotations.get(CREATED, ""))) if reports else None
+    return sorted(referrers(image, artifact_type=REPORT), key=lambda report: report.annotations.get(CREATED, ""))
 
 
 def _read(annotations: Mapping[str, str]) -> Capacity | None:
