@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.errors import ExportError
-from gpuserve_images.export.environments import BACKENDS, environment
+from gpuserve_images.export.environments import BACKENDS, Backend, environment
 from gpuserve_images.export.exporting import export, source_runner
 from gpuserve_images.export.processes import ExportProcess
 from gpuserve_images.export.spec import ExportSpec
@@ -102,12 +102,12 @@ def test_a_back_end_that_crashes_is_an_error(tmp_path):
     assert "the last words" in str(caught.value)
 
 
-def test_the_process_ends_with_its_runner(tmp_path):
-    pickled = tmp_path / "model.txt"
-    pickled.write_text("this is no booster")
+def test_the_process_ends_when_a_back_end_fails_in_a_way_of_its_own(monkeypatch, tmp_path):
+    broken = Backend(module="opset", extra="none", packages=("onnx",))
+    monkeypatch.setitem(BACKENDS, "lightgbm", broken)
     before = _children()
-    with pytest.raises(ExportError, match="cannot be read by LightGBM"):
-        source_runner(Files(pickled), "lightgbm", folder=tmp_path)
+    with pytest.raises(ExportError, match="AttributeError: .* has no attribute 'load'"):
+        source_runner(Files(tmp_path / "model.txt"), "lightgbm", folder=tmp_path)
     assert _children() == before
 
 
