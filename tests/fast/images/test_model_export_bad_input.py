@@ -106,7 +106,7 @@ def test_the_process_ends_when_a_back_end_fails_in_a_way_of_its_own(monkeypatch,
     broken = Backend(module="opset", extra="none", packages=("onnx",))
     monkeypatch.setitem(BACKENDS, "lightgbm", broken)
     before = _children()
-    with pytest.raises(ExportError, match="AttributeError: .* has no attribute 'load'"):
+    with pytest.raises(ExportError, match=r"AttributeError: .* has no attribute 'load'"):
         source_runner(Files(tmp_path / "model.txt"), "lightgbm", folder=tmp_path)
     assert _children() == before
 
