@@ -95,3 +95,4 @@ class PlayedCluster:
             yield from lines[:breaks]
             raise AbsentError
         yield from lines
+        yield "unable to retrieve container logs for containerd://0123"

@@ -129,9 +129,11 @@ class _Lines:
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
-        self._stage = ""
+        self._step = ""
 
     def __call__(self, stage: str, _done: int, _total: int) -> None:
-        if stage != self._stage:
-            self._report(stage)
-            self._stage = stage
+        # An image that is made reports hundreds of lines, each with the step in front.
+        step, _, made = stage.partition(":")
+        if step != self._step:
+            self._report(f"{step} image: made on this machine, which takes minutes and is done once" if made else step)
+            self._step = step

@@ -58,11 +58,12 @@ def waiting_for(job: BuildJob, pods: Sequence[Object], events: Sequence[Object])
             fix = "Raise the pool's quota, lower `builder.cpu` or `builder.memory`, or name another `builder.namespace`."
         else:
             fix = "Correct what it names in the namespace, or name another `builder.namespace`."
-        return Wait(f"the cluster makes no pod: {said}", fix)
+        return Wait(f"the cluster makes no pod: {said.rstrip('.')}", fix)
     for condition in _conditions(pods[-1]):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             fix = f"Make room on the nodes of pool {job.placement.pool!r}, lower `builder.cpu` or `builder.memory`, or choose another `builder.pool`."
-            return Wait(f"no node takes its pod: {condition.get('message', condition.get('reason', ''))}", fix)
+            said = str(condition.get("message", condition.get("reason", "")))
+            return Wait(f"no node takes its pod: {said.rstrip('.')}", fix)
     return None
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from gpuserve.kubernetes.errors import Problem, SpecError
@@ -29,9 +30,13 @@ def ensure_image(registry: str, progress: Progress) -> str:
         RegistryError: When the registry is down or refuses.
     """
     host = registry.split("/", 1)[0]
-    base = ensure_base(RECIPE, host, lambda line: progress(f"builder image: {line}", 0, 0))
-    files = {f"{_HOME}/{name}": _file(path) for name, path in _code()}
-    identity = sha256_json([base, *([name, file.mode, sha256_file(Path(str(file.source)))] for name, file in files.items())])
+    base = ensure_base(RECIPE, host, lambda line: progress(f"builder: {line}", 0, 0))
+    sources = dict(_code())
+    # So that Python there knows the distribution, whose version is part of an image's provenance.
+    about = f"Metadata-Version: 2.1\nName: gpuserve\nVersion: {version('gpuserve')}\n"
+    identity = sha256_json([base, about, *([name, _mode(path), sha256_file(path)] for name, path in sources.items())])
+    files = {f"{_HOME}/{name}": File(path, mode=_mode(path)) for name, path in sources.items()}
+    files[f"{_HOME}/components/gpuserve-{version('gpuserve')}.dist-info/METADATA"] = File(about.encode())
     target = f"{host}/gpuserve/{RECIPE}-code:{identity[:_TAG_CHARACTERS]}"
     found = resolve(target)
     if found is not None:
@@ -96,5 +101,5 @@ def _code() -> Iterator[tuple[str, Path]]:
                 yield f"{name}/{path.relative_to(root).as_posix()}", path
 
 
-def _file(path: Path) -> File:
-    return File(path, mode=0o755 if path.stat().st_mode & 0o100 else 0o644)
+def _mode(path: Path) -> int:
+    return 0o755 if path.stat().st_mode & 0o100 else 0o644

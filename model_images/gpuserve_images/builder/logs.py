@@ -30,9 +30,12 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name=f"log of {pod}", daemon=True)
         self._thread.start()
 
-    def finish(self, seconds: float = 5.0) -> None:
-        """Read on to the end of the log of a pod that ended, but no longer than this."""
+    def end(self) -> None:
+        """Say that the pod ended: the log is read to its end and no further."""
         self._over.set()
+
+    def join(self, seconds: float = 5.0) -> None:
+        """Wait until the log was read to its end, but no longer than this."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -43,7 +46,8 @@ class Follower:
                 for line in self._cluster.log(*self._place, CONTAINER):
                     # Times are of one length and end in Z, so their order is that of their text.
                     time, _, text = line.partition(" ")
-                    if time > latest:
+                    # The kubelet's own complaints have no time.
+                    if time > latest and time[:1].isdigit():
                         latest = time
                         self.last.append(text)
                         self._report(text)

@@ -120,9 +120,10 @@ class _Watch:
             return True
         if end == "Failed":
             self._finish()
-            last = self._followers.get(pods[-1]["metadata"]["name"]) if pods else None
+            # Of the last pod, which the deadline has deleted.
+            last = list(self._followers.values())[-1:]
             self._over = True
-            raise diagnosis.failure(self._job, status, pods, list(last.last) if last else [])
+            raise diagnosis.failure(self._job, status, pods, [line for follower in last for line in follower.last])
         self._judge(pods)
         return False
 
@@ -144,18 +145,21 @@ class _Watch:
             raise JobError(self._where, f"did not start within {self._job.spec.start_within}: {wait.reason}", wait.fix)
 
     def _follow(self, pods: list[Object]) -> None:
-        for number, pod in enumerate(pods, 1):
+        for pod in pods:
             name = pod["metadata"]["name"]
-            if name not in self._followers and diagnosis.started(pod):
-                if number > 1:
-                    self._report(
-                        f"attempt {number} of {self._job.spec.retries + 1}: pod {name}; finished stages are taken from the registry"
-                    )
-                self._followers[name] = Follower(self._cluster, self._job.namespace, name, self._report)
+            if name in self._followers or not diagnosis.started(pod):
+                continue
+            # Pods that were deleted are in no list any more, so those that were seen are counted.
+            attempt = len(self._followers) + 1
+            if attempt > 1:
+                self._report(f"attempt {attempt}: pod {name}; finished stages are taken from the registry")
+            self._followers[name] = Follower(self._cluster, self._job.namespace, name, self._report)
 
     def _finish(self) -> None:
         for follower in self._followers.values():
-            follower.finish()
+            follower.end()
+        for follower in self._followers.values():
+            follower.join()
 
     def _say(self, text: str) -> None:
         if text != self._said:

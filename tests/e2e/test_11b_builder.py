@@ -1,0 +1,141 @@
+"""`builder: job`: a model is built by a Job in the cluster, and the image is the one that this machine would have made."""
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from e2e_cluster import Cluster, wait_for
+from e2e_stack import Stack, Workshop
+
+from gpuserve_images.builder.cluster import connect
+from gpuserve_images.builder.errors import JobError
+from gpuserve_images.oci import resolve
+from gpuserve_images.pipeline.build import build
+from gpuserve_images.spec import load_model
+
+pytestmark = pytest.mark.e2e
+
+NAME = "jobs"
+NAMESPACE = "gpuserve-jobs"
+JOB = {"kind": "job", "registry_address": "http://10.244.0.1:5000", "cpu": "100m", "memory": "2Gi"}
+
+
+def write(workshop: Workshop, **builder: Any) -> None:
+    """Write the stack with an empty place for its images, so that nothing of it was built before."""
+    registry = f"localhost:5000/{workshop.folder.parent.name.replace('_', '-').lower()}-{time.time_ns():x}"
+    service = {"versions": [{"build": "int8", "weight": 100}]}
+    workshop.write_stack(NAME, registry=registry, service=service, builder={**JOB, **builder})
+
+
+def reference(said: str) -> str:
+    """Return the image that the pod said it built."""
+    (found,) = re.findall(r"built (localhost:5000/\S+@sha256:[0-9a-f]{64}) in", said)
+    return found
+
+
+def jobs(cluster: Cluster) -> list[str]:
+    return [job["metadata"]["name"] for job in cluster.get("jobs", "-n", NAMESPACE)]
+
+
+def made_jobs(cluster: Cluster) -> int:
+    """Return how many pods Jobs have made, by what the Job controller says it did."""
+    return len(cluster.get("events", "-n", NAMESPACE, "--field-selector", "reason=SuccessfulCreate,involvedObject.kind=Job"))
+
+
+@pytest.fixture
+def shop(stack: Stack, workshop: Workshop):
+    workshop.pulumi("stack", "init", NAME)
+    yield workshop
+    done = workshop.pulumi("destroy", "--yes", "--skip-preview", "-s", NAME)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_image_is_the_one_of_this_machine_and_is_made_once(
+    stack: Stack, shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write(shop)
+    up = shop.pulumi("up", "--yes", "--skip-preview", "-s", NAME, timeout=900)
+    assert up.returncode == 0, up.stdout + up.stderr
+    for line in ("quantise", "verify", f"building in Job {NAMESPACE}/build-filetype-int8-"):
+        assert line in up.stdout, up.stdout
+    assert jobs(stack.cluster) == []
+    built = reference(up.stdout)
+    (pod,) = stack.cluster.get("pods", "-n", NAMESPACE)
+    assert pod["spec"]["containers"][0]["image"] == built
+
+    made = made_jobs(stack.cluster)
+    again = shop.pulumi("up", "--yes", "--skip-preview", "-s", NAME)
+    assert again.returncode == 0, again.stderr
+    assert "building in Job" not in again.stdout
+    assert made_jobs(stack.cluster) == made
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = shop.folder / "stacks" / "models" / "filetype.yaml"
+    here = build(load_model(path), "int8", folder=path.parent, registry=built.split("/filetype")[0] + "-here")
+    assert here.built
+    assert here.digest == built.split("@")[1]
+
+
+def test_a_killed_pod_is_replaced_and_goes_on_where_it_was(stack: Stack, shop: Workshop):
+    write(shop)
+    command = ["pulumi", "--non-interactive", "--color", "never", "up", "--yes", "--skip-preview", "-s", NAME]
+    with subprocess.Popen(
+        command, cwd=shop.folder, env=environment(shop), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as up:
+        pod = wait_for("a quantised model", lambda: with_log(stack.cluster, "share quantise"), seconds=600)
+        stack.cluster.kubectl("delete", "pod", pod, "-n", NAMESPACE, "--grace-period=0", "--force")
+        said = up.communicate(timeout=600)[0]
+    assert up.returncode == 0, said
+    assert "attempt 2" in said
+    assert "quantise (registry" in said
+    assert resolve(reference(said)) is not None
+
+
+def test_the_deadline_and_a_model_below_its_bar(stack: Stack, shop: Workshop):
+    write(shop, deadline="4s")
+    late = shop.pulumi("up", "--yes", "--skip-preview", "-s", NAME)
+    assert late.returncode != 0
+    assert "was stopped at its deadline" in late.stdout
+    assert "Raise `builder.deadline`" in late.stdout
+
+    write(shop)
+    path = shop.folder / "stacks" / "models" / "filetype.yaml"
+    model = yaml.safe_load(path.read_text())
+    model["builds"]["int8"]["verify"] = {"max_abs_error": 1e-9}
+    path.write_text(yaml.safe_dump(model))
+    wrong = shop.pulumi("up", "--yes", "--skip-preview", "-s", NAME, timeout=900)
+    assert wrong.returncode != 0
+    assert "max_abs_error is" in wrong.stdout
+    assert "attempt 2" not in wrong.stdout
+    assert "Traceback" not in wrong.stdout + late.stdout
+
+
+def test_who_may_not_make_jobs_is_told_at_preview(stack: Stack, shop: Workshop, tmp_path: Path):
+    write(shop)
+    stack.cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody", "namespace": "default"}})
+    token = stack.cluster.kubectl("create", "token", "nobody", "-n", "default").strip()
+    kubeconfig = yaml.safe_load(Path(stack.variables["KUBECONFIG"]).read_text())
+    kubeconfig["users"][0]["user"] = {"token": token}
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(kubeconfig))
+    with pytest.raises(JobError, match=f"may not create jobs in namespace {NAMESPACE}"):
+        connect(environment={"KUBECONFIG": str(file)}).require_rights(NAMESPACE)
+    connect(environment={"KUBECONFIG": stack.variables["KUBECONFIG"]}).require_rights(NAMESPACE)
+
+
+def environment(shop: Workshop) -> dict[str, str]:
+    return {**os.environ, **shop.variables}
+
+
+def with_log(cluster: Cluster, line: str) -> str | None:
+    """Return a building pod whose log has the line."""
+    for pod in cluster.get("pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=builder"):
+        name = pod["metadata"]["name"]
+        if line in cluster.kubectl("logs", name, "-n", NAMESPACE, check=False):
+            return name
+    return None
