@@ -33,8 +33,8 @@ def write(workshop: Workshop, **builder: Any) -> None:
 
 
 def reference(said: str) -> str:
-    """Return the image that the pod said it built."""
-    (found,) = re.findall(r"built (localhost:5000/\S+@sha256:[0-9a-f]{64}) in", said)
+    """Return the image that the pod said it built; the engine shows each line twice, as it comes and at the end."""
+    (found,) = set(re.findall(r"built (localhost:5000/\S+@sha256:[0-9a-f]{64}) in", said))
     return found
 
 
