@@ -30,7 +30,7 @@ def pod(name: str, *, conditions: list[dict[str, Any]] | None = None, **state: A
 class PlayedCluster:
     """Plays a Job: scenes of pods, then the end."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each keyword is one thing that may happen
         self,
         scenes: list[list[dict[str, Any]]],
         *,
