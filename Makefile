@@ -19,7 +19,7 @@ test: .venv/.installed ## Every test, with a real cluster (root)
 	@$(PY) -m pytest
 
 test-fast: .venv/.installed ## The tests that need neither root nor a cluster, under a minute
-	@$(PY) -m pytest -m "not e2e and not slow"
+	@$(PY) -m pytest -m "not e2e and not slow" -n auto --dist loadfile
 
 lint: .venv/.installed ## Format, lint and types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright

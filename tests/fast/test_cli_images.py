@@ -111,6 +111,7 @@ class TestCompile:
         assert sorted(path.name for path in place.iterdir()) == before
 
     @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+    @pytest.mark.slow
     def test_a_build_that_is_ended_leaves_nothing_and_the_next_goes_on_where_it_was(self, place, tmp_path, end):
         (place / "io.py").write_text(
             "import time, pathlib\n"

@@ -114,6 +114,7 @@ def test_the_same_inputs_are_sent_once(registry, tmp_path):
     assert sent(chain_of(path), registry) != first
 
 
+@pytest.mark.slow
 def test_the_pod_builds_the_image_of_this_machine(registry, tmp_path, monkeypatch, capsys):
     path = write_model_folder(tmp_path / "model")
     base = bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference

@@ -65,6 +65,7 @@ class Building(PlayedCluster):
         return super().create(job)
 
 
+@pytest.mark.slow
 def test_a_job_builds_and_its_digest_comes_back_once(props, monkeypatch, capfd):
     cluster = Building()
     monkeypatch.setattr(building, "connect", lambda _: cluster)

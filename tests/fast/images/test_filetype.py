@@ -42,6 +42,7 @@ def answers(path: Path, codec, encoded) -> list[str]:
     return [codec.decode({"target_label": row[np.newaxis]}) for row in np.concatenate(outputs)]
 
 
+@pytest.mark.slow
 def test_every_sample_gets_the_answer_of_the_magika_package(model, codec, source):
     files = sample_set(model, "fp32", MODELS).verify[::2]
     encoded = encode_all(codec, files, read_signature(source.path), "verify.inputs")

@@ -167,6 +167,7 @@ def test_engines_are_an_artifact_of_their_own(workshop):
         workshop.build("rtx", target=Target("gpu", "sm_90"))
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_down_is_named_before_any_work(workshop):
     with pytest.raises(RegistryError, match=r"localhost:1.*Fix: "):
         workshop.build(registry="localhost:1/models")
@@ -191,6 +192,7 @@ print(build(load_model(Path(folder, "small.yaml")), "int8", folder=Path(folder),
 """
 
 
+@pytest.mark.slow
 def test_two_builds_at_once_do_the_work_once(workshop):
     arguments = [str(workshop.folder), workshop.registry, workshop.base, str(workshop.cache)]
     command = [sys.executable, "-c", BUILD, *arguments]

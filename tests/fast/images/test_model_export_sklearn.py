@@ -82,6 +82,7 @@ def here(path, tmp_path, *, rows=X, **wishes):
     return model
 
 
+@pytest.mark.slow
 def test_export_and_true_source(tmp_path):
     path = saved(make_pipeline(StandardScaler(), LogisticRegression()).fit(X, CLASSES), tmp_path)
     before = path.read_bytes()

@@ -53,9 +53,7 @@ def shop(tmp_path_factory, registry):
         model["bake"] = bake_as or {}
         model["builds"] = {"fp32": {**model["builds"]["fp32"], "base": stands_on}}
         spec = ModelSpec.parse(model)
-        return build(
-            spec, "fp32", folder=root / "model", registry=f"{registry.host}/{name}", base=base, cache=root / "cache"
-        )
+        return build(spec, "fp32", folder=root / "model", registry=f"{registry.host}/{name}", base=base, cache=root / "cache")
 
     run.base, run.folder = base, root / "model"
     return run

@@ -100,6 +100,7 @@ def test_update_builds_the_new_content_and_keeps_the_old(props, tmp_path):
     assert PROVIDER.read(old.id, old.outs or {}).id == old.id
 
 
+@pytest.mark.slow
 def test_check_finds_what_would_fail_later(props, tmp_path):
     (down,) = PROVIDER.check({}, props | {"registry": "localhost:1/models"}).failures
     assert (down.property, "is down" in down.reason) == ("registry", True)

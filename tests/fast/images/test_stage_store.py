@@ -34,6 +34,7 @@ def test_a_finished_stage_is_not_run_again_and_needs_no_other(tmp_path):
     assert counter.read_text().split("\n") == ["one", "one two", ""]
 
 
+@pytest.mark.slow
 def test_two_processes_do_the_work_of_one_key_once(tmp_path):
     both = [process(tmp_path / "cache", tmp_path / "counter", 0.5) for _ in range(2)]
     assert sorted(one.communicate(timeout=60)[0].strip() for one in both) == ["local", "made"]
