@@ -16,7 +16,8 @@ down: .venv/.installed ## Leave nothing behind (with your own cluster: pulumi de
 	@$(PY) -m gpuserve_embedded down --stack $(STACK)
 
 test: .venv/.installed ## Every test, with a real cluster (root)
-	@$(PY) -m pytest
+	@$(PY) -m pytest -m "not e2e" -n auto --dist loadfile
+	@$(PY) -m pytest -m e2e
 
 test-fast: .venv/.installed ## The tests that need neither root nor a cluster, under a minute
 	@$(PY) -m pytest -m "not e2e and not slow" -n auto --dist loadfile
