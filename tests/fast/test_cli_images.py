@@ -167,6 +167,7 @@ class TestBake:
         nothing = said("bake", "small.onnx:/m/", "--image", f"{registry.host}/report/none:1")
         assert "has no report" in run("images", "report", nothing["reference"], fails=True).output
 
+    @pytest.mark.slow
     def test_plain_files_on_a_base_and_on_nothing(self, place, registry, base):
         arguments = ("bake", "small.onnx:/models/small/1/", "samples:/samples")
         on_base = said(*arguments, "--image", f"{registry.host}/files:1", "--base", base)
@@ -283,6 +284,7 @@ class TestModule:
         assert error["kind"] == "SourceError"
         assert "Fix: " in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_a_program_can_start_it(self, place, registry, base):
         done = subprocess.run(
             [sys.executable, "-m", "gpuserve_images", *self.arguments(registry, base)],

@@ -134,6 +134,7 @@ def _image(request: ImageRequest) -> str:
     return f"registry.example.com:5000/models/{request.model}@{DIGEST}"
 
 
+@pytest.mark.slow
 @given(_platforms())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_platform_that_passes_its_checks_renders(data: dict[str, Any]):

@@ -65,7 +65,9 @@ class TritonServer:
         environment = {**os.environ, "LD_LIBRARY_PATH": str(wheels / "nvidia_pytriton.libs")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        wait_until_ready(f"http://127.0.0.1:{self.http}/v2/health/ready", self._process, self.log, START)
+        # Triton opens the port of its metrics after that of its models.
+        for address in (f"127.0.0.1:{self.http}/v2/health/ready", f"127.0.0.1:{self.metrics}/metrics"):
+            wait_until_ready(f"http://{address}", self._process, self.log, START)
         return self
 
     def __exit__(self, *_: object) -> None:

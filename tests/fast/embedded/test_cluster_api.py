@@ -48,7 +48,7 @@ def certificates(monkeypatch, tmp_path) -> None:
 @pytest.fixture
 def server(monkeypatch):
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=listener.serve_forever, daemon=True).start()
+    Thread(target=listener.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setattr(module, "API_SERVER", f"http://127.0.0.1:{listener.server_address[1]}")
     monkeypatch.setattr(module, "_POLL_SECONDS", 0.01)
     Handler.answers.clear()

@@ -103,6 +103,7 @@ def test_the_project_names_its_interpreter(tmp_path, monkeypatch):
     assert find_interpreter(tmp_path, {}).executable == "/opt/python"
 
 
+@pytest.mark.slow
 def test_dynamic_providers_end_with_the_engine_that_asked_for_them(tmp_path):
     write_wrappers(tmp_path, Path(sys.executable))
     engine = subprocess.Popen(

@@ -288,7 +288,7 @@ class TestRelease:
                 pass
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         monkeypatch.setattr(release, "_knock", lambda _address: None)
         monkeypatch.setattr(release.platform, "machine", lambda: "x86_64")
         address = f"http://127.0.0.1:{server.server_port}"

@@ -132,6 +132,7 @@ def test_the_pod_builds_the_image_of_this_machine(registry, tmp_path, monkeypatc
     assert made.digest == here.digest
 
 
+@pytest.mark.slow
 def test_a_wrong_model_leaves_its_own_sentence_and_is_not_tried_again(registry, tmp_path, monkeypatch, capsys):
     message = tmp_path / "termination-log"
     message.touch()

@@ -21,6 +21,8 @@ from gpuserve_images.target import Target
 from gpuserve_images.verify.parity import ParityError
 from gpuserve_images.verify.report import VerifyReport
 
+pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
+
 ENGINE = "engine"
 RTX = {"engine": "tensorrt-rtx", "architectures": ["sm_80", "sm_89"]}
 

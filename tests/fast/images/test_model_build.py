@@ -20,6 +20,8 @@ from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 from gpuserve_images.verify.parity import ParityError
 
+pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
+
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
@@ -167,7 +169,6 @@ def test_engines_are_an_artifact_of_their_own(workshop):
         workshop.build("rtx", target=Target("gpu", "sm_90"))
 
 
-@pytest.mark.slow
 def test_a_registry_that_is_down_is_named_before_any_work(workshop):
     with pytest.raises(RegistryError, match=r"localhost:1.*Fix: "):
         workshop.build(registry="localhost:1/models")
@@ -192,7 +193,6 @@ print(build(load_model(Path(folder, "small.yaml")), "int8", folder=Path(folder),
 """
 
 
-@pytest.mark.slow
 def test_two_builds_at_once_do_the_work_once(workshop):
     arguments = [str(workshop.folder), workshop.registry, workshop.base, str(workshop.cache)]
     command = [sys.executable, "-c", BUILD, *arguments]

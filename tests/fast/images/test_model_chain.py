@@ -172,6 +172,7 @@ def test_a_model_served_as_it_is_goes_into_the_image_untouched(shop, sklearn_mod
     assert published(report.tag).summary == report.summary
 
 
+@pytest.mark.slow
 def test_an_image_of_the_model_alone_has_no_base(shop):
     report = shop.build(ORT | {"base": "scratch"}, base="")
     assert [name.rpartition("/")[2] for name in comments(report.reference)] == ["config.pbtxt", "model.onnx"]

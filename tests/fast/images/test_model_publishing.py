@@ -34,6 +34,8 @@ from gpuserve_images.sources.resolving import fetch
 from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.spec import ModelSpec, load_model
 
+pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
+
 KEY = ec.generate_private_key(ec.SECP256R1())
 PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

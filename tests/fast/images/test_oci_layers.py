@@ -60,6 +60,7 @@ def test_directories_may_be_empty_and_have_a_mode():
     assert [(entry.name, entry.isdir(), entry.mode) for entry in found] == [("tmp", True, 0o1777)]
 
 
+@pytest.mark.slow
 @given(st.dictionaries(PATHS, st.binary(max_size=2000), max_size=6))
 def test_every_file_comes_out_of_the_tar_as_it_went_in(contents):
     paths = set(contents)

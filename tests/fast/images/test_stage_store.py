@@ -41,6 +41,7 @@ def test_two_processes_do_the_work_of_one_key_once(tmp_path):
     assert (tmp_path / "counter").read_text() == "one\none two\n"
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_half_done_and_the_next_goes_on_where_it_was(tmp_path):
     cache, counter = tmp_path / "cache", tmp_path / "counter"
     with process(cache, counter, 60) as killed:
