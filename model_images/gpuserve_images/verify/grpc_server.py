@@ -1,18 +1,16 @@
 """A model behind a server that speaks the open inference protocol v2 over gRPC, as load sees it."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from itertools import cycle
-from typing import Any, Self
+from typing import Any
 
-from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.samples.codec import Tensors
-from gpuserve_images.verify.in_process import distinct_batches
 from gpuserve_images.verify.load import Call
-from gpuserve_images.verify.remote import SEE_MODEL, Remote, datatype, raw_bytes, signature_of
+from gpuserve_images.verify.remote import SEE_MODEL, Remote, datatype, raw_bytes
+from gpuserve_images.verify.server import Server
 
 
-class GrpcServer:
+class GrpcServer(Server[Any]):
     """A model over gRPC."""
 
     def __init__(self, remote: Remote) -> None:
@@ -26,14 +24,13 @@ class GrpcServer:
         import grpc
         from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-        self._remote = remote
-        self._requests: Sequence[Tensors] = ()
+        super().__init__(remote)
         # The messages are generated at run time, so type checkers see nothing of them.
         self._grpc: Any = grpc
-        self._messages: Any = service_pb2
+        self._types: Any = service_pb2
         self._services: Any = service_pb2_grpc
         with self._stub() as stub:
-            answer = self._ask(stub.ModelMetadata, self._messages.ModelMetadataRequest(name=remote.model))
+            answer = self._ask(stub.ModelMetadata, self._types.ModelMetadataRequest(name=remote.model))
         self._metadata = {
             role: [{"name": t.name, "datatype": t.datatype, "shape": list(t.shape)} for t in getattr(answer, role)]
             for role in ("inputs", "outputs")
@@ -44,23 +41,10 @@ class GrpcServer:
         """Model, address and protocol."""
         return f"{self._remote.named}, gRPC"
 
-    def signature(self) -> Signature:
-        """Return the model's inputs and outputs, as the server declares them.
-
-        Raises:
-            LoadError: When it declares none.
-        """
-        return signature_of(self._metadata, self._remote)
-
-    def sending(self, requests: Sequence[Tensors]) -> Self:
-        """Take what callers send, in turn: requests of a batch of 1."""
-        self._requests = requests
-        return self
-
     @contextmanager
     def connect(self, batch: int) -> Generator[Call]:
         """Return a caller with a connection of its own."""
-        messages = cycle([self._encode(tensors) for tensors in distinct_batches(self._requests, batch)])
+        messages = self._messages(batch)
         with self._stub() as stub:
 
             def call() -> None:
@@ -92,7 +76,7 @@ class GrpcServer:
             raise self._remote.error(f"answered {code.name} ({said})", SEE_MODEL) from error
 
     def _encode(self, tensors: Tensors) -> Any:
-        message = self._messages.ModelInferRequest(model_name=self._remote.model)
+        message = self._types.ModelInferRequest(model_name=self._remote.model)
         for name, array in tensors.items():
             message.inputs.add(name=name, datatype=datatype(array), shape=list(array.shape))
             message.raw_input_contents.append(raw_bytes(array))

@@ -1,20 +1,18 @@
 """A model behind a server that speaks the open inference protocol v2 over HTTP, as load sees it."""
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from itertools import cycle
-from typing import Any, Self, cast
+from typing import Any, cast
 from urllib.parse import quote
 
 from numpy.typing import NDArray
 
-from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.samples.codec import Tensors
-from gpuserve_images.verify.in_process import distinct_batches
 from gpuserve_images.verify.load import Call
-from gpuserve_images.verify.remote import SEE_MODEL, Remote, datatype, raw_bytes, signature_of
+from gpuserve_images.verify.remote import SEE_MODEL, Remote, datatype, raw_bytes
+from gpuserve_images.verify.server import Server
 
 OK = 200
 
@@ -22,7 +20,7 @@ BINARY = "binary_tensor_data"
 """The extension for tensors as bytes instead of JSON numbers (Triton has it)."""
 
 
-class HttpServer:
+class HttpServer(Server[tuple[bytes, dict[str, str]]]):
     """A model over HTTP; tensors travel as bytes where the server can, else as JSON."""
 
     def __init__(self, remote: Remote) -> None:
@@ -33,8 +31,7 @@ class HttpServer:
         """
         if remote.parts.scheme not in {"http", "https"}:
             raise remote.error("is no HTTP address", "Write http:// or https://, or add `--protocol grpc`.")
-        self._remote = remote
-        self._requests: Sequence[Tensors] = ()
+        super().__init__(remote)
         self._prefix = remote.parts.path.rstrip("/")
         with closing(self._open()) as connection:
             self._metadata = self._get(connection, self._path())
@@ -46,28 +43,15 @@ class HttpServer:
         """Model, address and protocol."""
         return f"{self._remote.named}, HTTP ({'binary tensors' if self.binary else 'JSON'})"
 
-    def signature(self) -> Signature:
-        """Return the model's inputs and outputs, as the server declares them.
-
-        Raises:
-            LoadError: When it declares none.
-        """
-        return signature_of(self._metadata, self._remote)
-
-    def sending(self, requests: Sequence[Tensors]) -> Self:
-        """Take what callers send, in turn: requests of a batch of 1."""
-        self._requests = requests
-        return self
-
     @contextmanager
     def connect(self, batch: int) -> Generator[Call]:
         """Return a caller with a connection of its own, which stays open."""
-        bodies = cycle([self._encode(tensors) for tensors in distinct_batches(self._requests, batch)])
+        messages = self._messages(batch)
         path = f"{self._path()}/infer"
         with closing(self._open()) as connection:
 
             def call() -> None:
-                body, headers = next(bodies)
+                body, headers = next(messages)
                 status, answer = self._exchange(connection, "POST", path, body, headers)
                 if status != OK:
                     raise self._remote.error(f"answered HTTP {status} ({_said(answer)})", SEE_MODEL)
