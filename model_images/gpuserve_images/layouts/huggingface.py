@@ -1,7 +1,8 @@
 """Hugging Face folders, as vLLM and other LLM servers load them: checked to be complete before they go into an image.
 
-What is needed: `config.json`, a tokenizer, and weights as safetensors, in one file or in shards that an index lists. The header of
-each file is read, which says names, types and places of its tensors; weights themselves are not. Format:
+What is needed: `config.json`, a tokenizer, and weights as safetensors, in one file or in shards that an index lists
+(`sources.hugging_face_folder`). The header of each file is read, which says names, types and places of its tensors; weights
+themselves are not. Format:
 https://github.com/huggingface/safetensors, README, section "Format".
 """
 
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 from gpuserve_images.layouts.safetensors import Header, read_header
 from gpuserve_images.layouts.served import Files, Layout, LayoutError, ModelFiles, ServedModel, Wishes, layout_record
+from gpuserve_images.sources.hugging_face_folder import CONFIG, INDEX, PICKLED, SINGLE, index_map, missing_parts, told
 
 ROOT = "/models"
 """Folder of models in the image; the server is started with `--model /models/<name>`."""
@@ -18,21 +20,7 @@ ROOT = "/models"
 FORMATS = ("huggingface",)
 """Formats that vLLM serves."""
 
-CONFIG = "config.json"
 GENERATION = "generation_config.json"
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
-TOKENIZERS = (
-    ("tokenizer.json",),
-    ("tokenizer.model",),
-    ("vocab.json", "merges.txt"),
-    ("vocab.txt",),
-    ("tekken.json",),
-)
-"""Sets of files, any of which is a tokenizer: fast, SentencePiece, byte-pair, WordPiece, Mistral's."""
-
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-"""Endings of files that run code of whoever made them when they are loaded."""
 
 
 def folder(model: ServedModel, wishes: Wishes) -> Layout:
@@ -63,21 +51,21 @@ def check(files: ModelFiles, *, allow_pickle: bool = False) -> tuple[str, ...]:
     """Refuse a folder that a server could not load; return what is odd, but does no harm.
 
     Raises:
-        LayoutError: Naming the file or the tensor that is missing, cut off or too many.
+        LayoutError: Naming every file that is missing, else the file or the tensor that is cut off or too many.
     """
+    missing = missing_parts(files.files)
+    if missing:
+        raise LayoutError(*told(missing))
     config = _json(files, CONFIG)
     if not config.get("architectures") and not config.get("model_type"):
         raise LayoutError(CONFIG, "names no `architectures` and no `model_type`", "Copy the model's own config.json.")
-    if not any(all(name in files.files for name in names) for names in TOKENIZERS):
-        known = " | ".join(" + ".join(names) for names in TOKENIZERS)
-        raise LayoutError("tokenizer", "is missing", f"Copy it beside {CONFIG}: {known}.")
     for name in (GENERATION, "tokenizer_config.json", "tokenizer.json"):
         if name in files.files:
             _json(files, name)
-    return _check_weights(files, config, allow_pickle=allow_pickle)
+    return _check_weights(files, allow_pickle=allow_pickle)
 
 
-def _check_weights(files: ModelFiles, config: Mapping[str, Any], *, allow_pickle: bool) -> tuple[str, ...]:
+def _check_weights(files: ModelFiles, *, allow_pickle: bool) -> tuple[str, ...]:
     pickled = sorted(name for name in files.files if name.endswith(PICKLED))
     if pickled and not allow_pickle:
         fix = "Convert them to safetensors, remove them, or write `allow_pickle: true` when you trust who made them."
@@ -87,27 +75,18 @@ def _check_weights(files: ModelFiles, config: Mapping[str, Any], *, allow_pickle
         return _check_index(files, present)
     if SINGLE in present:
         read_header(files.files[SINGLE], SINGLE)
-    elif present:
-        raise LayoutError(INDEX, "is missing, and the weights are in shards", f"Copy it beside {present[0]}.")
     elif not pickled:
-        reason = "has no weights"
         fix = f"Copy {SINGLE}, or {INDEX} and its shards."
-        raise LayoutError(str(config.get("model_type") or "model"), reason, fix)
+        raise LayoutError("weights", "are not safetensors", fix)
     return ()
 
 
 def _check_index(files: ModelFiles, present: list[str]) -> tuple[str, ...]:
     index = _json(files, INDEX)
-    places = index.get("weight_map")
-    if not isinstance(places, dict) or not places:
+    weight_map = index_map(files.files)
+    if weight_map is None:
         raise LayoutError(INDEX, "has no `weight_map`", "Copy the index again.")
-    weight_map = {str(tensor): str(shard) for tensor, shard in cast("dict[object, object]", places).items()}
     shards = sorted(set(weight_map.values()))
-    for shard in shards:
-        if shard not in files.files:
-            tensor = next(name for name, place in weight_map.items() if place == shard)
-            reason = f"is missing: {INDEX} places tensor {tensor} and {_others(weight_map, shard)} more in it"
-            raise LayoutError(shard, reason, "Copy that shard beside the index.")
     headers = {shard: read_header(files.files[shard], shard) for shard in shards}
     for tensor, shard in weight_map.items():
         if tensor not in headers[shard].tensors:
@@ -129,10 +108,6 @@ def _total(index: Mapping[str, Any], headers: Mapping[str, Header]) -> Iterator[
         yield f"{INDEX} states {stated} bytes, its shards have {found}"
 
 
-def _others(weight_map: Mapping[str, str], shard: str) -> int:
-    return sum(place == shard for place in weight_map.values()) - 1
-
-
 def _strays(headers: Mapping[str, Header], weight_map: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for shard, header in headers.items():
         for tensor in header.tensors:
@@ -141,11 +116,8 @@ def _strays(headers: Mapping[str, Header], weight_map: Mapping[str, str]) -> Ite
 
 
 def _json(files: ModelFiles, name: str) -> dict[str, Any]:
-    path = files.files.get(name)
-    if path is None:
-        raise LayoutError(name, "is missing", "Copy the whole folder of the model.")
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
+        content: object = json.loads(files.files[name].read_text(encoding="utf-8"))
     except ValueError as error:
         raise LayoutError(name, f"is no JSON: {error}", "Copy it again.") from error
     if not isinstance(content, dict):

@@ -1,13 +1,14 @@
 """What a model's files are, told by their names and their first bytes."""
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.digests import tree_files
+from gpuserve_images.sources.hugging_face_folder import CONFIG, WEIGHTS, missing_parts, told
 from gpuserve_images.sources.spec import Format
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -15,7 +16,6 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 """Endings of archives that are unpacked."""
 
 SAVED_MODEL = "saved_model.pb"
-HUGGINGFACE = "config.json"
 
 _SUFFIXES: dict[str, Format] = {
     ".onnx": "onnx",
@@ -29,7 +29,8 @@ _SUFFIXES: dict[str, Format] = {
 }
 _FOLDERS = frozenset({"tensorflow", "huggingface"})
 _HEAD_BYTES = 4096
-_WEIGHTS = (".safetensors", ".bin", ".gguf")
+_TELLING = (".safetensors", ".bin", ".gguf")
+"""Endings of weights that, beside a config, tell a Hugging Face folder; where one is declared, others do as well."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,21 @@ def find(place: Path, field: str, declared: Format | None = None) -> Found:
         return Found(form, place, place.parent)
     files = tree_files(place)
     if declared is None or declared in _FOLDERS:
-        folder = _folder_model(place, files)
+        folder = _folder_model(place, files, WEIGHTS if declared else _TELLING)
         if folder is not None and declared in {None, folder.format}:
             return folder
+        if declared == "tensorflow":
+            raise SourceError(
+                field, f"holds no {declared} model: {SAVED_MODEL} is missing", "Name its folder.", value=str(place)
+            )
         if declared is not None:
-            mark = SAVED_MODEL if declared == "tensorflow" else HUGGINGFACE
-            raise SourceError(field, f"holds no {declared} model: {mark} is missing", "Name its folder.", value=str(place))
+            raise _incomplete(field, place, files)
     models: dict[str, Format] = {name: form for name, path in files.items() if (form := _in_folder(path, declared)) is not None}
     if len(models) == 1:
         name, form = next(iter(models.items()))
         return Found(form, files[name], files[name].parent)
+    if not models and declared is None and _top_config(files) is not None:
+        raise _incomplete(field, place, files)
     what = f"{declared} models" if declared else "models"
     reason = f"holds {len(models)} {what}: {', '.join(sorted(models))}" if models else f"holds no {declared or 'known'} model"
     fix = (
@@ -128,22 +134,35 @@ def _in_folder(path: Path, declared: Format | None) -> Format | None:
     return found if declared is None or found == declared else None
 
 
-def _folder_model(place: Path, files: Iterable[str]) -> Found | None:
+def _folder_model(place: Path, files: Iterable[str], weights: tuple[str, ...]) -> Found | None:
     """Return the SavedModel or Hugging Face model that is the folder, or the only folder with one inside it."""
     names = set(files)
     saved = [name for name in names if PurePosixPath(name).name == SAVED_MODEL]
     if len(saved) == 1:
         root = (place / saved[0]).parent
         return Found("tensorflow", root, root)
-    configs = [name for name in names if PurePosixPath(name).name == HUGGINGFACE]
-    top = min(configs, key=lambda name: (name.count("/"), name), default=None)
+    top = _top_config(names)
     if top is None:
         return None
-    prefix = top.removesuffix(HUGGINGFACE)
-    if not any(name.startswith(prefix) and name.endswith(_WEIGHTS) for name in names):
+    prefix = top.removesuffix(CONFIG)
+    if not any(name.startswith(prefix) and name.endswith(weights) for name in names):
         return None
     root = (place / top).parent
     return Found("huggingface", root, root)
+
+
+def _top_config(names: Iterable[str]) -> str | None:
+    configs = [name for name in names if PurePosixPath(name).name == CONFIG]
+    return min(configs, key=lambda name: (name.count("/"), name), default=None)
+
+
+def _incomplete(field: str, place: Path, files: Mapping[str, Path]) -> SourceError:
+    """Return the error for a Hugging Face folder without its config or its weights; what else it lacks is named with them."""
+    prefix = (_top_config(files) or CONFIG).removesuffix(CONFIG)
+    below = {name.removeprefix(prefix): path for name, path in files.items() if name.startswith(prefix)}
+    where, reason, fix = told(missing_parts(below))
+    lacks = reason if reason.startswith("lacks ") else f"{where} {reason}"
+    return SourceError(field, f"holds no whole huggingface model: {lacks}", fix, value=str(place))
 
 
 def _is_torch(path: Path) -> bool:

@@ -129,7 +129,7 @@ def damaged_header(root):
         (lambda root: (root / "tokenizer.json").unlink(), "tokenizer: is missing"),
         (lambda root: (root / SHARDS[1]).unlink(), r"00002-of-00002.*: is missing: .* tensor layer.1.weight and 1 more"),
         (lambda root: (root / "model.safetensors.index.json").unlink(), "index.json: is missing, and the weights are in shards"),
-        (lambda root: [(root / name).unlink() for name in (*SHARDS, "model.safetensors.index.json")], "llama: has no weights"),
+        (lambda root: [(root / name).unlink() for name in (*SHARDS, "model.safetensors.index.json")], "weights: are missing"),
         (swap_shards, "00001-of-00002.safetensors: lacks tensor embed"),
         (cut, r"00002-of-00002.safetensors: should have \d+ bytes and has \d+. Fix: The file is cut off"),
         (pointer, "00002-of-00002.safetensors: is no whole safetensors file"),
@@ -144,6 +144,35 @@ def damaged_header(root):
 def test_what_is_wrong_is_named(folder, spoil, words):
     spoil(folder)
     with pytest.raises(LayoutError, match=words):
+        laid(folder)
+
+
+def test_all_that_is_missing_is_named_at_once(folder):
+    for name in ("config.json", "tokenizer.json", SHARDS[1]):
+        (folder / name).unlink()
+    with pytest.raises(LayoutError) as caught:
+        laid(folder)
+    expected = (
+        "Hugging Face folder: lacks 3 parts: config.json is missing; tokenizer is missing; "
+        f"{SHARDS[1]} is missing: model.safetensors.index.json places tensor layer.1.weight and 1 more in it. Fix: Copy "
+    )
+    assert str(caught.value).startswith(expected)
+    (folder / "model.safetensors.index.json").unlink()
+    with pytest.raises(LayoutError) as caught:
+        laid(folder)
+    for words in (
+        "lacks 4 parts",
+        "model.safetensors.index.json is missing",
+        f"{SHARDS[1]} is missing: the others are numbered",
+    ):
+        assert words in str(caught.value)
+
+
+def test_an_index_that_names_nothing_hides_no_missing_weights(folder):
+    for name in SHARDS:
+        (folder / name).unlink()
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(LayoutError, match="weights: are missing"):
         laid(folder)
 
 

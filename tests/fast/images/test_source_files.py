@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -244,6 +245,28 @@ class TestFormats:
         (tmp_path / "hf" / "model.safetensors").write_bytes(b"weights")
         assert fetch(SourceSpec(file="hf"), tmp_path).format == "huggingface"
 
+    @pytest.mark.parametrize("declared", [{"format": "huggingface"}, {}])
+    def test_a_hugging_face_folder_without_weights(self, tmp_path, declared):
+        (tmp_path / "hf").mkdir()
+        (tmp_path / "hf" / "config.json").write_text("{}")
+        source = SourceSpec.parse({"file": "hf", **declared})
+        lacks = "lacks 2 parts: tokenizer is missing; weights are missing. Fix: Copy it beside config.json: tokenizer.json | "
+        with pytest.raises(SourceError, match=re.escape(lacks)) as caught:
+            identity(source, tmp_path)
+        assert "config.json is missing" not in str(caught.value)
+        assert str(tmp_path / "hf") in str(caught.value)
+        (tmp_path / "hf" / "tokenizer.json").write_text("{}")
+        with pytest.raises(SourceError, match="holds no whole huggingface model: weights are missing"):
+            identity(source, tmp_path)
+
+    def test_a_hugging_face_folder_without_its_config(self, tmp_path):
+        (tmp_path / "hf").mkdir()
+        (tmp_path / "hf" / "model-00001-of-00003.safetensors").write_bytes(b"weights")
+        with pytest.raises(SourceError, match="lacks 5 parts: config") as caught:
+            identity(SourceSpec(file="hf", format="huggingface"), tmp_path)
+        for name in ("model.safetensors.index.json", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"):
+            assert f"{name} is missing" in str(caught.value)
+
     def test_a_folder_with_one_onnx_model_and_its_weights(self, tmp_path):
         (tmp_path / "m" / "deep").mkdir(parents=True)
         place = tmp_path / "m" / "deep" / "model.onnx"
@@ -298,7 +321,7 @@ class TestFormats:
             fetch(SourceSpec(file="m.onnx", format=form), tmp_path)
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty" / "m.onnx").write_bytes(ONNX)
-        with pytest.raises(SourceError, match=f"holds no {form} model"):
+        with pytest.raises(SourceError, match=f"holds no (whole )?{form} model"):
             fetch(SourceSpec(file="empty", format=form), tmp_path)
 
 

@@ -1,0 +1,110 @@
+"""What a Hugging Face folder must hold, told by its files' names and its index; nothing else of it is read."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+TOKENIZERS = (
+    ("tokenizer.json",),
+    ("tokenizer.model",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("tekken.json",),
+)
+"""Sets of files, any of which is a tokenizer: fast, SentencePiece, byte-pair, WordPiece, Mistral's."""
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+"""Endings of files that run code of whoever made them when they are loaded."""
+
+WEIGHTS = (".safetensors", ".gguf", *PICKLED)
+"""Endings of files that hold weights."""
+
+_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A part that is not there.
+
+    Attributes:
+        name: The file, or what kind of files.
+        reason: What is known about it.
+        fix: What to do.
+    """
+
+    name: str
+    reason: str
+    fix: str
+
+
+def missing_parts(files: Mapping[str, Path]) -> list[Missing]:
+    """Return every part that a folder lacks: config, tokenizer, weights, the index of shards, and shards.
+
+    Args:
+        files: All files of the folder, by their path below it.
+    """
+    found: list[Missing] = []
+    if CONFIG not in files:
+        found.append(Missing(CONFIG, "is missing", "Copy the whole folder of the model."))
+    if not any(all(name in files for name in names) for names in TOKENIZERS):
+        known = " | ".join(" + ".join(names) for names in TOKENIZERS)
+        found.append(Missing("tokenizer", "is missing", f"Copy it beside {CONFIG}: {known}."))
+    return [*found, *_missing_weights(files)]
+
+
+def told(parts: Sequence[Missing]) -> tuple[str, str, str]:
+    """Return (where, reason, fix) of one error about all parts; there is at least one."""
+    if len(parts) == 1:
+        return parts[0].name, parts[0].reason, parts[0].fix
+    reason = f"lacks {len(parts)} parts: " + "; ".join(f"{part.name} {part.reason}" for part in parts)
+    return "Hugging Face folder", reason, " ".join(dict.fromkeys(part.fix for part in parts))
+
+
+def index_map(files: Mapping[str, Path]) -> dict[str, str] | None:
+    """Return the index's shard of each tensor; None where there is no index that can be read."""
+    try:
+        index: object = json.loads(files[INDEX].read_text(encoding="utf-8"))
+    except (KeyError, ValueError):
+        return None
+    places = cast("dict[str, object]", index).get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not places:
+        return None
+    return {str(tensor): str(shard) for tensor, shard in cast("dict[object, object]", places).items()}
+
+
+def _missing_weights(files: Mapping[str, Path]) -> Iterator[Missing]:
+    shards = list(_missing_of_index(files))
+    yield from shards
+    if not shards and not any(name.endswith(WEIGHTS) for name in files):
+        yield Missing("weights", "are missing", f"Copy {SINGLE}, or {INDEX} and its shards.")
+    present = sorted(name for name in files if name.endswith(".safetensors"))
+    if present and not {SINGLE, INDEX} & files.keys():
+        yield Missing(INDEX, "is missing, and the weights are in shards", f"Copy it beside {present[0]}.")
+        yield from _missing_by_number(present)
+
+
+def _missing_of_index(files: Mapping[str, Path]) -> Iterator[Missing]:
+    """Yield the shards that the index names and the folder lacks; an index that cannot be read is another error."""
+    tensors: dict[str, list[str]] = {}
+    for tensor, shard in (index_map(files) or {}).items():
+        tensors.setdefault(shard, []).append(tensor)
+    for shard in sorted(tensors.keys() - files.keys()):
+        first, *others = tensors[shard]
+        reason = f"is missing: {INDEX} places tensor {first} and {len(others)} more in it"
+        yield Missing(shard, reason, f"Copy {shard} beside the index.")
+
+
+def _missing_by_number(present: Sequence[str]) -> Iterator[Missing]:
+    """Yield the shards that the names of the others count."""
+    series = {(found["stem"], found["count"]) for name in present if (found := _SHARD.fullmatch(name))}
+    for stem, count in sorted(series):
+        for number in range(1, int(count) + 1):
+            shard = f"{stem}-{number:05}-of-{count}.safetensors"
+            if shard not in present:
+                yield Missing(shard, f"is missing: the others are numbered as {int(count)}", f"Copy {shard} beside the others.")
