@@ -40,6 +40,7 @@ class PlayedCluster:
         logs: dict[str, list[str]] | None = None,
         breaks_after: int = 0,
         unreachable: int = 0,
+        missing: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.created: list[str] = []
         self.deleted: list[str] = []
@@ -51,10 +52,14 @@ class PlayedCluster:
         self._logs = logs or {}
         self._breaks_after = breaks_after
         self._unreachable = unreachable
+        self._missing = missing
         self._lock = threading.Lock()
 
     def require_rights(self, namespace: str) -> None:
         """Allow everything."""
+
+    def lacks(self, kind: str, namespace: str, name: str = "") -> bool:
+        return (kind, name or namespace) in self._missing
 
     def create(self, job: dict[str, Any]) -> bool:
         if self._there:

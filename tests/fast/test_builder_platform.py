@@ -44,6 +44,25 @@ def test_a_job_runs_on_the_pool_of_the_service_or_on_the_one_named(sandbox):
     assert {build_placement(platform, wanted).namespace for wanted in image_requests(platform)} == {"gpuserve-big"}
 
 
+def test_a_quota_that_holds_no_job_is_said_before_anything_is_made(sandbox):
+    pools = sandbox.platform["pools"]
+    pools[0]["quota"] = {"gpus": 6, "cpu": 1, "memory": "2Gi"}
+    pools.append({"name": "other", "accelerator": "simulated", "gpus": 1, "quota": {"gpus": 0}})
+    with pytest.raises(SpecError) as caught:
+        load(sandbox, {"kind": "job", "cpu": 2, "memory": "4Gi", **ADDRESS})
+    said = str(caught.value)
+    assert "pools[0].quota.cpu = '1': is less than the 2 that a Job which builds there requests (`builder.cpu`)" in said
+    assert "pools[0].quota.memory = '2Gi': is less than the 4Gi" in said
+    assert "pools[1]" not in said
+
+    pools[0]["quota"] = {"gpus": 6}
+    with pytest.raises(SpecError, match=r"pools\[1\]\.quota\.gpus = '0': is less than the 1 .*lower `builder\.gpus`"):
+        load(sandbox, {"kind": "job", "pool": "other", "gpus": 1, **ADDRESS})
+    # Of another namespace nothing is known here.
+    load(sandbox, {"kind": "job", "pool": "other", "gpus": 1, "namespace": "builds", **ADDRESS})
+    load(sandbox, {"kind": "job", "pool": "other", **ADDRESS})
+
+
 @pytest.mark.parametrize("builder", ["job", "local", {"kind": "job", "deadline": "2h", **ADDRESS}])
 def test_editors_take_both_forms(builder):
     schema = json.loads((Path(__file__).parents[2] / "stacks" / "schema.json").read_text())

@@ -17,6 +17,7 @@ from gpuserve.cli.main import app
 from gpuserve_images.__main__ import main
 from gpuserve_images.bases.recipes import recipe_tag
 from gpuserve_images.bases.serving import RECIPES
+from gpuserve_images.builder.spec import BuilderSpec
 from gpuserve_images.oci import File, Layer, bake
 from gpuserve_images.spec import ModelSpec
 
@@ -31,8 +32,11 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("block", blocks("yaml"))
-def test_yaml_examples_are_models(block):
+def test_yaml_examples_are_models_or_builders(block):
     data = yaml.safe_load(block)
+    if set(data) == {"builder"}:  # of a stack file
+        BuilderSpec.parse(data["builder"])
+        return
     spec = ModelSpec.parse({"name": "example", "builds": BUILDS} | data)
     for name, value in data["source"].items():
         given = getattr(spec.source, name)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve.kubernetes.units import Quantity
 from gpuserve.platform.engines import engines_fit_the_pool
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.traffic.checks import problems as traffic_problems
@@ -22,6 +23,7 @@ def problems(platform: PlatformSpec, models: Models) -> Iterator[Problem]:
     yield from _unique_routes(platform)
     yield from _quota_holds_the_minimum(platform)
     yield from _builder_can_work(platform)
+    yield from _builds_fit_the_quota(platform, models)
 
 
 def _pool_exists(at: str, service: ServiceSpec, platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
@@ -133,3 +135,39 @@ def _builder_can_work(platform: PlatformSpec) -> Iterator[Problem]:
         require_reachable(platform.registry, builder, "builder.registry_address")
     except SpecError as error:
         yield from error.problems
+
+
+def _builds_fit_the_quota(platform: PlatformSpec, models: Models) -> Iterator[Problem]:
+    """Yield the quotas that no Job's pod ever fits into; one that others use up is waited for."""
+    builder = platform.builder
+    if builder.kind != "job":
+        return
+    for index, pool in enumerate(platform.pools):
+        engines = _engines_built_on(pool.name, platform, models)
+        if not engines or builder.namespace not in {None, pool.namespace}:
+            continue
+        gpus = max(builder.gpus_for(engine) for engine in engines)
+        asked = (
+            ("gpus", pool.quota.gpus, gpus),
+            ("cpu", pool.quota.cpu, builder.cpu),
+            ("memory", pool.quota.memory, builder.memory),
+        )
+        for name, limit, amount in asked:
+            if limit is not None and _number(limit) < _number(amount):
+                reason = f"is less than the {amount} that a Job which builds there requests (`builder.{name}`)"
+                fix = f"raise it to at least {amount}, lower `builder.{name}`, or name another `builder.pool`"
+                yield Problem(f"pools[{index}].quota.{name}", str(limit), reason, fix)
+
+
+def _engines_built_on(pool: str, platform: PlatformSpec, models: Models) -> set[str]:
+    return {
+        models[service.model_name].builds[build].engine
+        for service in platform.services
+        if service.model_name in models and pool == (platform.builder.pool or service.pool)
+        for build in (*(version.build for version in service.versions), *service.prebuild)
+        if build in models[service.model_name].builds
+    }
+
+
+def _number(amount: Quantity | int) -> float:
+    return amount.amount if isinstance(amount, Quantity) else amount

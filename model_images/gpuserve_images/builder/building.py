@@ -11,6 +11,7 @@ from gpuserve_images.builder.cluster import BuildCluster, connect
 from gpuserve_images.builder.errors import JobError
 from gpuserve_images.builder.image import ensure_image, require_tools
 from gpuserve_images.builder.manifests import BuildJob
+from gpuserve_images.builder.needs import require_needs
 from gpuserve_images.builder.spec import BuilderSpec, require_reachable
 from gpuserve_images.pipeline.build import published
 from gpuserve_images.pipeline.chain import Chain, plan
@@ -19,9 +20,6 @@ from gpuserve_images.pipeline.key import image_reference
 from gpuserve_images.pipeline.report import BuildReport
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
-
-_NEEDS_ITS_GPU = "tensorrt"
-"""The engine that is compiled on the GPU it is for; TensorRT for RTX compiles without one."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,20 @@ class ClusterBuild:
         """Refuse what cannot work, while nothing has been changed.
 
         Raises:
-            SpecError: When the builder's image would make another image than this machine, or pods cannot reach the registry.
+            SpecError: When the builder's image would make another image than this machine, pods cannot reach the registry, or the
+                namespace that the builder names lacks what it takes from it.
             JobError: When the cluster does not answer, or does not let a build do what it does.
         """
         require_reachable(self.registry, self.spec, "builder.registry_address")
         chain = self._chain()
         context.require_portable(chain.job)
         self._require_pieces(chain)
-        (cluster or connect(self.spec.context)).require_rights(self.spec.namespace or self.placement.namespace)
+        there = cluster or connect(self.spec.context)
+        namespace = self._namespace
+        # The pool's own namespace may be made by the very run that this precedes, and Secrets in it too.
+        if namespace != self.placement.namespace:
+            require_needs(there, self.spec, namespace, _claims(self.model))
+        there.require_rights(namespace)
 
     def run(
         self,
@@ -75,6 +79,7 @@ class ClusterBuild:
             cluster: Where. Default: the cluster that the environment names.
 
         Raises:
+            SpecError: When the namespace lacks what the build takes from it; nothing was sent.
             JobError: When the Job cannot start or did not end well.
             BuildRefusedError: With the build's own message.
             GpuserveError: As for a build on this machine, for what is seen before the Job starts.
@@ -86,6 +91,7 @@ class ClusterBuild:
             return found
         self._require_pieces(chain)
         there = cluster or connect(self.spec.context)
+        require_needs(there, self.spec, self._namespace, _claims(self.model))
         progress = _Lines(report)
         # Recipes are built with buildah, which a pod without privileges cannot run: so they are made here, once.
         if chain.base:
@@ -100,7 +106,7 @@ class ClusterBuild:
             registry=self.registry.split("/", 1)[0],
             placement=self.placement,
             spec=self.spec,
-            gpus=1 if self.model.builds[self.build].engine == _NEEDS_ITS_GPU else 0,
+            gpus=self.spec.gpus_for(self.model.builds[self.build].engine),
             claims=_claims(self.model),
         )
         running.run(job, there, report, wanted=wanted)
@@ -110,6 +116,10 @@ class ClusterBuild:
             fix = "See that `builder.registry_address` is the same registry as `registry`, and that nobody deleted the Job; then run again."
             raise JobError(f"Job {job.namespace}/{job.name}", reason, fix)
         return done
+
+    @property
+    def _namespace(self) -> str:
+        return self.spec.namespace or self.placement.namespace
 
     def _chain(self) -> Chain:
         return plan(Job(self.model, self.build, self.folder, self.target), self.base)

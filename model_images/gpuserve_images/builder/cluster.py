@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import kubernetes
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
+from gpuserve.kubernetes.errors import suggestion
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve_images.builder.errors import JobError
 
@@ -28,6 +29,13 @@ RIGHTS = (
 """What a build does in its namespace: verb, API group and resource."""
 
 
+Kind = Literal["Namespace", "Secret", "PersistentVolumeClaim", "ServiceAccount"]
+"""What a build can take from its namespace, and that itself."""
+
+_METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+"""Asks for an object's metadata alone (kubernetes.io/docs/reference/using-api/api-concepts): what is in a Secret stays where it is."""
+
+
 class AbsentError(Exception):
     """What was asked for is not there."""
 
@@ -37,6 +45,10 @@ class BuildCluster(Protocol):
 
     def require_rights(self, namespace: str) -> None:
         """Check that a build may do there what it does."""
+        ...
+
+    def lacks(self, kind: Kind, namespace: str, name: str = "") -> bool:
+        """Tell whether the cluster says that there is no such object; where it may not be asked, nothing is said to be missing."""
         ...
 
     def create(self, job: Manifest) -> bool:
@@ -77,6 +89,9 @@ class KubernetesCluster:
         self._batch = kubernetes.client.BatchV1Api(client)
         self._core = kubernetes.client.CoreV1Api(client)
         self._authorisation = kubernetes.client.AuthorizationV1Api(client)
+        metadata = kubernetes.client.ApiClient(client.configuration)
+        metadata.set_default_header("Accept", _METADATA)
+        self._metadata = kubernetes.client.CoreV1Api(metadata)
 
     def require_rights(self, namespace: str) -> None:
         """Ask the API server whether a build may do there what it does; the namespace need not exist yet."""
@@ -91,6 +106,26 @@ class KubernetesCluster:
                 raise _refusal(error, namespace) from error
             if not answer["status"]["allowed"]:
                 raise _forbidden(namespace, f"may not {verb} {resource}")
+
+    def lacks(self, kind: Kind, namespace: str, name: str = "") -> bool:
+        """Ask for an object's metadata."""
+        reads: dict[Kind, Any] = {
+            "Secret": self._metadata.read_namespaced_secret,
+            "PersistentVolumeClaim": self._metadata.read_namespaced_persistent_volume_claim,
+            "ServiceAccount": self._metadata.read_namespaced_service_account,
+        }
+        try:
+            if kind == "Namespace":
+                self._call(self._metadata.read_namespace, namespace)
+            else:
+                self._call(reads[kind], name, namespace)
+        except ApiException as error:
+            if error.status == _FORBIDDEN:
+                return False
+            if error.status == _NOT_FOUND:
+                return True
+            raise _refusal(error, namespace) from error
+        return False
 
     def create(self, job: Manifest) -> bool:
         """Create a Job."""
@@ -190,10 +225,22 @@ def connect(context: str | None = None, environment: Mapping[str, str] = os.envi
         else:
             kubernetes.config.load_kube_config(config_file=named or None, context=context, client_configuration=configuration)
     except (ConfigException, OSError) as error:
+        if context is not None and (known := _contexts(named)) and context not in known:
+            reason = f"is no context of {named or 'the kubeconfig'}"
+            fix = f"Correct `builder.context`, or `kubernetes:context` where that is not given: {suggestion(context, known)}"
+            raise JobError("builder.context", reason, fix, value=context) from error
         reason = f"names no cluster that builds could run in ({_short(error)})"
         fix = "Set KUBECONFIG to your cluster's file, or write `builder: local`."
         raise JobError("KUBECONFIG", reason, fix, value=named or None) from error
     return KubernetesCluster(kubernetes.client.ApiClient(configuration))
+
+
+def _contexts(named: str) -> list[str]:
+    try:
+        found: Any = kubernetes.config.list_kube_config_contexts(named or None)[0]
+    except (ConfigException, OSError):
+        return []
+    return [context["name"] for context in found]
 
 
 def _refusal(error: ApiException, namespace: str) -> JobError:

@@ -6,12 +6,20 @@ from typing import Any
 
 from gpuserve_images.builder.errors import BuildRefusedError, JobError
 from gpuserve_images.builder.manifests import CONTAINER, REFUSED, BuildJob
+from gpuserve_images.builder.quota import Excess, excesses
 from gpuserve_images.errors import ImageError
 
 Object = dict[str, Any]
 
 _IMAGE_TROUBLE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _SETUP_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+_LIMITS = {
+    "requests.cpu": ("`quota.cpu`", "`builder.cpu`"),
+    "requests.memory": ("`quota.memory`", "`builder.memory`"),
+    "requests.nvidia.com/gpu": ("`quota.gpus`", "`builder.gpus`"),
+}
+"""What a quota limits -> where a pool says it, and where a builder does."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +29,12 @@ class Wait:
     Attributes:
         reason: As the cluster says it.
         fix: What to do when it does not pass.
+        passes: Whether it may pass by itself.
     """
 
     reason: str
     fix: str
+    passes: bool = True
 
 
 def finished(job: Object) -> str | None:
@@ -54,10 +64,9 @@ def waiting_for(job: BuildJob, pods: Sequence[Object], events: Sequence[Object])
         if not refused:
             return None
         said = str(refused[-1].get("message", ""))
-        if "exceeded quota" in said:
-            fix = "Raise the pool's quota, lower `builder.cpu` or `builder.memory`, or name another `builder.namespace`."
-        else:
-            fix = "Correct what it names in the namespace, or name another `builder.namespace`."
+        if short := excesses(said):
+            return _over_quota(job, short)
+        fix = "Correct what it names in the namespace, or name another `builder.namespace`."
         return Wait(f"the cluster makes no pod: {said.rstrip('.')}", fix)
     for condition in _conditions(pods[-1]):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -65,6 +74,17 @@ def waiting_for(job: BuildJob, pods: Sequence[Object], events: Sequence[Object])
             said = str(condition.get("message", condition.get("reason", "")))
             return Wait(f"no node takes its pod: {said.rstrip('.')}", fix)
     return None
+
+
+def _over_quota(job: BuildJob, short: Sequence[Excess]) -> Wait:
+    numbers = "; ".join(map(str, short))
+    theirs, ours = _LIMITS.get(short[0].resource, ("its limit", "what the build requests"))
+    fix = f"Raise {theirs} of pool {job.placement.pool!r}, lower {ours}, or name another `builder.namespace`."
+    if job.spec.namespace not in {None, job.placement.namespace}:
+        fix = f"Raise that quota, lower {ours}, or name another `builder.namespace`."
+    passes = all(one.passes for one in short)
+    hint = "" if passes else ", more than there is in all"
+    return Wait(f"ResourceQuota {job.namespace}/{short[0].quota} refuses its pod: {numbers}{hint}", fix, passes=passes)
 
 
 def hopeless(job: BuildJob, pod: Object, events: Sequence[Object]) -> JobError | None:

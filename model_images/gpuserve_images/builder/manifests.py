@@ -8,7 +8,7 @@ from gpuserve.kubernetes.metadata import Manifest, labels, manifest
 from gpuserve.kubernetes.values import Placement
 from gpuserve_images.builder.spec import BuilderSpec
 from gpuserve_images.oci.reference import ADDRESSES_VARIABLE
-from gpuserve_images.sources.volume import claim_mount
+from gpuserve_images.sources.volume import MOUNTS
 
 CONTAINER = "build"
 KEY_ANNOTATION = "gpuserve.io/content-key"
@@ -175,6 +175,6 @@ def _mounts(job: BuildJob) -> list[dict[str, Any]]:
     if job.spec.registry_secret:
         mounts.append({"name": "registry", "mountPath": _DOCKER_CONFIG, "readOnly": True})
     return mounts + [
-        {"name": f"claim-{number}", "mountPath": str(claim_mount(claim)), "readOnly": True}
+        {"name": f"claim-{number}", "mountPath": str(MOUNTS / claim), "readOnly": True}
         for number, claim in enumerate(job.claims)
     ]

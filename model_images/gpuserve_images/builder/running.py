@@ -16,6 +16,8 @@ _PATIENCE_SECONDS = 60.0
 """An API server that restarts is back by then."""
 
 _GOING_SECONDS = 60.0
+_SETTLING_SECONDS = 5.0
+"""A quota that was raised a moment ago counts after a second or two, and the Job controller tries again after one, two and four."""
 
 
 def run(
@@ -141,8 +143,11 @@ class _Watch:
         if wait is None:
             return
         self._say(f"waiting: {wait.reason}")
-        if time.monotonic() - self._idle_since > self._job.spec.start_within.seconds:
+        waited = time.monotonic() - self._idle_since
+        if waited > self._job.spec.start_within.seconds:
             raise JobError(self._where, f"did not start within {self._job.spec.start_within}: {wait.reason}", wait.fix)
+        if waited > _SETTLING_SECONDS and not wait.passes:
+            raise JobError(self._where, wait.reason, wait.fix)
 
     def _follow(self, pods: list[Object]) -> None:
         for pod in pods:

@@ -10,6 +10,9 @@ from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration
 from gpuserve_images.oci.reference import is_loopback
 
+_NEEDS_ITS_GPU = "tensorrt"
+"""The engine that is compiled on the GPU it is for; TensorRT for RTX compiles without one."""
+
 
 def _address(value: str) -> str:
     parts = urlsplit(value)
@@ -32,7 +35,8 @@ class BuilderSpec(Spec):
         kind: `local` (default), or `job`. `builder: job` alone is short for `{kind: job}`.
         pool: The pool whose nodes run the Jobs. Default: that of the first service that needs the image, so that an engine is
             built on the GPU it is for.
-        namespace: Namespace of the Jobs, which must exist. Default: the pool's, whose quota then counts them.
+        namespace: Namespace of the Jobs; it must exist, with what a build takes from it, before it is named. Default: the pool's,
+            whose quota then counts them.
         deadline: Longest time from a Job's start to its end, waiting and retries included; then it is stopped. Default 1 h: a
             TensorRT engine at the highest builder level takes some ten minutes, and nothing runs for ever unseen.
         retries: How often a failed pod is replaced. Default 2: finished stages are not run again, so a retry is cheap, and what
@@ -42,6 +46,8 @@ class BuilderSpec(Spec):
             own, made on this machine on first need and kept in the registry.
         cpu: Processor time that a pod requests; it may use more where there is more. Default 500m.
         memory: Memory that a pod requests and may use. Default 4 Gi: quantisation holds a model several times.
+        gpus: GPUs that a pod requests. Default: 1 for engine `tensorrt`, which is compiled on the GPU it is for, else none: ONNX
+            Runtime and TensorRT for RTX build on the CPU. 1 where nodes take no other pods.
         scratch: Size of the pod's own volume, which holds the model's files and those of all stages. Default 20 Gi.
         registry_address: Address at which pods reach the registry, such as `http://10.244.0.1:5000`, where it differs from its
             name; with `http` it is spoken to without TLS. Default: its name, as on this machine.
@@ -62,12 +68,19 @@ class BuilderSpec(Spec):
     image: str | None = None
     cpu: Cpu = Cpu("500m")
     memory: Bytes = Bytes("4Gi")
+    gpus: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=16, strict=True)] | None = None
     scratch: Bytes = Bytes("20Gi")
     registry_address: Annotated[str, AfterValidator(_address)] | None = None
     registry_secret: DnsLabel | None = None
     secrets: tuple[DnsLabel, ...] = ()
     service_account: DnsLabel = "default"
     context: str | None = None
+
+    def gpus_for(self, engine: str) -> int:
+        """Return how many GPUs the pod of a build for this engine requests."""
+        if self.gpus is not None:
+            return self.gpus
+        return 1 if engine == _NEEDS_ITS_GPU else 0
 
     @model_validator(mode="after")
     def _options_of_a_job(self) -> Self:

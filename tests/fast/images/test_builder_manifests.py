@@ -89,6 +89,20 @@ def test_a_gpu_is_asked_for_only_where_the_engine_is_made_on_it():
     assert resources(build_job(gpus=1))["requests"]["nvidia.com/gpu"] == "1"
 
 
+def test_gpus_follow_the_engine_unless_they_are_given():
+    spec = BuilderSpec.parse({"kind": "job"})
+    assert [spec.gpus_for(engine) for engine in ("onnxruntime", "tensorrt-rtx", "tensorrt")] == [0, 0, 1]
+    spec = BuilderSpec.parse({"kind": "job", "gpus": 2.0})
+    assert [spec.gpus_for(engine) for engine in ("onnxruntime", "tensorrt")] == [2, 2]
+    assert BuilderSpec.parse({"kind": "job", "gpus": 0}).gpus_for("tensorrt") == 0
+
+
+def test_claims_are_where_the_pod_looks_for_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GPUSERVE_PVC_MOUNTS", "/of/this/machine")
+    pod = job_manifest(build_job(claims=("weights",)))["spec"]["template"]["spec"]
+    assert "/mnt/pvc/weights" in {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+
+
 def test_names_follow_the_content_and_fit():
     long = build_job(model="m" * 40, build="b" * 20 + "-" + "c" * 19)
     assert long.name == f"build-{'m' * 19}-{'b' * 19}-0123456789"

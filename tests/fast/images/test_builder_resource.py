@@ -11,6 +11,7 @@ from e2e_registry import BINARY, RegistryServer
 from e2e_small_model import write_model_folder
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.builder import building, inside, running
 from gpuserve_images.builder.engine_log import EngineLog
 from gpuserve_images.builder.errors import JobError
@@ -96,6 +97,25 @@ def test_a_preview_says_what_could_not_work(props, monkeypatch):
     del props["builder"]["registry_address"]
     (failure,) = PROVIDER.check({}, props).failures
     assert "there, that name is the pod itself" in failure.reason
+
+
+def test_what_a_build_takes_from_its_namespace_is_looked_up_before_anything_is_sent(props, monkeypatch, registry):
+    cluster = PlayedCluster([], end="gone", missing=(("Secret", "bucket"),))
+    monkeypatch.setattr(building, "connect", lambda _: cluster)
+    props["builder"]["secrets"] = ["bucket"]
+    # The pool's own namespace may still be made, and the Secret with it.
+    assert PROVIDER.check({}, props).failures == []
+    before = len(registry.requests())
+    with pytest.raises(
+        SpecError, match=r"builder\.secrets\[0\] = 'bucket': there is no Secret of that name in namespace gpuserve-p"
+    ):
+        PROVIDER.create(props)
+    assert not [hit for hit in registry.requests()[before:] if hit[0] not in {"GET", "HEAD"}]
+    assert cluster.created == []
+    # One that is named is there.
+    props["builder"]["namespace"] = "builds"
+    (failure,) = PROVIDER.check({}, props).failures
+    assert "in namespace builds" in failure.reason
 
 
 def test_no_cluster_is_named(props, monkeypatch, tmp_path):

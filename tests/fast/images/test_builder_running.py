@@ -86,7 +86,12 @@ UNSCHEDULABLE = {
 }
 QUOTA = {
     "reason": "FailedCreate",
-    "message": 'pods "build" is forbidden: exceeded quota: gpuserve-a100, requested: requests.cpu=4',
+    "message": 'Error creating: pods "build-x" is forbidden: exceeded quota: a100, requested: requests.cpu=4,requests.nvidia.com/gpu=1, '
+    "used: requests.cpu=500m,requests.nvidia.com/gpu=8, limited: requests.cpu=4,requests.nvidia.com/gpu=8",
+}
+NEVER = {
+    "reason": "FailedCreate",
+    "message": 'pods "build" is forbidden: exceeded quota: a100, requested: requests.memory=32Gi, used: requests.memory=0, limited: requests.memory=16Gi',
 }
 SECURITY = {"reason": "FailedCreate", "message": 'violates PodSecurity "restricted:latest"'}
 IMPATIENT = BuilderSpec.parse({"kind": "job", "start_within": "50ms"})
@@ -101,7 +106,18 @@ IMPATIENT = BuilderSpec.parse({"kind": "job", "start_within": "50ms"})
             "3 Insufficient nvidia.com/gpu",
             "Make room on the nodes of pool 'a100'",
         ),
-        ([[]], [QUOTA], "exceeded quota: gpuserve-a100", "Raise the pool's quota"),
+        (
+            [[]],
+            [QUOTA],
+            "ResourceQuota gpuserve-a100/a100 refuses its pod: 500m of 4 requests.cpu are used, and the build requests 4; 8 of 8",
+            "Raise `quota.cpu` of pool 'a100', lower `builder.cpu`",
+        ),
+        (
+            [[]],
+            [{"reason": "FailedCreate", "message": "status unknown for quota: a100"}],
+            "the cluster makes no pod: status unknown for quota",
+            "Correct what it names",
+        ),
         ([[]], [SECURITY], "violates PodSecurity", "Correct what it names in the namespace"),
     ],
 )
@@ -115,6 +131,16 @@ def test_what_keeps_it_from_starting_is_said_at_once_and_then_is_the_error(looks
     assert said in str(caught.value)
     assert fix in str(caught.value)
     assert sum(said in line for line in reported) == 1
+    assert cluster.deleted == [JOB.name]
+
+
+def test_a_quota_that_never_holds_the_pod_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(running, "_SETTLING_SECONDS", 0.05)
+    cluster = PlayedCluster([[]] * 10_000, end="Complete", events=[QUOTA, NEVER])
+    with pytest.raises(JobError) as caught:
+        running.run(JOB, cluster, lambda _: None, look=0.005)
+    assert "0 of 16Gi requests.memory are used, and the build requests 32Gi, more than there is in all" in str(caught.value)
+    assert "Fix: Raise `quota.memory` of pool 'a100', lower `builder.memory`" in str(caught.value)
     assert cluster.deleted == [JOB.name]
 
 
