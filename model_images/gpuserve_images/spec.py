@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import DnsLabel
+from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
 from gpuserve_images.compile.spec import COMPILED, Architecture, CompileSpec, Engine, ProfileSpec, lacking
 from gpuserve_images.export.spec import ExportSpec
 from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
@@ -175,12 +175,12 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
         return SpecError([Problem("(file)", value, reason, fix, str(path))])
 
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         known = sorted(file.stem for file in path.parent.glob("*.yaml"))
         raise problem("does not exist", f"create it, or name one of the models {known}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise problem(f"is not YAML: {' '.join(str(error).split())}", "correct the syntax") from error
+    except (YamlSyntaxError, UnicodeDecodeError) as error:
+        raise problem(f"is not YAML: {error}", "correct the syntax") from error
     if not isinstance(data, Mapping):
         raise problem("is not a mapping of fields", "start with `name:`", type(data).__name__)
     return data

@@ -1,9 +1,14 @@
 """What people get wrong: each is refused before anything happens, with file, field, value, reason and fix."""
 
+import re
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve_images.spec import ModelSpec
 
 Change = Callable[[Any], object]
 
@@ -146,6 +151,60 @@ def test_problems_of_stack_and_model_file_come_together(sandbox: Any, cli: Calla
     message = _refuse(cli, sandbox)
     for words in ("services[0].pool", "tiny.yaml: builds.fp32.precison", "tiny.yaml: slo.latency_p95"):
         assert words in message
+
+
+PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIhunter2\n-----END EC PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda box: box.platform.update({"registry_password": "hunter2"}), ["registry_password = <not shown", "unknown field"]),
+        (
+            lambda box: box.platform.update(registry={"host": "registry.example.com", "password": "hunter2"}),
+            ["registry = {'host': 'registry.example.com', 'password': <not shown", "valid string"],
+        ),
+        (
+            lambda box: box.platform.update(registry="https://me:hunter2@registry.example.com"),
+            ["registry = 'https://...@registry.example.com'", "pattern"],
+        ),
+        (lambda box: box.service.update(pool=PEM), ["services[0].pool = <not shown", "is not a DNS label"]),
+        (lambda box: box.service["traffic"].update(host=[PEM]), ["services[0].traffic.host = [<not shown"]),
+        (lambda box: box.service.update(scale=["hf_hunter2hunter2hunter2"]), ["services[0].scale = [<not shown"]),
+        (lambda box: box.model.update(bake={"sign": {"key": "k", "password": ["hunter2"]}}), ["bake.sign.password = [<not"]),
+        (lambda box: box.model["source"].update(sessionToken="hunter2"), ["source.sessionToken = <not shown", "unknown field"]),
+    ],
+)  # fmt: skip
+def test_a_secret_in_a_wrong_place_is_not_repeated(
+    spoil: Change, words: list[str], sandbox: Any, cli: Callable[..., Any]
+) -> None:
+    spoil(sandbox)
+    sandbox.write()
+    message = _refuse(cli, sandbox)
+    for word in words:
+        assert word in message
+    shown = cli("--debug", "check", "-s", "local", "--stacks", sandbox.stacks)
+    assert "hunter2" not in message + "".join(traceback.format_exception(*shown.exc_info))
+
+
+def test_pydantics_own_error_shows_no_value() -> None:
+    written = {"name": "tiny", "source": {"file": "tiny.onnx", "password": "hunter2"}, "batch": {"max": "many"}}
+    with pytest.raises(SpecError, match=r"batch.max = 'many': input should be a valid integer") as caught:
+        ModelSpec.parse(written)
+    chain = "".join(traceback.format_exception(caught.value))
+    assert "ValidationError: " in chain
+    assert "hunter2" not in chain
+
+
+@pytest.mark.parametrize("text", ["config:\n  a: 1\n hunter2: [\n", "a: 1\nhunter2 {\n", 'a: "hunter2\n'])
+@pytest.mark.parametrize("which", ["stack_file", "model_file"])
+def test_a_syntax_error_names_the_line_and_does_not_repeat_it(
+    text: str, which: str, sandbox: Any, cli: Callable[..., Any]
+) -> None:
+    (sandbox.stack_file if which == "stack_file" else sandbox.models / "tiny.yaml").write_text(text)
+    message = _refuse(cli, sandbox)
+    assert re.search(r"is not YAML: line \d+, column \d+: \w+", message)
+    assert "hunter2" not in message
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gpuserve.kubernetes.secrecy import without_secrets
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -10,7 +12,7 @@ class Problem:
 
     Attributes:
         field: Dotted path inside the file, for example ``services[0].traffic.host``.
-        value: The value that was given, or ``None`` when the field is missing.
+        value: The value that was given, or ``None`` when the field is missing. The message leaves secrets out of it.
         reason: Why it is refused, as a clause ("is not a DNS label").
         fix: What to write instead.
         file: The file it stands in, or ``None`` for values given in Python.
@@ -24,7 +26,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}: {self.field}" if self.file else self.field
-        given = "" if self.value is None else f" = {self.value!r}"
+        given = "" if self.value is None else f" = {without_secrets(self.field, self.value)!r}"
         return f"{where}{given}: {self.reason}. Fix: {self.fix}"
 
 

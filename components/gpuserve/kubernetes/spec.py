@@ -14,7 +14,8 @@ from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 class Spec(BaseModel):
     """A validated, immutable declaration; unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    # Our own errors show values, without secrets; pydantic's, which `--debug` shows below them, would show all of them.
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     @classmethod
     def parse(cls, data: "Mapping[str, Any] | Self", *, file: str | None = None, path: str = "") -> Self:

@@ -1,0 +1,58 @@
+"""What an error may repeat of what somebody wrote: everything but keys, passwords and tokens, wherever they were pasted.
+
+An error ends up in the log of a build server. What a value is, its field's name tells, or the value itself; a password in a field
+for something else looks like any other text and cannot be told.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import cast
+
+_NAMES = re.compile(r"(^|[-_.])(key|password|passwd|passphrase|credentials?|tokens?|secret)$", re.IGNORECASE)
+"""Names of fields that hold a secret, alone or as the last word: `password`, `api_key`, `aws-secret-access-key`."""
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+_VALUES = re.compile(
+    r"-----BEGIN [A-Z0-9 ]+-----"  # PEM, RFC 7468
+    r"|\beyJ[\w-]{8,}\.[\w-]+\."  # a signed JSON web token, RFC 7519
+    # Prefixes that the issuers give: AWS, GitHub, GitLab, Hugging Face, OpenAI and others, Slack, Pulumi.
+    r"|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\b(gh[opsur]_|github_pat_|glpat-|hf_|sk-|xox[abp]-|pul-)[\w-]{16,}"
+)
+
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+class _Hidden:
+    def __repr__(self) -> str:
+        return "<not shown: it may be a secret>"
+
+
+HIDDEN = _Hidden()
+"""Stands for a secret; its `repr` says so."""
+
+
+def without_secrets(field: str, value: object) -> object:
+    """Return `value` as it may be shown.
+
+    Args:
+        field: Dotted path of the field that it was given for.
+        value: Any plain data; mappings and lists are searched through. None and references to a variable (`env://NAME`) are no secrets.
+    """
+    if value is None or isinstance(value, bool) or value in ("", b""):
+        return value
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {_text(str(name)): without_secrets(str(name), item) for name, item in items}
+    if isinstance(value, list | tuple):
+        return [without_secrets(field, item) for item in cast("list[object]", value)]
+    text = str(value)
+    if text.startswith("env://"):
+        return value
+    if _NAMES.search(_CAMEL.sub("_", re.sub(r"\[\d+\]$", "", field))):
+        return HIDDEN
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(text: str) -> object:
+    return HIDDEN if _VALUES.search(text) else _LOGIN.sub("...", text)
