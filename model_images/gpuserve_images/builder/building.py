@@ -15,6 +15,7 @@ from gpuserve_images.builder.needs import require_needs
 from gpuserve_images.builder.spec import BuilderSpec, require_reachable
 from gpuserve_images.pipeline.build import published
 from gpuserve_images.pipeline.chain import Chain, plan
+from gpuserve_images.pipeline.company import others
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.key import image_reference
 from gpuserve_images.pipeline.report import BuildReport
@@ -62,7 +63,7 @@ class ClusterBuild:
         namespace = self._namespace
         # The pool's own namespace may be made by the very run that this precedes, and Secrets in it too.
         if namespace != self.placement.namespace:
-            require_needs(there, self.spec, namespace, _claims(self.model))
+            require_needs(there, self.spec, namespace, _claims(chain.job))
         there.require_rights(namespace)
 
     def run(
@@ -91,7 +92,7 @@ class ClusterBuild:
             return found
         self._require_pieces(chain)
         there = cluster or connect(self.spec.context)
-        require_needs(there, self.spec, self._namespace, _claims(self.model))
+        require_needs(there, self.spec, self._namespace, _claims(chain.job))
         progress = _Lines(report)
         # Recipes are built with buildah, which a pod without privileges cannot run: so they are made here, once.
         if chain.base:
@@ -107,7 +108,7 @@ class ClusterBuild:
             placement=self.placement,
             spec=self.spec,
             gpus=self.spec.gpus_for(self.model.builds[self.build].engine),
-            claims=_claims(self.model),
+            claims=_claims(chain.job),
         )
         running.run(job, there, report, wanted=wanted)
         done = published(tag)
@@ -129,9 +130,9 @@ class ClusterBuild:
             require_tools(context.tools_of(chain))
 
 
-def _claims(model: ModelSpec) -> tuple[str, ...]:
-    address = model.source.address
-    return (address.place,) if address is not None and address.scheme == "pvc" else ()
+def _claims(job: Job) -> tuple[str, ...]:
+    addresses = (one.model.source.address for one in (job, *others(job).values()))
+    return tuple(sorted({address.place for address in addresses if address is not None and address.scheme == "pvc"}))
 
 
 class _Lines:

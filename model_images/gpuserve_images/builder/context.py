@@ -4,7 +4,7 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,9 +19,12 @@ from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.layers import CHUNK_BYTES
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.pipeline.chain import Chain
+from gpuserve_images.pipeline.company import others
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.records import Progress, sha256_file
 from gpuserve_images.samples.codec import io_path
+from gpuserve_images.samples.picking import pick
+from gpuserve_images.samples.spec import SampleSpec
 from gpuserve_images.sources.formats import is_archive
 from gpuserve_images.sources.packages import package_folder
 from gpuserve_images.sources.resolving import format_of, locate, resolve
@@ -100,7 +103,7 @@ def push(chain: Chain, registry: str, base: str, progress: Progress) -> str:
         RegistryError: When the registry is down or refuses.
     """
     packed = _Packed(chain.job)
-    order = Order(packed.model(), chain.job.build, chain.key, registry, base, chain.job.target, tools_of(chain))
+    order = Order(packed.model, chain.job.build, chain.key, registry, base, chain.job.target, tools_of(chain))
     with _tar(packed.small) as archive:
         files = {**packed.large, _SMALL: File(archive), _ORDER: File(order.encode())}
         place = f"{registry}/{chain.job.model.name}/{REPOSITORY}"
@@ -145,12 +148,9 @@ def require_portable(job: Job) -> None:
     """Check that a build can be sent away.
 
     Raises:
-        SpecError: When it takes other builds into its image, or a key that must not leave this machine.
+        SpecError: When it takes a key that must not leave this machine, or that lies outside of the model's folder.
     """
     model, problems = job.model, list[Problem]()
-    if model.layout.ensemble is not None or job.build in model.layout.numbers.values():
-        reason = "puts several builds into one image, which a Job does not: it is sent one build"
-        problems.append(Problem("layout", None, reason, "write `builder: local`, or give each build an image of its own"))
     if model.bake.sign is not None and not model.bake.sign.key.startswith(_VARIABLE):
         reason = "is a file of this machine, and a private key is not sent through a registry"
         fix = "write `key: env://NAME`, with a Secret that has NAME in `builder.secrets`"
@@ -175,74 +175,87 @@ class _Packed:
     """
 
     def __init__(self, job: Job) -> None:
-        self.large: dict[str, File] = {}
-        self.small: dict[str, Path] = {}
-        self._changes: dict[str, Any] = {}
-        self._job = job
-        self._build: dict[str, Any] = plain(job.spec)
         require_portable(job)
-        self._pack_source()
-        self._pack_code()
-        self._pack_samples()
+        self.large: dict[str, File] = {}
+        self.small: dict[str, File] = {}
+        self._folders: dict[Path, str] = {}
+        company = others(job).values()
+        mine = [job, *(other for other in company if other.model.name == job.model.name)]
+        self.model = self._pack(mine, "")
+        base_key = job.model.bake.base_key
+        if _is_file(base_key):
+            # Under its own name, which is part of the image's key.
+            self.small[base_key] = File(job.folder / base_key)
+        for other in company:
+            if other not in mine:
+                # Where an ensemble looks for its models: beside this one's YAML file.
+                content = json.dumps(_given(plain(self._pack([other], f"models/{other.model.name}/"))))
+                self.small[f"{other.model.name}.yaml"] = File(content.encode())
 
-    def model(self) -> ModelSpec:
-        """Return the model, with this one build."""
-        return ModelSpec.parse({**plain(self._job.model), **self._changes, "builds": {self._job.build: self._build}})
+    def _pack(self, jobs: Sequence[Job], place: str) -> ModelSpec:
+        """Take the files of builds of one model, and return it with those builds and the files' places."""
+        first = jobs[0]
+        model = plain(first.model)
+        model |= {**self._source(first, place), **self._code(first, place)}
+        builds = {job.build: self._calibration(job, place) for job in jobs}
+        # A number must have a build, though its image is another one.
+        named = {name: model["builds"][name] for name in first.model.layout.numbers.values()}
+        inputs = self._samples(first.model.verify.inputs or (), first, place, "verify.inputs")
+        return ModelSpec.parse({**model, "builds": named | builds, "verify": {**model["verify"], "inputs": inputs or None}})
 
-    def _pack_source(self) -> None:
-        source, folder = self._job.model.source, self._job.folder
+    def _source(self, job: Job, place: str) -> dict[str, Any]:
+        source, folder = job.model.source, job.folder
         if source.package is not None:
             root = package_folder(source.package, "source.package")
             for path in sorted(root.rglob("*")):
                 if path.is_file() and "__pycache__" not in path.parts:
-                    self.small[f"{PACKAGES}/{source.package}/{path.relative_to(root).as_posix()}"] = path
-            return
+                    self.small[f"{PACKAGES}/{source.package}/{path.relative_to(root).as_posix()}"] = File(path)
+            return {}
         if source.file is None:
-            return
-        place = locate(source, folder)
-        if place.is_file() and is_archive(place.name):
-            self.large[f"source/{place.name}"] = File(place)
-            self._changes["source"] = {**plain(source), "file": f"source/{place.name}"}
-            return
+            return {}
+        here = locate(source, folder)
+        if here.is_file() and is_archive(here.name):
+            self.large[f"{place}source/{here.name}"] = File(here)
+            return {"source": {**plain(source), "file": f"{place}source/{here.name}"}}
         files = resolve(source, folder)
         whole = files.entry.name if files.entry.is_dir() else ""
         for name, path in files.files.items():
-            self.large[str(PurePosixPath("source", whole, name))] = File(path)
-        entry = PurePosixPath("source", whole or files.entry.relative_to(files.root).as_posix())
+            self.large[str(PurePosixPath(place, "source", whole, name))] = File(path)
+        entry = PurePosixPath(place, "source", whole or files.entry.relative_to(files.root).as_posix())
         # Its digest was checked here; the context's own holds from now on.
         changes = {"file": str(entry), "path": None, "sha256": None, "format": format_of(source, folder)}
-        self._changes["source"] = {**plain(source), **changes}
+        return {"source": {**plain(source), **changes}}
 
-    def _pack_code(self) -> None:
-        code = io_path(self._job.model.io, self._job.folder)
+    def _code(self, job: Job, place: str) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        code = io_path(job.model.io, job.folder)
         if code is not None:
-            self.small[f"io/{code.name}"] = code
-            self._changes["io"] = f"io/{code.name}"
-        factory = self._job.model.export.factory
+            changes["io"] = f"{place}io/{code.name}"
+            self.small[changes["io"]] = File(code)
+        factory = job.model.export.factory
         file, _, function = (factory or "").rpartition(":")
         if file.endswith(".py"):
-            path = (self._job.folder / file).resolve()
-            self.small[f"export/{path.name}"] = path
-            self._changes["export"] = {**plain(self._job.model.export), "factory": f"export/{path.name}:{function}"}
+            path = (job.folder / file).resolve()
+            self.small[f"{place}export/{path.name}"] = File(path)
+            changes["export"] = {**plain(job.model.export), "factory": f"{place}export/{path.name}:{function}"}
+        return changes
 
-        base_key = self._job.model.bake.base_key
-        if _is_file(base_key):
-            # Under its own name, which is part of the image's key.
-            self.small[base_key] = self._job.folder / base_key
+    def _calibration(self, job: Job, place: str) -> dict[str, Any]:
+        build = plain(job.spec)
+        if job.spec.calibrate is not None:
+            inputs = self._samples(job.spec.calibrate.inputs, job, place, f"builds.{job.build}.calibrate.inputs")
+            build["calibrate"] = {**plain(job.spec.calibrate), "inputs": inputs}
+        return build
 
-    def _pack_samples(self) -> None:
-        """Name each file by a folder of its own, in order: what is picked, and in which order, is the same there as here."""
-        samples = self._job.samples
-        verify = plain(self._job.model.verify)
-        self._changes["verify"] = {**verify, "inputs": self._folders("verify", samples.verify) or None}
-        if self._job.spec.calibrate is not None:
-            inputs = self._folders("calibrate", samples.calibrate)
-            self._build["calibrate"] = {**plain(self._job.spec.calibrate), "inputs": inputs}
-
-    def _folders(self, use: str, files: Sequence[Path]) -> list[dict[str, str]]:
-        folders = [f"samples/{use}/{number:05}" for number in range(len(files))]
-        self.small |= {f"{folder}/{file.name}": file for folder, file in zip(folders, files, strict=True)}
-        return [{"folder": folder} for folder in folders]
+    def _samples(self, named: Iterable[SampleSpec], job: Job, place: str, field: str) -> list[dict[str, str]]:
+        """Give each file a folder of its own, in order: what is picked there, and which part of it calibrates, is the same as here."""
+        folders: list[dict[str, str]] = []
+        for file in pick(named, job.folder, field):
+            # What several uses name is sent once.
+            folder = self._folders.setdefault(file, f"{place}samples/{len(self._folders):05}")
+            self.small[f"{folder}/{file.name}"] = File(file)
+            folders.append({"folder": folder})
+        return folders
 
 
 def _given(value: Any) -> Any:
@@ -253,9 +266,9 @@ def _given(value: Any) -> Any:
 
 
 @contextmanager
-def _tar(files: Mapping[str, Path]) -> Generator[Path]:
+def _tar(files: Mapping[str, File]) -> Generator[Path]:
     """Yield an archive that is the same for the same files."""
-    layer = Layer({f"/{name}": File(path) for name, path in files.items()})
+    layer = Layer({f"/{name}": file for name, file in files.items()})
     with tempfile.NamedTemporaryFile(prefix="gpuserve-", suffix=".tar") as stream:
         for chunk in layer.chunks():
             stream.write(chunk)

@@ -49,7 +49,7 @@ def companies(job: Job, ways: Callable[[Job], Sequence[tuple[Stage, Stage]]]) ->
     Raises:
         SpecError: When one does not exist, or is no build that ONNX Runtime serves.
     """
-    choices = [[Member(role, other, *way) for way in ways(other)] for role, other in _others(job).items()]
+    choices = [[Member(role, other, *way) for way in ways(other)] for role, other in others(job).items()]
     return list(product(*choices))
 
 
@@ -65,21 +65,26 @@ def require_alone(job: Job) -> None:
             _require_onnxruntime(job, f"layout.{name}")
 
 
-def _others(job: Job) -> Mapping[str, Job]:
+def others(job: Job) -> Mapping[str, Job]:
+    """Return the other builds that go into the image of a build, by their role.
+
+    Raises:
+        SpecError: When one does not exist, or is no build that ONNX Runtime serves.
+    """
     numbers = job.model.layout.numbers
-    others: dict[str, Job] = {}
+    found: dict[str, Job] = {}
     for number, build in sorted(numbers.items()):
         _require_onnxruntime(Job(job.model, build, job.folder, job.target), f"layout.numbers.{number}")
         if job.build in numbers.values() and build != job.build:
-            others[f"version-{number}"] = Job(job.model, build, job.folder, job.target)
+            found[f"version-{number}"] = Job(job.model, build, job.folder, job.target)
     ensemble = job.model.layout.ensemble
     if ensemble:
-        others |= _ensemble_models(job, ensemble)
-    return others
+        found |= _ensemble_models(job, ensemble)
+    return found
 
 
 def _ensemble_models(job: Job, ensemble: "EnsembleSpec") -> dict[str, Job]:
-    others: dict[str, Job] = {}
+    found: dict[str, Job] = {}
     for index, step in enumerate(ensemble.steps):
         field = f"layout.ensemble.steps[{index}]"
         if step.model == job.model.name:
@@ -98,11 +103,11 @@ def _ensemble_models(job: Job, ensemble: "EnsembleSpec") -> dict[str, Job]:
         other = Job(load_model(path), step.build, job.folder, job.target)
         _require_onnxruntime(other, f"{field}.build")
         _require_plain(other, field)
-        known = others.setdefault(f"model-{step.model}", other)
+        known = found.setdefault(f"model-{step.model}", other)
         if known.build != step.build:
             reason = f"is another build of {step.model} than {known.build!r}, which an earlier step takes"
             raise SpecError([Problem(f"{field}.build", step.build, reason, "take the same build in all steps")])
-    return others
+    return found
 
 
 def _require_onnxruntime(other: Job, field: str) -> None:

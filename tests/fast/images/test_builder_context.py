@@ -69,6 +69,39 @@ def test_samples_keep_their_order_and_their_part(registry, tmp_path):
     here = chain.job.samples
     assert [file.name for file in other.job.samples.verify] == [file.name for file in here.verify]
     assert [file.read_bytes() for file in other.job.samples.calibrate] == [file.read_bytes() for file in here.calibrate]
+    assert here.calibrate
+    # Most files are named for both uses, and sent once.
+    files = list((tmp_path / "there" / "samples").rglob("*.npz"))
+    assert len(files) == 96
+
+
+@pytest.mark.parametrize("build_name", ["fp32", "int8", "basic"])
+def test_versions_that_share_an_image_go_along(registry, tmp_path, build_name):
+    builds = {"fp32": {"engine": "onnxruntime"}, "basic": {"engine": "onnxruntime", "optimise": "basic"}}
+    builds["int8"] = {"engine": "onnxruntime", "precision": "int8", "calibrate": "samples"}
+    path = write_model_folder(tmp_path / "model", builds=builds, layout={"numbers": {1: "fp32", 2: "int8"}, "versions": "all"})
+    chain = chain_of(path, build_name)
+    reference = sent(chain, registry)
+    shutil.rmtree(path.parent)
+    assert there(reference, tmp_path / "there").key == chain.key
+
+
+def test_the_models_of_an_ensemble_go_along_with_their_samples_and_code(registry, tmp_path):
+    steps = [
+        {"model": "first", "build": "int8", "inputs": {"x": "raw"}, "outputs": {"scores": "seen"}},
+        {"model": "small", "inputs": {"x": "raw"}, "outputs": {"scores": "answer"}},
+    ]
+    ensemble = {"name": "whole", "inputs": ["raw"], "outputs": ["answer", "seen"], "steps": steps}
+    path = write_model_folder(tmp_path / "model", layout={"ensemble": ensemble})
+    other = write_model_folder(tmp_path / "other", name="first", io="code.py")
+    (path.parent / "code.py").write_text(CODE)
+    onnx.save(classifier(seed=1), path.parent / "first.onnx")
+    (path.parent / "first.yaml").write_text(other.read_text().replace("small.onnx", "first.onnx"))
+    chain = chain_of(path, "fp32")
+    reference = sent(chain, registry)
+    shutil.rmtree(path.parent)
+    assert there(reference, tmp_path / "there").key == chain.key
+    assert (tmp_path / "there" / "models" / "first" / "source" / "first.onnx").is_file()
 
 
 def test_weights_beside_the_model_and_a_package_go_along(registry, tmp_path, monkeypatch):
@@ -115,8 +148,9 @@ def test_the_same_inputs_are_sent_once(registry, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_pod_builds_the_image_of_this_machine(registry, tmp_path, monkeypatch, capsys):
-    path = write_model_folder(tmp_path / "model")
+@pytest.mark.parametrize("layout", [{}, {"numbers": {1: "fp32", 2: "int8"}, "versions": "all"}], ids=["alone", "versions"])
+def test_the_pod_builds_the_image_of_this_machine(registry, tmp_path, monkeypatch, capsys, layout):
+    path = write_model_folder(tmp_path / "model", layout=layout)
     base = bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
     chain = chain_of(path, "int8", base)
     reference = sent(chain, registry, base)
