@@ -19,6 +19,9 @@ from gpuserve.cli.main import app
 from gpuserve_images.__main__ import main
 from gpuserve_images.oci import File, Layer, bake
 from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.verify.attached import attach_report
+from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.report import VerifyReport
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +155,13 @@ class TestBake:
         assert "the registry had it" in run(*arguments).stderr
         (image,) = said("images", "ls", f"{registry.host}/bake/small")
         assert (image["reference"], image["summary"]["build"]) == (first["reference"], "fp32")
-        assert image["created"] is not None
         assert first["summary"]["key"][:16] in run("images", "ls", f"{registry.host}/bake/small").stdout
+        later = Capacity(where="the server", requests_at_slo=1234.5)
+        attach_report(image["reference"], VerifyReport(model="small", capacity=later))
+        (again,) = said("images", "ls", f"{registry.host}/bake/small")
+        assert again["created"] == image["created"] is not None
+        assert again["capacity"]["requests_at_slo"] == 1234.5 != image["capacity"]["requests_at_slo"] > 0
+        assert "1,234.5" in run("images", "ls", f"{registry.host}/bake/small").stdout
 
     def test_the_report_that_is_attached_is_shown(self, place, registry, base):
         image = said("bake", "small.yaml", "--build", "fp32", "--registry", f"{registry.host}/report", "--base", base)

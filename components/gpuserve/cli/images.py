@@ -181,13 +181,15 @@ def _show_images(repository: str, images: "list[ListedImage]") -> None:
         Column("key", no_wrap=True),
         "build",
         "parity",
+        Column("requests/s at SLO", justify="right"),
         Column("size", justify="right"),
         "age",
         title=repository,
         title_justify="left",
     )
     for image in images:
-        table.add_row(image.tag[:16], image.summary.build, _parity(image), _megabytes(image.bytes), _age(image.created))
+        size = _megabytes(image.bytes)
+        table.add_row(image.tag[:16], image.summary.build, _parity(image), _capacity(image), size, _age(image.created))
     stdout().print(table)
 
 
@@ -197,6 +199,11 @@ def _parity(image: "ListedImage") -> str:
         return "as it is"
     agreement = "" if parity.top1_agreement is None else f"top-1 {parity.top1_agreement:.2%}, "
     return f"{agreement}at most {parity.max_abs_error:.2g}"
+
+
+def _capacity(image: "ListedImage") -> str:
+    rate = image.capacity.requests_at_slo if image.capacity else None
+    return "" if image.capacity is None else "none" if rate is None else f"{rate:,.1f}"
 
 
 def _show_kept(kept: "Inventory", root: Path) -> None:

@@ -13,7 +13,8 @@ from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.referrers import referrers
 from gpuserve_images.pipeline.key import TAG_LENGTH
 from gpuserve_images.pipeline.report import Summary
-from gpuserve_images.verify.attached import CREATED, REPORT
+from gpuserve_images.verify.attached import CREATED, REPORT, latest_capacity
+from gpuserve_images.verify.capacity import Capacity
 
 _CONTENT_TAG = re.compile(rf"[0-9a-f]{{{TAG_LENGTH}}}")
 _PAGE = 1000
@@ -27,7 +28,8 @@ class ListedImage(Spec):
         tag: Its content tag.
         summary: What it says about itself.
         bytes: Size of its layers, those of its base included.
-        created: When it was built, as its report says; None where none is attached.
+        created: When it was built, as its first report says; None where none is attached.
+        capacity: What it was measured to answer, as last attached, without its points; None where it was not measured.
     """
 
     reference: str
@@ -35,6 +37,7 @@ class ListedImage(Spec):
     summary: Summary
     bytes: int
     created: datetime | None = None
+    capacity: Capacity | None = None
 
 
 def images_of(repository: str) -> list[ListedImage]:
@@ -76,13 +79,13 @@ def _image(client: RegistryClient, place: Reference, tag: str) -> ListedImage | 
         return None
     parts = document["manifests"] if found.media_type in INDEXES else document["layers"]
     reference = place.pinned(found.digest)
-    times = [
-        report.annotations[CREATED] for report in referrers(reference, artifact_type=REPORT) if CREATED in report.annotations
-    ]
+    reports = referrers(reference, artifact_type=REPORT)
+    times = [report.annotations[CREATED] for report in reports if CREATED in report.annotations]
     return ListedImage(
         reference=reference,
         tag=tag,
         summary=summary,
         bytes=sum(int(part["size"]) for part in parts),
         created=datetime.fromisoformat(min(times)) if times else None,
+        capacity=latest_capacity(reports),
     )

@@ -5,7 +5,7 @@ need to know of it stands in the referrer's own annotations, which a registry li
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from gpuserve_images.errors import ImageError
 from gpuserve_images.oci import File, read_artifact, resolve
 from gpuserve_images.oci.referrers import Referrer, attach, referrers
-from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.capacity import Capacity, limit_ms
 from gpuserve_images.verify.report import VerifyReport
+from gpuserve_images.verify.spec import SloSpec
 
 REPORT = "application/vnd.gpuserve.report.v1"
 """Artifact type of a report: `report.json` and `report.html`."""
@@ -55,17 +56,30 @@ def attach_report(image: str, report: VerifyReport) -> str:
     return attach(pinned, files, artifact_type=REPORT, annotations=annotations).reference
 
 
-def attached_capacity(image: str) -> Capacity | None:
+def attached_capacity(image: str, slo: SloSpec | None = None) -> Capacity | None:
     """Return the capacity that was last attached to an image, without its points; None when none was.
 
     Args:
         image: Address of the image; by tag, it is the image that the tag names now.
+        slo: The promise to read it at: the image does not depend on that, so it may have changed since the measurement. Default: the
+            one that it was measured for. Another one costs a download of the report, whose points are then judged anew.
 
     Raises:
+        ImageError: When the report has to be read and cannot be, see `attached_report`.
         RegistryError: When the registry is down or refuses.
     """
-    measured = [report for report in _reports(image) if CAPACITY in report.annotations]
-    return _read(measured[-1].annotations) if measured else None
+    last = _last_measured(_reports(image))
+    found = _read(last) if last else None
+    if last is None or found is None or slo is None or found.bound_ms == limit_ms(slo):
+        return found
+    whole = _whole(last.reference).capacity
+    return whole.at(slo).model_copy(update={"points": ()}) if whole else None
+
+
+def latest_capacity(reports: Sequence[Referrer]) -> Capacity | None:
+    """Return the capacity of the latest of an image's reports, without its points; None where none of them has one."""
+    last = _last_measured(_in_time(reports))
+    return _read(last) if last else None
 
 
 def attached_report(image: str) -> VerifyReport | None:
@@ -79,15 +93,15 @@ def attached_report(image: str) -> VerifyReport | None:
         RegistryError: When the registry is down or refuses.
     """
     reports = _reports(image)
-    if not reports:
-        return None
-    last = reports[-1].reference
+    return _whole(reports[-1].reference) if reports else None
+
+
+def _whole(reference: str) -> VerifyReport:
     try:
-        return VerifyReport.model_validate_json(read_artifact(last)[DATA])
+        return VerifyReport.model_validate_json(read_artifact(reference)[DATA])
     except (KeyError, ValidationError) as error:
-        raise ImageError(
-            last, "is no report that this version understands", "Use the version of gpuserve that wrote it."
-        ) from error
+        reason = "is no report that this version understands"
+        raise ImageError(reference, reason, "Use the version of gpuserve that wrote it.") from error
 
 
 def _reports(image: str) -> list[Referrer]:
@@ -97,13 +111,21 @@ def _reports(image: str) -> list[Referrer]:
         if found is None:
             return []
         image = found.reference
-    return sorted(referrers(image, artifact_type=REPORT), key=lambda report: report.annotations.get(CREATED, ""))
+    return _in_time(referrers(image, artifact_type=REPORT))
 
 
-def _read(annotations: Mapping[str, str]) -> Capacity | None:
+def _in_time(reports: Sequence[Referrer]) -> list[Referrer]:
+    return sorted(reports, key=lambda report: report.annotations.get(CREATED, ""))
+
+
+def _last_measured(reports: Sequence[Referrer]) -> Referrer | None:
+    return next((report for report in reversed(reports) if CAPACITY in report.annotations), None)
+
+
+def _read(report: Referrer) -> Capacity | None:
     """Read a capacity; None where a later version of gpuserve wrote what this one does not understand."""
     try:
-        return Capacity.model_validate(json.loads(annotations[CAPACITY]))
+        return Capacity.model_validate(json.loads(report.annotations[CAPACITY]))
     except ValueError:
         return None
 

@@ -48,7 +48,7 @@ class Capacity(Spec):
         """Return the capacity that measured points show.
 
         Args:
-            points: At least one.
+            points: What was measured.
             slo: Its latency is the bound. Default: no bound, so the fastest point counts.
             where: What was measured.
             cores: Cores it ran on.
@@ -65,6 +65,15 @@ class Capacity(Spec):
             requests_at_slo=max((point.requests_per_second for point in kept if point.batch == smallest), default=None),
             points=points,
         )
+
+    @property
+    def bound_ms(self) -> float:
+        """The bound in milliseconds, infinity without one."""
+        return math.inf if self.latency_p95_ms is None else self.latency_p95_ms
+
+    def at(self, slo: SloSpec) -> Self:
+        """Return what the same points show at another SLO; without points, that nothing keeps it."""
+        return self.of(self.points, slo, where=self.where, cores=self.cores)
 
 
 def limit_ms(slo: SloSpec | None) -> float:

@@ -17,6 +17,7 @@ from gpuserve_images.verify.attached import REPORT, attach_report, attached_capa
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.load import LoadPoint
 from gpuserve_images.verify.report import VerifyReport
+from gpuserve_images.verify.spec import SloSpec
 
 POINT = LoadPoint(
     batch=1,
@@ -86,6 +87,24 @@ def test_the_whole_report_and_its_page_can_be_fetched(image, registry):
     read = VerifyReport.model_validate_json(files["report.json"])
     assert (read.image, read.capacity.points) == (baked.reference, (POINT,))
     assert files["report.html"].startswith("<!doctype html>")
+
+
+def test_a_capacity_is_read_at_another_promise(image):
+    baked, _ = image
+    points = tuple(
+        POINT.model_copy(update={"concurrency": callers, "requests_per_second": rate, "p95_ms": p95})
+        for callers, rate, p95 in ((1, 100.0, 10.0), (2, 150.0, 20.0), (4, 170.0, 60.0))
+    )
+    measured = Capacity.of(points, slo("50ms"), where="a test")
+    attach_report(baked.reference, VerifyReport(model="small", capacity=measured))
+    promised = {None: 150, "50ms": 150, "20ms": 150, "19ms": 100, "1s": 170, "1ms": None}
+    found = {time: attached_capacity(baked.reference, slo(time) if time else None) for time in promised}
+    assert {time: capacity.requests_at_slo for time, capacity in found.items()} == promised
+    assert (found["19ms"].latency_p95_ms, found["19ms"].points, found["19ms"].where) == (19, (), "a test")
+
+
+def slo(latency):
+    return SloSpec.parse({"latency_p95": latency})
 
 
 def test_a_report_without_a_capacity_says_nothing_about_it(image):
