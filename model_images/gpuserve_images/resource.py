@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pulumi
 from pulumi.dynamic import (
@@ -23,20 +23,14 @@ from pulumi.dynamic import (
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import plain
 from gpuserve.kubernetes.values import Placement
-from gpuserve_images.builder.errors import JobError
 from gpuserve_images.builder.spec import LOCAL, BuilderSpec
 from gpuserve_images.errors import ImageError, RegistryError
-from gpuserve_images.pipeline.build import CPU, build, published
+from gpuserve_images.pipeline.build import CPU, published
 from gpuserve_images.pipeline.key import content_key, image_reference
 from gpuserve_images.pipeline.report import BuildReport
+from gpuserve_images.resource_arguments import Arguments, Props
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
-from gpuserve_images.verify.attached import attached_capacity
-
-if TYPE_CHECKING:
-    from gpuserve_images.builder.building import ClusterBuild
-
-Props = dict[str, Any]
 
 
 class ModelImage(pulumi.ComponentResource):
@@ -77,6 +71,7 @@ class ModelImage(pulumi.ComponentResource):
         base: str = "",
         builder: BuilderSpec | Mapping[str, Any] = LOCAL,
         placement: Placement | None = None,
+        measured: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Declare a build.
@@ -91,6 +86,8 @@ class ModelImage(pulumi.ComponentResource):
             base: Base image: a recipe beside this package or an image reference. Default: the target's.
             builder: Where it is built: `{"kind": "local"}` (default), or `{"kind": "job", ...}` for a Job in the cluster.
             placement: Where a Job's pod may run: a `GpuNodePool`'s `placement`; required by builder `job`.
+            measured: Refuse an image without a measured capacity, which an autoscaler is to aim at: in the preview where that can be
+                known, else before anything that waits for the image is touched. Default: no.
             opts: Options of the resource.
 
         Raises:
@@ -113,6 +110,8 @@ class ModelImage(pulumi.ComponentResource):
         }
         if where.kind == "job" and placement is not None:
             inputs |= {"builder": plain_inputs(where), "placement": plain_inputs(placement)}
+        if measured:
+            inputs["measured"] = True
         super().__init__("gpuserve:index:ModelImage", name, inputs, opts)
         # After the base class, which makes an Output of every input's name.
         self.key = key
@@ -160,12 +159,14 @@ class ImageProvider(ResourceProvider):
     def check(self, _olds: Props, news: Props) -> CheckResult:
         """Refuse what would fail in `create`, while nothing has been changed yet: this runs in a preview too."""
         try:
-            arguments = _Arguments(news)
+            arguments = Arguments(news)
             key = arguments.key()
             if key != _olds.get("key"):
                 found = published(arguments.tag())
                 if found is None and (problem := arguments.builder_problem()):
                     return CheckResult(news, [CheckFailure("build", problem)])
+                if unmeasured := arguments.capacity_problem(found):
+                    return CheckResult(news, [CheckFailure("measured", str(unmeasured))])
         except RegistryError as error:
             return CheckResult(news, [CheckFailure("registry", str(error))])
         except (SpecError, ImageError) as error:
@@ -176,88 +177,36 @@ class ImageProvider(ResourceProvider):
         return CheckResult(news, failures)
 
     def diff(self, _id: str, _olds: Props, _news: Props) -> DiffResult:
-        """Say that there is work exactly when the content or its place differ: paths on this machine do not matter."""
+        """Say that there is work exactly when the content or its place differ: paths on this machine do not matter.
+
+        Where an autoscaler aims at the capacity, another promised latency makes another capacity of the same image.
+        """
         changed = any(_olds.get(name) != _news.get(name) for name in ("key", "registry"))
+        changed = changed or bool(_news.get("measured") and _latency(_olds) != _latency(_news))
         return DiffResult(changes=changed, replaces=[], stables=[], delete_before_replace=False)
 
     def create(self, props: Props) -> CreateResult:
         """Build the image, or find it in the registry."""
         with _readable_errors():
-            report = _Arguments(props).build()
-        return CreateResult(report.tag, _outputs(props, report))
+            report, outputs = _made(props)
+        return CreateResult(report.tag, outputs)
 
     def update(self, _id: str, _olds: Props, _news: Props) -> UpdateResult:
         """Build the image of the new content; the old one stays in the registry."""
         with _readable_errors():
-            report = _Arguments(_news).build()
-        return UpdateResult(_outputs(_news, report))
+            _, outputs = _made(_news)
+        return UpdateResult(outputs)
 
     def read(self, id_: str, props: Props) -> ReadResult:
         """Look the image up; an empty id tells the engine that it is gone, so that the next `up` makes it again."""
         with _readable_errors():
-            found = published(_Arguments(props).tag())
-        if found is None:
-            return ReadResult("", {})
-        return ReadResult(id_, _outputs(props, found))
+            arguments = Arguments(props)
+            found = published(arguments.tag())
+            outputs = {} if found is None else _outputs(props, found, arguments.capacity(found))
+        return ReadResult("" if found is None else id_, outputs)
 
     def delete(self, _id: str, _props: Props) -> None:
         """Leave the image: tags never mean two things, and the registry is the cache of the next build."""
-
-
-class _Arguments:
-    """The inputs of the resource as the arguments of `build`."""
-
-    def __init__(self, props: Props) -> None:
-        self.model = ModelSpec.parse(props["model"])
-        self.name = str(props["build"])
-        self.folder = Path(props["folder"])
-        self.registry = str(props["registry"])
-        self.base = str(props["base"])
-        self.target = Target(**props["target"])
-        self.expected_key = str(props["key"])
-        self.props = props
-
-    def key(self) -> str:
-        return content_key(self.model, self.name, folder=self.folder, target=self.target, base=self.base)
-
-    def tag(self) -> str:
-        return image_reference(self.model, self.expected_key, self.registry)
-
-    def builder_problem(self) -> str | None:
-        """Return why a build in the cluster could not work, as far as that can be told before anything is changed."""
-        try:
-            job = self._job()
-            if job is not None:
-                job.check()
-        except (SpecError, JobError) as error:
-            return str(error)
-        return None
-
-    def build(self) -> BuildReport:
-        job = self._job()
-        if job is not None:
-            from gpuserve_images.builder.engine_log import EngineLog
-
-            log = EngineLog(str(self.props.get("log_urn", "")))
-            return job.run(log.line, log.listens)
-        return build(self.model, self.name, folder=self.folder, registry=self.registry, base=self.base, target=self.target)
-
-    def _job(self) -> "ClusterBuild | None":
-        if "builder" not in self.props:
-            return None
-        from gpuserve_images.builder.building import ClusterBuild
-
-        place: Props = {**self.props["placement"], "tolerations": tuple(self.props["placement"]["tolerations"])}
-        return ClusterBuild(
-            model=self.model,
-            build=self.name,
-            folder=self.folder,
-            registry=self.registry,
-            base=self.base,
-            target=self.target,
-            spec=BuilderSpec.parse(self.props["builder"]),
-            placement=Placement(**place),
-        )
 
 
 def _builder(builder: BuilderSpec | Mapping[str, Any], placement: Placement | None) -> BuilderSpec:
@@ -276,18 +225,26 @@ def plain_inputs(value: object) -> Any:
     return [plain_inputs(item) for item in data] if isinstance(data, list) else data
 
 
-def _outputs(props: Props, report: BuildReport) -> Props:
+def _latency(props: Props) -> object:
+    return ((props.get("model") or {}).get("slo") or {}).get("latency_p95")
+
+
+def _made(props: Props) -> tuple[BuildReport, Props]:
+    arguments = Arguments(props)
+    report = arguments.build()
+    return report, _outputs(props, report, arguments.capacity(report))
+
+
+def _outputs(props: Props, report: BuildReport, capacity: float | None) -> Props:
     inputs = {name: value for name, value in props.items() if not name.startswith("__")}
     summary = report.summary
-    # What was attached last, which may be later and nearer to the truth than what this build measured.
-    capacity = attached_capacity(report.reference)
     return {
         **inputs,
         "reference": report.reference,
         "signature": summary.signature.model_dump_json() if summary.signature else "null",
         "parity": summary.parity.model_dump_json() if summary.parity else "null",
         "quantisation": summary.quantisation,
-        "capacity": capacity.requests_at_slo if capacity else None,
+        "capacity": capacity,
     }
 
 

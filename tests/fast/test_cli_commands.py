@@ -243,7 +243,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """Replace what the registry says about images, by the start of their name and build; no entry means nothing is attached."""
     known: dict[str, dict[str, Any]] = {}
 
-    def capacity(image: str) -> Capacity | None:
+    def capacity(image: str, _slo: object = None) -> Capacity | None:
         found = known.get(image.rsplit("/", maxsplit=1)[-1].split(":", maxsplit=1)[0])
         return Capacity.model_validate(found) if found else None
 
@@ -298,9 +298,13 @@ def test_render_takes_the_target_from_what_the_image_was_measured_to_answer(
     sandbox.write()
     refused = cli("render", "-s", "local", "--stacks", sandbox.stacks)
     assert refused.exit_code == 1
-    assert (
-        "tiny-fp32-cpu: scale target: is to be taken from the measured capacity, but the image carries none" in refused.stderr
-    )
+    lines = refused.stderr.splitlines()
+    assert len(lines) == 2  # one for each image
+    for line in lines:
+        start = f"{sandbox.stack_file}: config.gpuserve:platform.services[0].scale: is to be taken from the measured capacity"
+        assert line.startswith(start)
+        assert re.search(r"localhost:5000/models/tiny:[0-9a-f]{40} carries none", line)
+    assert refused.stdout == ""
     measured["tiny"] = CAPACITY
     objects = list(yaml.safe_load_all(cli("render", "-s", "local", "--stacks", sandbox.stacks).stdout))
     targets = {

@@ -35,7 +35,7 @@ def test_an_image_without_a_capacity_ends_the_program_with_a_sentence(engine: An
     # The engine's language host does the same: the program's end says it, asyncio need not.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     measured = {key: value for key, value in ARGS.items() if key != "queue_time"}
-    with pytest.raises(pulumi.RunError, match=r"filetype-fp32: scale target: .*carries none.*or give `queue_time:` or `qps:`"):
+    with pytest.raises(pulumi.RunError, match=r"filetype-fp32: scale target: .*carries none.*give `queue_time:` or `qps:`"):
         engine.run(lambda: GpuAutoscaler("filetype-fp32", {**measured, "capacity": pulumi.Output.from_input(None)}))
     assert "filetype-fp32-hpa" not in engine.resources
 

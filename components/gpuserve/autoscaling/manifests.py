@@ -6,7 +6,8 @@ from typing import Any
 import pulumi
 
 from gpuserve.autoscaling.spec import API_VERSIONS, AutoscalerSpec
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.capacity import unmeasured
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.metadata import Manifest, labels, manifest
 
 QUEUE_METRIC = "gpuserve_queue_seconds"
@@ -65,12 +66,7 @@ def target_rate(name: str, capacity: float | None) -> str:
         SpecError: When nothing was measured, or nothing keeps the SLO.
     """
     if not capacity:
-        reason = "is to be taken from the measured capacity, but the image carries none that keeps the SLO's latency"
-        fix = (
-            "measure a running replica with `gpuserve bench MODEL --url URL --attach IMAGE` and run `pulumi refresh`, "
-            "relax `slo.latency_p95`, or give `queue_time:` or `qps:`"
-        )
-        raise SpecError([Problem(f"{name}: scale target", None, reason, fix)])
+        raise SpecError([unmeasured(f"{name}: scale target")])
     return quantity(max(capacity * TARGET_SHARE, 0.001))
 
 

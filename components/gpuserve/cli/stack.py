@@ -8,7 +8,7 @@ from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.platform.compose import ImageOf, Plan, compose, image_requests
 from gpuserve.platform.images import attached_capacities, tagged_images
-from gpuserve.platform.load import Environment, load_stack
+from gpuserve.platform.load import CONFIG_KEY, Environment, load_stack, stack_file
 from gpuserve.platform.render import render
 from gpuserve_images.errors import ImageError
 
@@ -55,8 +55,10 @@ def open_stack(name: str, stacks: Path, *, measured: bool = False) -> Stack:
     environment = load_stack(name, stacks)
     image_of = tagged_images(environment)
     images = _references(environment, image_of)
-    plan = compose(environment, image_of, attached_capacities(image_of)) if measured else compose(environment, image_of)
-    return Stack(name, environment, plan, images)
+    if not measured:
+        return Stack(name, environment, compose(environment, image_of), images)
+    capacity_of = attached_capacities(environment, image_of, file=str(stack_file(name, stacks)), path=f"config.{CONFIG_KEY}")
+    return Stack(name, environment, compose(environment, image_of, capacity_of), images)
 
 
 def stack_names(stacks: Path) -> list[str]:

@@ -11,7 +11,7 @@ from gpuserve.kubernetes.component import Component
 from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.monitoring.component import MonitoringStack
 from gpuserve.node_pool.component import GpuNodePool
-from gpuserve.platform.compose import ImageRequest, Plan, build_placement, compose, image_requests, request
+from gpuserve.platform.compose import ImageRequest, Plan, build_placement, compose, image_requests, request, scaled_by_capacity
 from gpuserve.platform.load import CONFIG_KEY, Environment, load_environment
 from gpuserve.platform.outputs import service_output
 from gpuserve.platform.spec import PlatformSpec
@@ -64,6 +64,7 @@ class Platform(Component):
 
     def _images(self, environment: Environment, building: Mapping[str, GpuNodePool]) -> dict[ImageRequest, ModelImage]:
         platform = environment.platform
+        scaling = scaled_by_capacity(platform)
         images: dict[ImageRequest, ModelImage] = {}
         for wanted in image_requests(platform):
             place = build_placement(platform, wanted) if building else None
@@ -76,6 +77,7 @@ class Platform(Component):
                 target=wanted.target,
                 builder=_builder(platform.builder),
                 placement=place,
+                measured=wanted in scaling,
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[building[place.pool]] if place else None),
             )
         return images

@@ -69,6 +69,16 @@ def request(platform: PlatformSpec, service: ServiceSpec, build: str) -> ImageRe
     return ImageRequest(service.model_name, build, target_of(place))
 
 
+def scaled_by_capacity(platform: PlatformSpec) -> dict[ImageRequest, str]:
+    """Return the images whose measured capacity is an autoscaler's target, each with the first field that makes it so."""
+    found: dict[ImageRequest, str] = {}
+    for index, service in enumerate(platform.services):
+        if service.scale.max > service.scale.min and not service.scale.signals:
+            for version in service.versions:
+                found.setdefault(request(platform, service, version.build), f"services[{index}].scale")
+    return found
+
+
 def build_placement(platform: PlatformSpec, wanted: ImageRequest) -> Placement:
     """Return where a Job that builds an image runs: on the builder's pool, else on that of the first service that needs the image."""
     named = platform.builder.pool

@@ -1,7 +1,8 @@
 """Which image each request means: known from content alone, before anything is built."""
 
-from gpuserve.autoscaling.manifests import target_rate
-from gpuserve.platform.compose import CapacityOf, ImageOf, ImageRequest
+from gpuserve.kubernetes.capacity import unmeasured
+from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.platform.compose import CapacityOf, ImageOf, ImageRequest, scaled_by_capacity
 from gpuserve.platform.load import Environment
 from gpuserve_images.pipeline.key import content_key, image_tag
 
@@ -24,22 +25,29 @@ def tagged_images(environment: Environment) -> ImageOf:
     return image_of
 
 
-def attached_capacities(image_of: ImageOf) -> CapacityOf:
+def attached_capacities(environment: Environment, image_of: ImageOf, *, file: str, path: str) -> CapacityOf:
     """Return a function from request to the capacity that is attached to its image in the registry.
 
-    The function raises `SpecError` where nothing usable is attached, and `RegistryError` where the registry cannot be asked.
-
     Args:
+        environment: The validated files.
         image_of: Gives references, see `tagged_images`.
+        file: The stack file, for messages.
+        path: Dotted path of the platform object in it.
+
+    Raises:
+        SpecError: Naming every image that an autoscaler needs a capacity of, and that carries none.
+        RegistryError: When the registry cannot be asked.
     """
+    from gpuserve_images.verify.attached import attached_capacity
 
-    def capacity_of(request: ImageRequest) -> float:
-        from gpuserve_images.verify.attached import attached_capacity
-
-        found = attached_capacity(image_of(request))
-        rate = found.requests_at_slo if found else None
-        # The same refusal as when the engine knows the capacity.
-        target_rate(request.name, rate)
-        return rate or 0.0
-
-    return capacity_of
+    rates: dict[ImageRequest, float] = {}
+    missing: list[Problem] = []
+    for request, field in scaled_by_capacity(environment.platform).items():
+        found = attached_capacity(image_of(request), environment.models[request.model].slo)
+        if found and found.requests_at_slo:
+            rates[request] = found.requests_at_slo
+        else:
+            missing.append(unmeasured(f"{path}.{field}", image_of(request), file))
+    if missing:
+        raise SpecError(missing)
+    return rates.__getitem__

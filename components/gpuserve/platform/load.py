@@ -32,13 +32,18 @@ class Environment:
     folder: Path
 
 
+def stack_file(stack: str, stacks: Path) -> Path:
+    """Return where a stack is declared."""
+    return stacks / f"Pulumi.{stack}.yaml"
+
+
 def load_stack(stack: str, stacks: Path = Path("stacks")) -> Environment:
     """Read ``<stacks>/Pulumi.<stack>.yaml`` and the models it names.
 
     Raises:
         SpecError: With every problem of the files.
     """
-    file = stacks / f"Pulumi.{stack}.yaml"
+    file = stack_file(stack, stacks)
     document = _read_yaml(file, known=[path.name.split(".")[1] for path in stacks.glob("Pulumi.*.yaml")])
     config = document.get("config")
     if not isinstance(config, Mapping) or CONFIG_KEY not in config:

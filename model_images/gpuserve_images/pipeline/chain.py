@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gpuserve_images.bases.serving import base_identity, default_base
-from gpuserve_images.compile.spec import COMPILED
+from gpuserve_images.compile.spec import COMPILED, Engine
 from gpuserve_images.errors import SourceError
 from gpuserve_images.pipeline.bench import Benches
 from gpuserve_images.pipeline.company import Member, companies
@@ -13,6 +13,7 @@ from gpuserve_images.pipeline.publishing import bake_identity
 from gpuserve_images.pipeline.stage import Source, Stage
 from gpuserve_images.pipeline.stages import engines, images, measures, models
 from gpuserve_images.records import sha256_json
+from gpuserve_images.target import Target
 
 IMAGE_VERSION = 2
 """Raise when an image of the same stages would differ."""
@@ -115,6 +116,11 @@ def plan(job: Job, base: str = "") -> Chain:
     return Chain(job, job.source, ways, _base(job, base) if _is_image(ways[0]) else None)
 
 
+def times(engine: Engine, target: Target) -> bool:
+    """Tell whether a build measures how fast its model is: what a processor needs says nothing about a GPU."""
+    return engine == "onnxruntime" and target.kind == "cpu"
+
+
 def _onnx(job: Job) -> Stage | Source:
     """Return the model as ONNX: its own file, or what it is exported to."""
     if job.format == "onnx":
@@ -130,8 +136,7 @@ def _onnx_ways(job: Job, onnx: Stage | Source) -> tuple[Way, ...]:
     benches = Benches(job)
 
     def way(name: str, model: Stage, company: tuple[Member, ...]) -> Way:
-        # What a processor needs says nothing about a GPU.
-        capacity = measures.timed(job, onnx, model, benches) if job.target.kind == "cpu" else None
+        capacity = measures.timed(job, onnx, model, benches) if times(job.spec.engine, job.target) else None
         layout = images.served_onnx(job, onnx, model, benches, company)
         verify = measures.verified(job, onnx, model, benches)
         return Way(name, layout, model=model, verify=verify, capacity=capacity, company=company)

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import traceback
+from dataclasses import asdict
 from typing import Any
 
 import dill
@@ -12,13 +13,15 @@ from e2e_registry import BINARY, RegistryServer
 from e2e_small_model import write_model_folder
 from pulumi.dynamic.dynamic import serialize_provider
 
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.pipeline.build import published
 from gpuserve_images.pipeline.key import content_key, image_reference
 from gpuserve_images.resource import ImageProvider, ModelImage, plain_inputs
-from gpuserve_images.spec import load_model
+from gpuserve_images.spec import ModelSpec, load_model
 from gpuserve_images.target import Target
 from gpuserve_images.verify.attached import attach_report, attached_capacity
-from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.capacity import Capacity, limit_ms
 from gpuserve_images.verify.parity import ParityError
 from gpuserve_images.verify.report import VerifyReport
 
@@ -83,6 +86,53 @@ def test_the_measured_capacity_is_read_from_beside_the_image_and_a_later_one_win
     attach_report(state["reference"], VerifyReport(model="small", build="fp32", capacity=later))
     assert PROVIDER.diff(created.id, state, props).changes is False
     assert (PROVIDER.read(created.id, state).outs or {})["capacity"] == 7.5
+
+
+def test_an_image_that_an_autoscaler_aims_at_must_carry_a_capacity(props, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "tracebacklimit", 0, raising=False)
+    path = tmp_path / "model" / "small.yaml"
+    path.write_text(path.read_text() + "\nslo: {latency_p95: 0.001ms}\n")
+    late = inputs(tmp_path / "model", props["registry"], props["base"])
+    assert (PROVIDER.create(late).outs or {})["capacity"] is None
+    measured = late | {"measured": True}
+    with pytest.raises(SpecError, match="small, build fp32: scale target: is to be taken from the measured capacity") as caught:
+        PROVIDER.create(measured)
+    reference = published(image_reference(load_model(path), late["key"], late["registry"])).reference
+    assert f"--attach {reference}`, and run `pulumi refresh`" in str(caught.value)
+    # Once it is there, the preview says so; what is unchanged is not asked about.
+    (failure,) = PROVIDER.check({}, measured).failures
+    assert failure.reason == str(caught.value)
+    assert PROVIDER.check(late, measured).failures == []
+    promise = {"latency_p95_ms": late_ms(late), "requests_at_slo": 3}
+    attach_report(reference, VerifyReport(model="small", capacity=Capacity(where="a test", **promise)))
+    assert PROVIDER.check({}, measured).failures == []
+    created = PROVIDER.create(measured)
+    state = created.outs or {}
+    assert state["capacity"] == 3
+    # Another promise is another capacity of the same image.
+    path.write_text(path.read_text().replace("0.001ms", "1h"))
+    other = inputs(tmp_path / "model", props["registry"], props["base"])
+    assert other["key"] == late["key"]
+    assert PROVIDER.diff(created.id, state, other).changes is False
+    assert PROVIDER.diff(created.id, state, measured).changes is False
+    assert PROVIDER.diff(created.id, state, other | {"measured": True}).changes is True
+
+
+def late_ms(props) -> float:
+    return limit_ms(ModelSpec.parse(props["model"]).slo)
+
+
+def test_what_no_build_times_is_refused_before_it_is_built(props, tmp_path):
+    assert PROVIDER.check({}, props | {"measured": True}).failures == []
+    target = Target(kind="gpu", architecture="sm_86")
+    key = content_key(
+        load_model(tmp_path / "model/small.yaml"), "fp32", folder=tmp_path / "model", target=target, base=props["base"]
+    )
+    gpu = props | {"target": plain_inputs(asdict(target)), "key": key}
+    assert PROVIDER.check({}, gpu).failures == []
+    (failure,) = PROVIDER.check({}, gpu | {"measured": True}).failures
+    assert failure.property == "measured"
+    assert f"/small:{key[:40]} carries none" in failure.reason
 
 
 def test_a_vanished_image_is_gone_after_a_refresh(props):

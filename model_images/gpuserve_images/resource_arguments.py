@@ -1,0 +1,116 @@
+"""The inputs of a `ModelImage`, as its provider in the engine reads them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpuserve.kubernetes.capacity import unmeasured
+from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.values import Placement
+from gpuserve_images.builder.errors import JobError
+from gpuserve_images.builder.spec import BuilderSpec
+from gpuserve_images.pipeline.build import build
+from gpuserve_images.pipeline.chain import times
+from gpuserve_images.pipeline.key import content_key, image_reference
+from gpuserve_images.pipeline.report import BuildReport
+from gpuserve_images.spec import ModelSpec
+from gpuserve_images.target import Target
+from gpuserve_images.verify.attached import attached_capacity
+
+if TYPE_CHECKING:
+    from gpuserve_images.builder.building import ClusterBuild
+
+Props = dict[str, Any]
+
+
+class Arguments:
+    """The inputs of the resource as the arguments of `build`."""
+
+    def __init__(self, props: Mapping[str, Any]) -> None:
+        """Read what `ModelImage` gave the engine."""
+        self.model = ModelSpec.parse(props["model"])
+        self.name = str(props["build"])
+        self.folder = Path(props["folder"])
+        self.registry = str(props["registry"])
+        self.base = str(props["base"])
+        self.target = Target(**props["target"])
+        self.expected_key = str(props["key"])
+        self.props = props
+
+    def key(self) -> str:
+        """Return the content key of the files as they are now."""
+        return content_key(self.model, self.name, folder=self.folder, target=self.target, base=self.base)
+
+    def tag(self) -> str:
+        """Return the address by content tag."""
+        return image_reference(self.model, self.expected_key, self.registry)
+
+    def builder_problem(self) -> str | None:
+        """Return why a build in the cluster could not work, as far as that can be told before anything is changed."""
+        try:
+            job = self._job()
+            if job is not None:
+                job.check()
+        except (SpecError, JobError) as error:
+            return str(error)
+        return None
+
+    def capacity(self, image: BuildReport) -> float | None:
+        """Return the requests per second that an image was measured to answer within the model's SLO; None where it carries no such number.
+
+        What was attached last counts: it may be later and nearer to the truth than what the build measured.
+        """
+        attached = attached_capacity(image.reference, self.model.slo)
+        return attached.requests_at_slo if attached else None
+
+    def capacity_problem(self, found: BuildReport | None) -> Problem | None:
+        """Return why no autoscaler can aim at the image's measured capacity; None where none shall, and where one can.
+
+        Args:
+            found: The image, or None before it is built: then only the build may tell.
+        """
+        if not self.props.get("measured"):
+            return None
+        may_be = times(self.model.builds[self.name].engine, self.target) if found is None else self.capacity(found)
+        if may_be:
+            return None
+        return unmeasured(f"{self.model.name}, build {self.name}: scale target", found.reference if found else self.tag())
+
+    def build(self) -> BuildReport:
+        """Build here or in a Job, or find the image in the registry.
+
+        Raises:
+            SpecError: When an autoscaler shall aim at a capacity that the image does not carry.
+            ImageError: When it cannot be built.
+        """
+        report = self._built()
+        problem = self.capacity_problem(report)
+        if problem:
+            raise SpecError([problem])
+        return report
+
+    def _built(self) -> BuildReport:
+        job = self._job()
+        if job is not None:
+            from gpuserve_images.builder.engine_log import EngineLog
+
+            log = EngineLog(str(self.props.get("log_urn", "")))
+            return job.run(log.line, log.listens)
+        return build(self.model, self.name, folder=self.folder, registry=self.registry, base=self.base, target=self.target)
+
+    def _job(self) -> "ClusterBuild | None":
+        if "builder" not in self.props:
+            return None
+        from gpuserve_images.builder.building import ClusterBuild
+
+        place: Props = {**self.props["placement"], "tolerations": tuple(self.props["placement"]["tolerations"])}
+        return ClusterBuild(
+            model=self.model,
+            build=self.name,
+            folder=self.folder,
+            registry=self.registry,
+            base=self.base,
+            target=self.target,
+            spec=BuilderSpec.parse(self.props["builder"]),
+            placement=Placement(**place),
+        )
