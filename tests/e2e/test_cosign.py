@@ -1,21 +1,18 @@
 """Signatures and keys, seen by the real cosign."""
 
 import os
-import shutil
 import subprocess
+from functools import cache
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from e2e_registry import RegistryServer
 
+from gpuserve_embedded.tools import ensure
 from gpuserve_images.oci import File, Layer, SignatureError, attach, bake, sign, verify_signature
 from gpuserve_images.oci.keys import private_key
 
-COSIGN = shutil.which("cosign")
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(COSIGN is None, reason="no cosign: go install github.com/sigstore/cosign/v3/cmd/cosign@latest"),
-]
+pytestmark = pytest.mark.e2e
 OTHER = ec.generate_private_key(ec.SECP256R1())
 # No transparency log, no certificates: a key and a registry on this machine.
 OFFLINE = ["--insecure-ignore-tlog=true", "--allow-insecure-registry", "--new-bundle-format=false"]
@@ -25,6 +22,12 @@ OFFLINE = ["--insecure-ignore-tlog=true", "--allow-insecure-registry", "--new-bu
 def registry(tmp_path_factory):
     with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
         yield server
+
+
+@cache
+def program():
+    """Return cosign; building it takes minutes, once, so the first call is in a fixture, which no time limit is on."""
+    return ensure("cosign", print)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,13 @@ def keys(tmp_path_factory):
 def cosign(folder, *arguments, check=True):
     variables = {**os.environ, "COSIGN_PASSWORD": "correct horse", "HOME": str(folder)}
     done = subprocess.run(
-        [str(COSIGN), *arguments], cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=120
+        [program(), *arguments],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0 or not check, done.stderr
     return done

@@ -79,6 +79,7 @@ class Program:
         on_path: Whether one that the user already has is used.
         oldest: The oldest version of the user's own that serves, asked for with `name version`.
         release: Where its publisher offers it.
+        for_tests: Whether only the tests run it.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Program:
     on_path: bool = False
     oldest: tuple[int, int, int] | None = None
     release: Release | None = None
+    for_tests: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ PROMETHEUS_ADAPTER = GoModule(
     {},
     minutes=1.5,
 )
+COSIGN = GoModule("cosign", {"cosign": "github.com/sigstore/cosign/v3/cmd/cosign"}, {}, minutes=4)
 
 _PULUMI_RELEASES = f"https://github.com/pulumi/pulumi/releases/download/v{PULUMI_VERSION}"
 PULUMI_RELEASE = Release(
@@ -181,6 +184,7 @@ PROGRAMS: Mapping[str, Program] = {
         Program("prometheus", PROMETHEUS),
         Program("promtool", PROMETHEUS),
         Program("prometheus-adapter", PROMETHEUS_ADAPTER),
+        Program("cosign", COSIGN, for_tests=True),
     )
 }
 """Every program by its file name."""
