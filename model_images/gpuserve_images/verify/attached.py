@@ -31,7 +31,7 @@ CREATED = "org.opencontainers.image.created"
 
 
 def attach_report(image: str, report: VerifyReport) -> str:
-    """Attach a report to an image.
+    """Attach a report to an image; one of speed alone is completed by what the last one says about the image itself.
 
     Args:
         image: Address of the image; by tag, it is the image that the tag names now.
@@ -45,7 +45,7 @@ def attach_report(image: str, report: VerifyReport) -> str:
         RegistryError: When the registry is down or refuses.
     """
     pinned = _pinned(image)
-    report = report.model_copy(update={"image": pinned})
+    report = _completed(report, pinned).model_copy(update={"image": pinned})
     annotations = {CREATED: datetime.now(UTC).isoformat(timespec="milliseconds")}
     if report.capacity is not None:
         annotations[CAPACITY] = report.capacity.model_dump_json(exclude={"points"})
@@ -94,6 +94,20 @@ def attached_report(image: str) -> VerifyReport | None:
     """
     reports = _reports(image)
     return _whole(reports[-1].reference) if reports else None
+
+
+def _completed(report: VerifyReport, pinned: str) -> VerifyReport:
+    """Return a report with the build, parity and engines of the image, which are the same whenever its speed is measured."""
+    if report.parity is not None or report.engines:
+        return report
+    try:
+        earlier = attached_report(pinned)
+    except ImageError:
+        # Of another version of gpuserve: no reason to lose what was just measured. A registry that is down says so when this is sent.
+        return report
+    if earlier is None or report.build not in {None, earlier.build}:
+        return report
+    return report.model_copy(update={name: getattr(earlier, name) for name in ("build", "parity", "bars", "engines")})
 
 
 def _whole(reference: str) -> VerifyReport:

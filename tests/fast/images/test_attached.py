@@ -13,9 +13,10 @@ from gpuserve.cli.main import app
 from gpuserve_images.errors import ImageError
 from gpuserve_images.oci import File, Layer, bake, resolve
 from gpuserve_images.oci.referrers import referrers
-from gpuserve_images.verify.attached import REPORT, attach_report, attached_capacity
+from gpuserve_images.verify.attached import REPORT, attach_report, attached_capacity, attached_report
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.load import LoadPoint
+from gpuserve_images.verify.parity import Parity
 from gpuserve_images.verify.report import VerifyReport
 from gpuserve_images.verify.spec import SloSpec
 
@@ -87,6 +88,19 @@ def test_the_whole_report_and_its_page_can_be_fetched(image, registry):
     read = VerifyReport.model_validate_json(files["report.json"])
     assert (read.image, read.capacity.points) == (baked.reference, (POINT,))
     assert files["report.html"].startswith("<!doctype html>")
+
+
+def test_a_report_of_speed_alone_is_completed(image):
+    baked, _ = image
+    parity = Parity(samples=9, batches=(1,), max_abs_error=1e-6, max_rel_error=1e-6, cosine=1, top1_agreement=1)
+    built = report(100).model_copy(update={"parity": parity, "bars": {"top1_agreement": 0.9}})
+    attach_report(baked.reference, built)
+    attach_report(baked.reference, report(200).model_copy(update={"build": None}))
+    last = attached_report(baked.reference)
+    assert (last.build, last.parity, last.bars, last.capacity.at_slo) == ("fp32", parity, built.bars, 200)
+    # One of another build says nothing about this image's.
+    attach_report(baked.reference, report(300).model_copy(update={"build": "int8"}))
+    assert (attached_report(baked.reference).parity, attached_capacity(baked.reference).at_slo) == (None, 300)
 
 
 def test_a_capacity_is_read_at_another_promise(image):
