@@ -22,6 +22,12 @@ def tools_folder() -> Path:
     return Path(home) / "gpuserve" / "tools"
 
 
+def kept(name: str) -> Path | None:
+    """The cache's folder `name`, or None where it was never made."""
+    folder = tools_folder() / name
+    return folder if folder.is_dir() else None
+
+
 def put(name: str, make: Callable[[Path], None], progress: Callable[[str], None]) -> Path:
     """Return the cache's folder `name`, making it first if it is not there.
 
@@ -39,11 +45,11 @@ def put(name: str, make: Callable[[Path], None], progress: Callable[[str], None]
     """
     root = tools_folder()
     final = root / name
-    if final.is_dir():
+    if kept(name):
         return final
     root.mkdir(parents=True, exist_ok=True)
     with _only_one(root / ".lock", progress):
-        if final.is_dir():
+        if kept(name):
             return final
         for abandoned in root.glob(f"{_UNFINISHED}*"):  # nobody else is at work: the lock is ours
             shutil.rmtree(abandoned, ignore_errors=True)

@@ -11,7 +11,7 @@ import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING
 
-from gpuserve_embedded.tools.cache import put
+from gpuserve_embedded.tools.cache import kept, put
 from gpuserve_embedded.tools.errors import ToolError
 
 if TYPE_CHECKING:
@@ -52,20 +52,24 @@ def download(release: Release, progress: Callable[[str], None]) -> Path | None:
         return None
     archive = release.archive.format(system=f"{platform.system().lower()}-{machine}")
     name = archive.rsplit("/", 1)[1].removesuffix(".tar.gz")
+    folder = f"release-{name}"
     try:
-        kept = put(f"release-{name}", lambda folder: _fetch(archive, release.sums, folder, progress), progress)
+        found = kept(folder)
+        if found is None:
+            _knock(archive)
+            # Before `put`, which may wait minutes for another process that builds.
+            wanted = _listed_sum(_read(release.sums).decode(), archive.rsplit("/", 1)[1])
+            found = put(folder, lambda empty: _fetch(archive, wanted, empty, progress), progress)
     except _KnownUnreachableError:
         return None
     except (OSError, http.client.HTTPException) as error:
         progress(f"{name} cannot be downloaded here ({error})")
         return None
-    return kept / release.folder
+    return found / release.folder
 
 
-def _fetch(archive: str, sums: str, folder: Path, progress: Callable[[str], None]) -> None:
+def _fetch(archive: str, wanted: str, folder: Path, progress: Callable[[str], None]) -> None:
     name = archive.rsplit("/", 1)[1]
-    _knock(archive)
-    wanted = _listed_sum(_read(sums).decode(), name)
     progress(f"downloading {name}")
     packed = folder / name
     total = hashlib.sha256()
@@ -87,10 +91,10 @@ def _fetch(archive: str, sums: str, folder: Path, progress: Callable[[str], None
 def _knock(address: str) -> None:
     """Raise OSError within seconds if nobody answers at an address."""
     host = urllib.parse.urlsplit(address).hostname or ""
-    if urllib.request.getproxies().get("https"):
-        return  # the proxy answers for the host
     if host in _unreachable:
         raise _KnownUnreachableError(host)
+    if urllib.request.getproxies().get("https"):
+        return  # the proxy answers for the host
     try:
         socket.create_connection((host, 443), timeout=_CONNECT_SECONDS).close()
     except OSError:

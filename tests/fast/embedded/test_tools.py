@@ -327,3 +327,22 @@ class TestRelease:
         assert release.download(offered, silent) is None
         assert release.download(offered, silent) is None
         assert asked == ["releases.example.com"]
+
+    def test_an_unreachable_publisher_is_known_while_another_process_builds(self, monkeypatch):
+        def refuse(_address, timeout):
+            raise ConnectionRefusedError
+
+        monkeypatch.setattr(release.socket, "create_connection", refuse)
+        monkeypatch.setattr(release.platform, "machine", lambda: "x86_64")
+        monkeypatch.setattr(release.urllib.request, "getproxies", dict)
+        monkeypatch.setattr(release, "_unreachable", set())
+        offered = Release("https://releases.example.com/a-{system}.tar.gz", "https://releases.example.com/sums", "a")
+        found: list[Path | None] = []
+
+        def ask(_folder):
+            asking = threading.Thread(target=lambda: found.append(release.download(offered, silent)), daemon=True)
+            asking.start()
+            asking.join(5)
+
+        put("built", ask, silent)
+        assert found == [None]
