@@ -13,7 +13,6 @@ from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import STACKS, JsonOption, StacksOption
 from gpuserve.cli.output import notice, stdout, to_json
 from gpuserve.kubernetes.errors import GpuserveError
-from gpuserve.kubernetes.schemas import KUBERNETES_VERSION, schema_errors
 
 if TYPE_CHECKING:
     from gpuserve.kubernetes.metadata import Manifest
@@ -82,6 +81,7 @@ def _check_stack(name: str, stacks: Path) -> tuple[int, list[Finding]]:
 
 def check_manifest(stack: str, manifest: "Manifest", context: Any) -> Iterator[Finding]:
     """Yield what the schemas and the policies have against one object."""
+    from gpuserve.kubernetes.schemas import KUBERNETES_VERSION, schema_errors
     from gpuserve_policies import RULES, violations
 
     where = object_name(manifest)

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Self, get_args
 
-import pulumi
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve.kubernetes.outputs import is_output
 
 
 class Spec(BaseModel):
@@ -97,7 +97,7 @@ def known_at_plan_time(value: object) -> object:
     Raises:
         ValueError: When ``value`` is an Output.
     """
-    if isinstance(value, pulumi.Output):
+    if is_output(value):
         msg = (
             "is a Pulumi Output, but it decides which objects exist and must be known at plan time; "
             "pass a plain value, for example from the stack's configuration"
@@ -116,6 +116,6 @@ def plain(value: object) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, str | bool | int | float | pulumi.Output):
+    if value is None or isinstance(value, str | bool | int | float) or is_output(value):
         return value
     return str(value)

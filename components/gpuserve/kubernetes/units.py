@@ -5,10 +5,10 @@ from collections.abc import Callable
 from functools import total_ordering
 from typing import Annotated, Any, ClassVar, Self
 
-import pulumi
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator
 from pydantic_core import CoreSchema, core_schema
 
+from gpuserve.kubernetes.outputs import is_output
 from gpuserve.kubernetes.spec import known_at_plan_time
 
 
@@ -182,7 +182,7 @@ GpuCount = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=10
 
 
 def _string_or_output(value: object) -> object:
-    if isinstance(value, pulumi.Output) or (isinstance(value, str) and value):
+    if is_output(value) or (isinstance(value, str) and value):
         return value
     msg = "is neither text nor a Pulumi Output; pass a string"
     raise ValueError(msg)
