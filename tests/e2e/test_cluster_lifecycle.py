@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from gpuserve_embedded import cluster, tools
-from gpuserve_embedded.cluster import cgroups, layout, processes
+from gpuserve_embedded.cluster import cgroups, cleanup, layout, processes
 from gpuserve_embedded.cluster.api import Api
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.geteuid() != 0, reason="containers and bridges need root")]
@@ -129,6 +129,23 @@ def test_a_pod_gets_the_gpus_it_asks_for_and_no_more_than_there_are(api) -> None
     assert len(variables["NVIDIA_VISIBLE_DEVICES"].split(",")) == 2
     logs = [tools.ensure("kubectl", print), "--kubeconfig", cluster.KUBECONFIG, "--namespace", NAMESPACE, "logs", "two-gpus"]
     assert "no kubelet yet" in subprocess.run(logs, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_pod_mounts_an_image_as_a_volume(api) -> None:
+    """It stays, so that the tests below kill a cluster that has such a mount."""
+    image = idle_image(api)
+    mount = {"name": "image", "mountPath": "/image", "readOnly": True}
+    pod = pod_of("image-volume", image, args=["--device-plugin-dir=/image/nowhere"], volumeMounts=[mount])
+    pod["spec"]["volumes"] = [{"name": "image", "image": {"reference": image, "pullPolicy": "IfNotPresent"}}]
+    api.apply([pod])
+
+    def inside() -> list[int]:
+        commands = cgroups.processes().items()
+        return [pid for pid, command in commands if command.startswith("/simulated-gpus") and "/image/" in command]
+
+    (pid,) = eventually(inside, seconds=30)
+    assert Path(f"/proc/{pid}/root/image/simulated-gpus").is_file()
+    assert [path for path in cleanup.mounts() if "image-volumes" in path.parts]
 
 
 def test_service_names_resolve(running) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gpuserve_embedded.cluster import cgroups, containerd, network, processes
+from gpuserve_embedded.cluster import cgroups, network, processes
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import (
     CNI_RESULTS,
@@ -30,8 +30,6 @@ _SHARED_FOLDERS: Final = (
     CONTAINER_LOG_LINKS,
     CNI_RESULTS,
     CNI_RESULTS.parent,
-    Path("/run/containerd/s"),
-    Path("/run/containerd"),
 )
 """Folders that other programs may use too: removed where the cluster leaves them empty."""
 
@@ -51,8 +49,6 @@ def remove_everything() -> None:
     if stubborn:
         raise _stuck("processes that would not end", stubborn)
     _unmount_all()
-    for socket in containerd.shim_sockets():
-        socket.unlink(missing_ok=True)
     network.remove()
     network.restore_settings()
     cgroups.remove()
@@ -73,7 +69,7 @@ def leftovers() -> list[str]:
         ("network interface", network.links),
         ("nftables table", lambda: [f"{family} {table}" for family, table in network.tables()]),
         ("control group", lambda: [str(path) for path in cgroups.groups()]),
-        ("file", lambda: [str(path) for path in (*_shared_leftovers(), *containerd.shim_sockets())]),
+        ("file", lambda: [str(path) for path in _shared_leftovers()]),
         ("folder", lambda: [str(folder) for folder in (RUN, STATE) if folder.exists()]),
     )
     return [f"{kind}: {found}" for kind, find in checks for found in find()]

@@ -1,5 +1,6 @@
-"""A containerd of the cluster's own; a containerd of the machine is not touched."""
+"""A containerd of the cluster's own, new enough for image volumes; a containerd of the machine is not touched."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +9,11 @@ from gpuserve_embedded.cluster.layout import CNI_PLUGINS, CONTAINERD_SOCKET, REG
 from gpuserve_embedded.cluster.network import CNI_CONFIG
 from gpuserve_embedded.cluster.processes import Daemon, run
 
+PROGRAMS: Final = ("containerd", "containerd-shim-runc-v2", "ctr")
+"""The tools that ``configure`` needs."""
+
 ROOT: Final = STATE / "containerd"
+_BIN: Final = ROOT / "bin"
 _RUN: Final = RUN / "containerd"
 _CONFIG: Final = ROOT / "config.toml"
 _REGISTRIES: Final = ROOT / "registries"
@@ -16,10 +21,11 @@ NAMESPACE: Final = "k8s.io"
 """The namespace in which the kubelet's interface keeps images and containers (fixed in containerd's CRI plugin)."""
 
 
-def configure(sandbox_image: str) -> None:
-    """Write containerd's configuration.
+def configure(programs: Mapping[str, Path], sandbox_image: str) -> None:
+    """Write containerd's configuration, and put its programs where it and people find them.
 
     Args:
+        programs: the file of each of ``PROGRAMS``, by name.
         sandbox_image: reference of the image whose process holds a pod's namespaces.
     """
     _REGISTRIES.joinpath(REGISTRY).mkdir(parents=True, exist_ok=True)
@@ -27,47 +33,63 @@ def configure(sandbox_image: str) -> None:
         f'server = "http://{REGISTRY}"\n\n[host."http://{REGISTRY}"]\n  capabilities = ["pull", "resolve"]\n'
     )
     _CONFIG.write_text(config(sandbox_image))
+    _BIN.mkdir(exist_ok=True)
+    for name in PROGRAMS:
+        (_BIN / name).unlink(missing_ok=True)
+        (_BIN / name).symlink_to(programs[name])
 
 
 def config(sandbox_image: str) -> str:
-    """Return containerd's configuration file (version 2, which containerd 1.6, 1.7 and 2.x read)."""
+    """Return containerd's configuration file (version 4, which containerd 2.3 and later write themselves)."""
     return f"""\
-version = 2
+version = 4
 root = "{ROOT}/data"
 state = "{_RUN}/state"
+temp = "{ROOT}/temporary"
 # Of no use here, and each would write outside the folders above or complain in the log.
 disabled_plugins = [
+  "io.containerd.image-verifier.v1.bindir",
   "io.containerd.internal.v1.opt",
-  "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.nri.v1.nri",
   "io.containerd.snapshotter.v1.blockfile",
-  "io.containerd.snapshotter.v1.btrfs",
-  "io.containerd.snapshotter.v1.devmapper",
-  "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.tracing.processor.v1.otlp",
+  "io.containerd.snapshotter.v1.erofs",
 ]
 
-[grpc]
+[plugins."io.containerd.server.v1.grpc"]
   address = "{CONTAINERD_SOCKET}"
 
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{sandbox_image}"
+[plugins."io.containerd.server.v1.ttrpc"]
+  address = "{CONTAINERD_SOCKET}.ttrpc"
+
+[plugins."io.containerd.shim.v1.manager"]
+  socket_dir = "{_RUN}/shims"  # by default one that all containerds of a machine share
+
+[plugins."io.containerd.cri.v1.images"]
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{sandbox_image}"
+
+  [plugins."io.containerd.cri.v1.images".registry]
+    config_path = "{_REGISTRIES}"
+
+[plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true        # a machine may forbid root to lower it
   netns_mounts_under_state_dir = true  # so that clean-up finds them
-  stream_server_address = "127.0.0.1"
-  stream_server_port = "0"
 
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{CNI_PLUGINS}"
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["{CNI_PLUGINS}"]
     conf_dir = "{CNI_CONFIG}"
 
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+    runtime_path = "{_BIN}/containerd-shim-runc-v2"  # a name would be looked for on PATH first
 
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
       Root = "{RUN}/runc"
+      SystemdCgroup = false
 
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "{_REGISTRIES}"
+[plugins."io.containerd.grpc.v1.cri"]
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
 """
 
 
@@ -75,7 +97,7 @@ def daemon() -> Daemon:
     """Return how containerd is started; it is healthy once its socket answers."""
     return Daemon(
         "containerd",
-        ["containerd", "--config", _CONFIG, "--log-level", "info"],
+        [_BIN / "containerd", "--config", _CONFIG, "--log-level", "info"],
         is_healthy=_answers,
         timeout_seconds=30,
     )
@@ -94,17 +116,8 @@ def pull(reference: str) -> None:
     )
 
 
-def shim_sockets() -> list[Path]:
-    """Return the sockets of the cluster's containers in /run/containerd/s, where every containerd puts them.
-
-    Each bundle notes its own (``address``), which is how they are told from those of another containerd.
-    """
-    notes = (_RUN / "state" / "io.containerd.runtime.v2.task").glob("*/*/address")
-    return [Path(note.read_text().strip().removeprefix("unix://")) for note in notes]
-
-
 def _ctr() -> list[str | Path]:
-    return ["ctr", "--address", CONTAINERD_SOCKET]
+    return [_BIN / "ctr", "--address", CONTAINERD_SOCKET]
 
 
 def _answers() -> bool:

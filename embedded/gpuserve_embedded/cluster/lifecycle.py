@@ -34,7 +34,11 @@ from gpuserve_embedded.cluster.status import daemons_serve
 Progress = Callable[[str], None]
 """Is told, in a few words, what begins now."""
 
-_PROGRAMS: Final = ("kube", *dict.fromkeys(image.program for image in SYSTEM_IMAGES if image.program != "kube"))
+_PROGRAMS: Final = (
+    "kube",
+    *containerd.PROGRAMS,
+    *dict.fromkeys(image.program for image in SYSTEM_IMAGES if image.program != "kube"),
+)
 _READY_TIMEOUT_SECONDS: Final = 180.0
 
 
@@ -154,7 +158,7 @@ def _start_control_plane(kube: Path) -> None:
 def _start_runtime(programs: Mapping[str, Path], progress: Progress) -> dict[str, str]:
     _serve(*registry.daemons())
     images = ensure_images(programs, progress)
-    containerd.configure(images[PAUSE.repository])
+    containerd.configure(programs, images[PAUSE.repository])
     _serve(containerd.daemon())
     # Unpacked while the API server starts, not when their pods are waited for.
     with ThreadPoolExecutor(max_workers=2) as pool:

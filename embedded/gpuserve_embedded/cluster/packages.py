@@ -13,7 +13,6 @@ from gpuserve_embedded.cluster.layout import CNI_PLUGINS
 from gpuserve_embedded.cluster.processes import search_path
 
 PACKAGES: Final[dict[str, str | Path]] = {
-    "containerd": "containerd",
     "runc": "runc",
     "containernetworking-plugins": CNI_PLUGINS / "bridge",
     "etcd-server": "etcd",
@@ -27,7 +26,7 @@ PACKAGES: Final[dict[str, str | Path]] = {
 }
 """Package to the program (or file) that it is needed for; the last three build base images."""
 
-_SERVICES: Final = ("containerd", "etcd", "docker-registry")
+_SERVICES: Final = ("etcd", "docker-registry")
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _REFUSE: Final = "#!/bin/sh\n# Keeps installed services from starting; removed when the installation ends.\nexit 101\n"
 _LOG_LINES: Final = 15

@@ -70,6 +70,8 @@ def build_key(source: Path, module: GoModule, compiler: str) -> str:
             total.update(f"{path.relative_to(source)}\0{content}\n".encode())
     files = [[file.module, file.path, file.name, file.version] for file in module.files]
     how = [compiler, _FLAGS, _linker_flags(module), sorted(module.packages.items()), files, module.links]
+    if module.tags:
+        how.append(module.tags)
     total.update(json.dumps(how).encode())
     return total.hexdigest()[:16]
 
@@ -130,6 +132,7 @@ def _build_into(folder: Path, source: Path, module: GoModule, progress: Callable
     with log.open("wb") as output:
         for program, package in module.packages.items():
             command = ["nice", "-n", "5", "go", "build", *_FLAGS, "-ldflags", _linker_flags(module)]
+            command += ["-tags", ",".join(module.tags)] if module.tags else []
             command += ["-o", str(folder / program), package]
             process = subprocess.Popen(
                 command, cwd=work, env={**os.environ, **_ENVIRONMENT}, stdout=output, stderr=subprocess.STDOUT

@@ -2,12 +2,14 @@
 
 import ipaddress
 import json
+from pathlib import Path
 
 import pytest
 
 from gpuserve_embedded.cluster import cgroups, containerd, control_plane, crds, layout, network, node, registry
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.images import SYSTEM_IMAGES, tag
+from gpuserve_embedded.tools.catalogue import CONTAINERD
 
 
 def flags(daemon) -> dict[str, str]:
@@ -39,16 +41,45 @@ def test_kube_proxy_leaves_the_machines_connection_tracking_alone() -> None:
     assert set(config["conntrack"].values()) == {0, "0s"}
 
 
-def test_containerd_has_its_own_folders_and_socket() -> None:
+def test_containerd_has_its_own_folders_sockets_and_shim() -> None:
     import tomllib
 
     config = tomllib.loads(containerd.config("localhost:5000/gpuserve/pause@sha256:0"))
+    plugins = config["plugins"]
+    runc = plugins["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]["runc"]
     assert config["root"].startswith(str(layout.STATE))
-    assert config["state"].startswith(str(layout.RUN))
-    assert config["grpc"]["address"] == str(layout.CONTAINERD_SOCKET)
-    cri = config["plugins"]["io.containerd.grpc.v1.cri"]
-    assert cri["sandbox_image"] == "localhost:5000/gpuserve/pause@sha256:0"
-    assert cri["containerd"]["runtimes"]["runc"]["options"]["Root"].startswith(str(layout.RUN))
+    assert config["temp"].startswith(str(layout.STATE))
+    assert plugins["io.containerd.server.v1.grpc"]["address"] == str(layout.CONTAINERD_SOCKET)
+    for place in (
+        config["state"],
+        plugins["io.containerd.server.v1.grpc"]["address"],
+        plugins["io.containerd.server.v1.ttrpc"]["address"],
+        plugins["io.containerd.shim.v1.manager"]["socket_dir"],
+        runc["options"]["Root"],
+    ):
+        assert Path(place).is_relative_to(layout.RUN), place
+    assert Path(runc["runtime_path"]).is_relative_to(layout.STATE)
+    pinned = plugins["io.containerd.cri.v1.images"]["pinned_images"]
+    assert pinned == {"sandbox": "localhost:5000/gpuserve/pause@sha256:0"}
+
+
+def test_the_folder_of_shim_sockets_is_short_enough_for_containerd() -> None:
+    """A socket's address has 108 bytes; containerd refuses a folder of more than 42 and does not start."""
+    import tomllib
+
+    manager = tomllib.loads(containerd.config("pause"))["plugins"]["io.containerd.shim.v1.manager"]
+    assert len(manager["socket_dir"]) <= 42
+
+
+def test_containerds_programs_are_those_that_were_built(tmp_path, monkeypatch) -> None:
+    for name in ("_BIN", "_REGISTRIES"):
+        monkeypatch.setattr(containerd, name, tmp_path / name)
+    monkeypatch.setattr(containerd, "_CONFIG", tmp_path / "config.toml")
+    for build in ("first", "second"):
+        containerd.configure({name: tmp_path / build / name for name in containerd.PROGRAMS}, "pause")
+    links = {link.name: link.readlink() for link in (tmp_path / "_BIN").iterdir()}
+    assert links == {name: tmp_path / "second" / name for name in containerd.PROGRAMS}
+    assert tuple(CONTAINERD.packages) == containerd.PROGRAMS
 
 
 def test_pod_addresses_are_handed_out_of_the_pod_range_and_never_the_nodes() -> None:

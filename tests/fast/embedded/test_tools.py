@@ -86,6 +86,10 @@ class TestKey:
                     "greeter", {"greeter": "."}, {"main.version": "1"}, 0.1, (ModuleFile("m", "p", "n", "2"),), ("hello",)
                 ),
             ),
+            key(
+                tmp_path,
+                GoModule("greeter", {"greeter": "."}, {"main.version": "1"}, minutes=0.1, links=("hello",), tags=("no_b",)),
+            ),
         ]
         (tmp_path / "main.go").rename(tmp_path / "other.go")
         changed.append(key(tmp_path))
