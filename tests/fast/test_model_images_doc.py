@@ -5,6 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,8 +33,11 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("block", blocks("yaml"))
-def test_yaml_examples_are_models_or_builders(block):
+def test_yaml_examples_are_models_builders_or_pods(block):
     data = yaml.safe_load(block)
+    if "apiVersion" in data:  # its volume is mounted by test_11e_image_volume
+        kubernetes_validate.validate(data, kubernetes_validate.latest_version(), strict=True)
+        return
     if set(data) == {"builder"}:  # of a stack file
         BuilderSpec.parse(data["builder"])
         return
