@@ -1,7 +1,6 @@
 """Layouts in the real MLServer: the answers of scikit-learn, XGBoost and LightGBM over the v2 protocol are the frameworks' own."""
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import requests
 from environments import environment, run, unpacked
+from server_process import server_process
 from v2_client import free_port, get, infer, wait_until_ready
 
 from gpuserve_images.layouts.choosing import lay_out
@@ -44,14 +44,9 @@ def server(python: Path, models: Path, scratch: Path) -> Iterator[tuple[str, str
     settings.write_text(settings.read_text().replace(SCRATCH, str(scratch / "mlserver")))
     command = [str(python.parent / "mlserver"), "start", str(models)]
     environ = {**os.environ, **ports, "MLSERVER_HOST": "127.0.0.1"}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environ, cwd=scratch)
-    try:
+    with server_process(command, log, env=environ, cwd=scratch) as process:
         wait_until_ready(f"http://127.0.0.1:{http}/v2/health/ready", process, log)
         yield f"127.0.0.1:{http}", f"127.0.0.1:{metrics}"
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def laid(trained, framework, tmp_path, name="", **options):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 import requests
 from e2e_small_model import FEATURES, classifier
 from environments import HERE, environment, packages, run, unpacked
+from server_process import server_process
 from v2_client import free_port, post, wait_until_ready
 
 from gpuserve_images.layouts.choosing import lay_out
@@ -72,14 +72,9 @@ def server(python: Path, image: Path, scratch: Path) -> Iterator[tuple[str, Path
     command += ["--model-store", str(image / "models/model-store")]
     command += ["--ts-config", str(config / "config.properties"), "--log-config", str(config / "log4j2.xml")]
     log = scratch / "torchserve.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environ, cwd=scratch)
-    try:
+    with server_process(command, log, env=environ, cwd=scratch) as process:
         wait_until_ready(f"http://127.0.0.1:{ports['INFERENCE']}/ping", process, log, 180)
         yield f"127.0.0.1:{ports['INFERENCE']}", log
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def laid(tmp_path, form, path, signature, batch=None, **options):

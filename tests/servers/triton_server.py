@@ -6,13 +6,14 @@ It is put together as `model_images/triton-cpu/Dockerfile` does it, from the sam
 import ctypes
 import os
 import shutil
-import subprocess
 import urllib.request
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from environments import packages
+from server_process import server_process
 from v2_client import free_port, wait_until_ready
 
 RECIPE = Path(__file__).parents[2] / "model_images/triton-cpu"
@@ -63,16 +64,16 @@ class TritonServer:
             *self._options,
         ]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(wheels / "nvidia_pytriton.libs")}
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        # Triton opens the port of its metrics after that of its models.
-        for address in (f"127.0.0.1:{self.http}/v2/health/ready", f"127.0.0.1:{self.metrics}/metrics"):
-            wait_until_ready(f"http://{address}", self._process, self.log, START)
+        with ExitStack() as stack:
+            process = stack.enter_context(server_process(command, self.log, env=environment))
+            # Triton opens the port of its metrics after that of its models.
+            for address in (f"127.0.0.1:{self.http}/v2/health/ready", f"127.0.0.1:{self.metrics}/metrics"):
+                wait_until_ready(f"http://{address}", process, self.log, START)
+            self._running = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(30)
+        self._running.close()
 
     def counters(self) -> Counter[str]:
         """Return Triton's counters by `name{model,version}`."""

@@ -51,6 +51,4 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, seco
         except requests.RequestException:
             pass
         time.sleep(0.1)
-    process.terminate()
-    process.wait(30)
     raise AssertionError(f"not ready at {url}:\n{log.read_text(errors='replace')[-6000:]}")
