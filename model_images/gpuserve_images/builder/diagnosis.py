@@ -13,6 +13,7 @@ Object = dict[str, Any]
 
 _IMAGE_TROUBLE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _SETUP_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_VOLUME_TROUBLE = frozenset({"FailedMount", "FailedAttachVolume"})
 
 _LIMITS = {
     "requests.cpu": ("`quota.cpu`", "`builder.cpu`"),
@@ -70,9 +71,16 @@ def waiting_for(job: BuildJob, pods: Sequence[Object], events: Sequence[Object])
         return Wait(f"the cluster makes no pod: {said.rstrip('.')}", fix)
     for condition in _conditions(pods[-1]):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            fix = f"Make room on the nodes of pool {job.placement.pool!r}, lower `builder.cpu` or `builder.memory`, or choose another `builder.pool`."
             said = str(condition.get("message", condition.get("reason", "")))
+            if "PersistentVolumeClaim" in said:
+                fix = f"Give the model's claim in namespace {job.namespace} a volume, or name another `builder.namespace`."
+            else:
+                fix = f"Make room on the nodes of pool {job.placement.pool!r}, lower `builder.cpu` or `builder.memory`, or choose another `builder.pool`."
             return Wait(f"no node takes its pod: {said.rstrip('.')}", fix)
+    troubles = [event for event in events if event.get("reason") in _VOLUME_TROUBLE]
+    if troubles and not started(pods[-1]):
+        fix = f"Correct the volume behind it, or name another `builder.namespace`; see kubectl describe pod -n {job.namespace}."
+        return Wait(f"a volume of its pod is not mounted: {str(troubles[-1].get('message', '')).rstrip('.')}", fix)
     return None
 
 

@@ -120,13 +120,10 @@ def test_all_that_a_namespace_lacks_is_said_at_once(apis, cluster):
     with pytest.raises(SpecError) as caught:
         require_needs(cluster, SPEC, "there", ["weights"])
     said = str(caught.value).splitlines()
-    assert [line.partition(":")[0] for line in said] == [
-        "builder.secrets[0] = 'a'",
-        "builder.registry_secret = 'login'",
-        "builder.service_account = 'builder'",
-        "source.url = 'weights'",
-    ]
-    assert "there is no PersistentVolumeClaim of that name in namespace there" in said[3]
+    fields = ["builder.secrets[0]", "builder.registry_secret", "builder.service_account", "source.url"]
+    assert [line.partition(" = ")[0] for line in said] == fields
+    assert "there is no Secret login in" in said[1]
+    assert "there is no PersistentVolumeClaim weights in namespace there" in said[3]
     assert "kubectl create secret docker-registry login -n there" in said[1]
     assert all("as=PartialObjectMetadata" in accepted for _, accepted in apis[0].asked)
 

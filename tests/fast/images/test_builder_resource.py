@@ -106,9 +106,7 @@ def test_what_a_build_takes_from_its_namespace_is_looked_up_before_anything_is_s
     # The pool's own namespace may still be made, and the Secret with it.
     assert PROVIDER.check({}, props).failures == []
     before = len(registry.requests())
-    with pytest.raises(
-        SpecError, match=r"builder\.secrets\[0\] = 'bucket': there is no Secret of that name in namespace gpuserve-p"
-    ):
+    with pytest.raises(SpecError, match=r"builder\.secrets\[0\] = 'bucket': there is no Secret bucket in namespace gpuserve-p"):
         PROVIDER.create(props)
     assert not [hit for hit in registry.requests()[before:] if hit[0] not in {"GET", "HEAD"}]
     assert cluster.created == []

@@ -93,6 +93,8 @@ NEVER = {
     "reason": "FailedCreate",
     "message": 'pods "build" is forbidden: exceeded quota: a100, requested: requests.memory=32Gi, used: requests.memory=0, limited: requests.memory=16Gi',
 }
+UNBOUND = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: pod has unbound immediate PersistentVolumeClaims."}
+MOUNT = {"reason": "FailedMount", "message": 'MountVolume.SetUp failed for volume "weights": hostPath type check failed'}
 SECURITY = {"reason": "FailedCreate", "message": 'violates PodSecurity "restricted:latest"'}
 IMPATIENT = BuilderSpec.parse({"kind": "job", "start_within": "50ms"})
 
@@ -118,6 +120,13 @@ IMPATIENT = BuilderSpec.parse({"kind": "job", "start_within": "50ms"})
             "the cluster makes no pod: status unknown for quota",
             "Correct what it names",
         ),
+        (
+            [[pod("a", conditions=[UNBOUND])]],
+            [],
+            "unbound immediate",
+            "Give the model's claim in namespace gpuserve-a100 a volume",
+        ),
+        ([[pod("a", waiting={"reason": "ContainerCreating"})]], [MOUNT], "hostPath type check", "Correct the volume behind it"),
         ([[]], [SECURITY], "violates PodSecurity", "Correct what it names in the namespace"),
     ],
 )
