@@ -16,6 +16,7 @@ NAMESPACE = "gpuserve-local"
 SERVICE = "filetype"
 VERSIONS = ("fp32", "int8")
 SUCCESSES = "nv_inference_request_success"
+GPUS = "nvidia.com/gpu"
 
 T = TypeVar("T")
 
@@ -102,3 +103,24 @@ class Cluster:
             values = re.findall(rf"^{SUCCESSES}\{{[^}}]*\}} (\d+)", text, flags=re.MULTILINE)
             total += sum(int(value) for value in values)
         return total
+
+
+def holder(cluster: Cluster, name: str, gpus: int) -> dict[str, Any]:
+    """Return a pod that does nothing but hold GPUs, as hardened as the namespace demands."""
+    pause = cluster.get("pods", "-n", NAMESPACE)[0]["spec"]["containers"][0]["image"]
+    container = {
+        "name": "holder",
+        "image": pause,
+        "command": ["sleep", "infinity"],
+        "resources": {"limits": {GPUS: str(gpus)}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    security = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {
+        "containers": [container],
+        "securityContext": security,
+        "terminationGracePeriodSeconds": 0,
+        "tolerations": [{"operator": "Exists"}],
+        "automountServiceAccountToken": False,
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}

@@ -20,11 +20,15 @@ _ACCESS = re.compile(r'"(?P<method>[A-Z]+) (?P<path>/v2/\S*) HTTP/1\.1" (?P<stat
 class RegistryServer:
     """Runs while it is entered."""
 
-    def __init__(self, folder: Path, *, password: str | None = None) -> None:
-        """Keep everything in `folder`; with a password file's text, refuse who is not in it."""
+    def __init__(self, folder: Path, *, password: str | None = None, listen: str = "127.0.0.1") -> None:
+        """Keep everything in `folder`; with a password file's text, refuse who is not in it.
+
+        Pods reach one that listens on all addresses (`0.0.0.0`).
+        """
         self._folder = folder
         self._log = folder / "log"
         self._password = password
+        self._listen = listen
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.host = f"localhost:{free.getsockname()[1]}"
@@ -32,7 +36,7 @@ class RegistryServer:
     def __enter__(self) -> Self:
         config = self._folder / "config.yml"
         port = self.host.split(":")[1]
-        text = f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {self._folder}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        text = f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {self._folder}/data}}}}\nhttp: {{addr: '{self._listen}:{port}'}}\n"
         if self._password:
             (self._folder / "htpasswd").write_text(self._password)
             text += f"auth: {{htpasswd: {{realm: test, path: {self._folder}/htpasswd}}}}\n"

@@ -5,33 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from e2e_cluster import NAMESPACE, ROOT, Cluster, run, wait_for
+from e2e_cluster import GPUS, NAMESPACE, ROOT, Cluster, holder, run, wait_for
 from e2e_stack import Stack
 
 pytestmark = pytest.mark.e2e
-
-GPUS = "nvidia.com/gpu"
-
-
-def _pod(cluster: Cluster, name: str, gpus: int) -> dict[str, Any]:
-    """Return a pod that does nothing but hold GPUs, as hardened as the namespace demands."""
-    pause = cluster.get("pods", "-n", NAMESPACE)[0]["spec"]["containers"][0]["image"]
-    container = {
-        "name": "holder",
-        "image": pause,
-        "command": ["sleep", "infinity"],
-        "resources": {"limits": {GPUS: str(gpus)}},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    security = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {
-        "containers": [container],
-        "securityContext": security,
-        "terminationGracePeriodSeconds": 0,
-        "tolerations": [{"operator": "Exists"}],
-        "automountServiceAccountToken": False,
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
 
 
 def _status(stack: Stack) -> tuple[int, dict[str, Any]]:
@@ -41,7 +18,7 @@ def _status(stack: Stack) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_pod_over_the_quota_is_refused(quiet: Cluster):
-    said = quiet.kubectl("create", "-f", "-", stdin=json.dumps(_pod(quiet, "too-many", 7)), check=False)
+    said = quiet.kubectl("create", "-f", "-", stdin=json.dumps(holder(quiet, "too-many", 7)), check=False)
     assert "exceeded quota" in said
     assert GPUS in said
 
@@ -49,7 +26,7 @@ def test_a_pod_over_the_quota_is_refused(quiet: Cluster):
 @pytest.fixture
 def full_quota(quiet: Cluster) -> Iterator[None]:
     """Somebody else's pod has taken what the two servers left of the six GPUs."""
-    quiet.apply(_pod(quiet, "holder", 4))
+    quiet.apply(holder(quiet, "holder", 4))
     wait_for("the other pod", lambda: "holder" in quiet.kubectl("get", "pods", "-n", NAMESPACE, "-o", "name"), seconds=10)
     yield
     quiet.kubectl("delete", "pod", "holder", "-n", NAMESPACE, "--wait=true")

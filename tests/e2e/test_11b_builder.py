@@ -120,12 +120,15 @@ def test_who_may_not_make_jobs_is_told_at_preview(stack: Stack, shop: Workshop, 
     stack.cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody", "namespace": "default"}})
     token = stack.cluster.kubectl("create", "token", "nobody", "-n", "default").strip()
     kubeconfig = yaml.safe_load(Path(stack.variables["KUBECONFIG"]).read_text())
-    kubeconfig["users"][0]["user"] = {"token": token}
+    kubeconfig["users"].append({"name": "nobody", "user": {"token": token}})
+    kubeconfig["contexts"].append({"name": "nobody", "context": {**kubeconfig["contexts"][0]["context"], "user": "nobody"}})
     file = tmp_path / "kubeconfig"
     file.write_text(yaml.safe_dump(kubeconfig))
     with pytest.raises(JobError, match=f"may not create jobs in namespace {NAMESPACE}"):
-        connect(environment={"KUBECONFIG": str(file)}).require_rights(NAMESPACE)
-    connect(environment={"KUBECONFIG": stack.variables["KUBECONFIG"]}).require_rights(NAMESPACE)
+        connect("nobody", {"KUBECONFIG": str(file)}).require_rights(NAMESPACE)
+    assert not connect("nobody", {"KUBECONFIG": str(file)}).lacks("Secret", "default", "nothing")
+    connect(environment={"KUBECONFIG": str(file)}).require_rights(NAMESPACE)
+    assert connect(environment={"KUBECONFIG": str(file)}).lacks("Secret", "default", "nothing")
 
 
 def environment(shop: Workshop) -> dict[str, str]:

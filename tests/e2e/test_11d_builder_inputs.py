@@ -1,0 +1,256 @@
+"""`builder: job` with what it takes from its namespace: a signing key, a registry login, a volume, through a named context.
+
+One program with one `ModelImage`: the current context of its kubeconfig is a cluster that does not answer, its registry asks for a
+password, its model lies in a claim and its image is signed with a key that this machine has not.
+"""
+
+import base64
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from e2e_cluster import Cluster, run, wait_for
+from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
+from e2e_small_model import write_model_folder
+from e2e_stack import Stack
+
+from gpuserve_images.builder.image import ensure_image
+from gpuserve_images.oci import File, Layer, bake, verify_signature
+from gpuserve_images.pipeline.build import build
+from gpuserve_images.records import silent
+from gpuserve_images.spec import load_model
+
+pytestmark = pytest.mark.e2e
+
+NAMESPACE = "builds"
+GARBAGE = "hidden-7c1d-no-key"
+PROGRAM = """
+import json, os
+from pathlib import Path
+import pulumi
+from gpuserve.kubernetes.values import Placement
+from gpuserve_images.resource import ModelImage
+from gpuserve_images.spec import load_model
+
+given = json.loads(os.environ["GIVEN"])
+folder = Path(given.pop("folder"))
+place = Placement("p", "gpuserve-p", tolerations=({"operator": "Exists"},))
+image = ModelImage("small", load_model(folder / "small.yaml"), build="fp32", folder=folder, placement=place, **given)
+pulumi.export("reference", image.reference)
+"""
+
+
+class Project:
+    """A Pulumi program with a builder's options, a kubeconfig and a login of its own."""
+
+    def __init__(self, root: Path, stack: Stack, folder: Path, registry: RegistryServer) -> None:
+        self.folder = root / "project"
+        self.folder.mkdir()
+        self.builder: dict[str, Any] = {
+            "kind": "job",
+            "registry_address": registry.host.replace("localhost", "http://10.244.0.1"),
+            "image": ensure_image("localhost:5000/models", silent),
+            "namespace": NAMESPACE,
+            "context": "real",
+            "secrets": ["signing"],
+            "registry_secret": "login",
+            "cpu": "100m",
+            "memory": "2Gi",
+        }
+        self.given = {"folder": str(folder), "registry": f"{registry.host}/models"}
+        options = {"virtualenv": sys.prefix}
+        project = {"name": "inputs", "runtime": {"name": "python", "options": options}}
+        (self.folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
+        (self.folder / "__main__.py").write_text(PROGRAM)
+        (root / "state").mkdir()
+        self.variables = stack.variables | {
+            "PULUMI_BACKEND_URL": f"file://{root / 'state'}",
+            "KUBECONFIG": str(two_contexts(root / "kubeconfig", stack)),
+            "DOCKER_CONFIG": str(docker_config(root / "docker", registry.host)),
+        }
+        self.given["base"] = run_here(
+            self.variables, lambda: bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
+        )
+        self.pulumi("stack", "init", "test")
+
+    def pulumi(self, *arguments: str, fails: bool = False) -> str:
+        variables = {**self.variables, "GIVEN": json.dumps({**self.given, "builder": self.builder})}
+        done = run(["pulumi", "--non-interactive", "--color", "never", *arguments], variables, cwd=self.folder, timeout=200)
+        assert (done.returncode != 0) is fails, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+def run_here(variables: dict[str, str], work: Any) -> Any:
+    """Run something with the login of the project."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_CONFIG", variables["DOCKER_CONFIG"])
+        return work()
+
+
+def two_contexts(file: Path, stack: Stack) -> Path:
+    """Write a kubeconfig whose current context is a cluster that is not there; `real` is the one that is."""
+    config = yaml.safe_load(Path(stack.variables["KUBECONFIG"]).read_text())
+    config["contexts"][0]["name"] = "real"
+    config["clusters"].append({"name": "gone", "cluster": {"server": "https://127.0.0.1:1"}})
+    config["contexts"].append({"name": "gone", "context": {**config["contexts"][0]["context"], "cluster": "gone"}})
+    config["current-context"] = "gone"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def docker_config(folder: Path, host: str) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(login(host)))
+    return folder
+
+
+def login(host: str) -> dict[str, Any]:
+    return {"auths": {host: {"auth": base64.b64encode(":".join(CREDENTIALS).encode()).decode()}}}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[RegistryServer]:
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    with RegistryServer(folder, password=PASSWORD_FILE, listen="0.0.0.0") as server:  # noqa: S104 - pods reach it by the bridge's address
+        yield server
+
+
+@pytest.fixture
+def volume(stack: Stack) -> Iterator[Path]:
+    """A folder of the node that a volume is made of, open to the pod's user as pytest's own are not; all is gone after the test."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        stack.cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
+        stack.cluster.kubectl("delete", "pv", "weights", "--ignore-not-found", "--wait=true")
+
+
+def pem() -> tuple[str, str]:
+    """Return a new key pair."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return private, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def model_in_a_claim(root: Path, volume: Path) -> Path:
+    """Write the model's folder without its weights, which go into the volume."""
+    folder = write_model_folder(root / "model").parent
+    weights = volume / "models" / "small.onnx"
+    weights.parent.mkdir()
+    shutil.move(folder / "small.onnx", weights)
+    model = yaml.safe_load((folder / "small.yaml").read_text())
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    changes = {
+        "source": {"url": "pvc://weights/models/small.onnx", "sha256": digest},
+        # Two versions in one image: one Job builds both.
+        "builds": {"fp32": {"engine": "onnxruntime"}, "basic": {"engine": "onnxruntime", "optimise": "basic"}},
+        "layout": {"numbers": {1: "fp32", 2: "basic"}},
+        "bake": {"sign": {"key": "env://SIGNING_KEY"}},
+    }
+    (folder / "small.yaml").write_text(yaml.safe_dump(model | changes))
+    return folder
+
+
+def volume_objects(folder: Path) -> list[dict[str, Any]]:
+    about = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+    place = {"hostPath": {"path": str(folder), "type": "Directory"}}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": "weights"},
+            "spec": {**about, **place, "capacity": {"storage": "1Gi"}, "persistentVolumeReclaimPolicy": "Retain"},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "weights", "namespace": NAMESPACE},
+            "spec": {**about, "volumeName": "weights", "resources": {"requests": {"storage": "1Gi"}}},
+        },
+    ]
+
+
+def secret(name: str, kind: str, **content: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "stringData": content}
+
+
+def objects(cluster: Cluster) -> str:
+    """Return all Jobs, pods and events of the namespace as text."""
+    return cluster.kubectl("get", "jobs,pods,events", "-n", NAMESPACE, "-o", "yaml")
+
+
+def test_a_build_takes_its_inputs_from_its_namespace(
+    stack: Stack, registry: RegistryServer, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = model_in_a_claim(tmp_path, volume)
+    project = Project(tmp_path, stack, folder, registry)
+    cluster = stack.cluster
+
+    project.builder["context"] = "reel"
+    said = project.pulumi("preview", fails=True)
+    assert "builder.context (reel): is no context of" in said
+    assert "did you mean 'real'?" in said
+    project.builder["context"] = "real"
+
+    said = project.pulumi("preview", fails=True)
+    assert f"builder.namespace = '{NAMESPACE}': does not exist in the cluster" in said
+    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": restricted}})
+
+    sent = len(registry.requests())
+    said = project.pulumi("up", "--yes", "--skip-preview", fails=True)
+    for missing in ("Secret signing", "Secret login", "PersistentVolumeClaim weights"):
+        assert f"there is no {missing} in namespace {NAMESPACE}. Fix: create" in said
+    assert {method for method, _, _ in registry.requests()[sent:]} <= {"GET", "HEAD"}
+
+    private, public = pem()
+    kind = "kubernetes.io/dockerconfigjson"
+    dockerconfig = {".dockerconfigjson": json.dumps(login(registry.host))}
+    cluster.apply(
+        *volume_objects(volume), secret("signing", "Opaque", SIGNING_KEY=GARBAGE), secret("login", kind, **dockerconfig)
+    )
+    wrong = project.pulumi("up", "--yes", "--skip-preview", fails=True)
+    assert "sign.key (env://SIGNING_KEY): is no private key in PEM" in wrong
+    assert "attempt 2" not in wrong
+    failed = objects(cluster)
+    assert "build-small-fp32-" in failed
+
+    cluster.apply(secret("signing", "Opaque", SIGNING_KEY=private))
+    built = project.pulumi("up", "--yes", "--skip-preview")
+    assert f"building in Job {NAMESPACE}/build-small-fp32-" in built
+    reference = project.pulumi("stack", "output", "reference").strip()
+    monkeypatch.setenv("DOCKER_CONFIG", project.variables["DOCKER_CONFIG"])
+    assert verify_signature(reference, public).digest == reference.split("@")[1]
+    wait_for("no Job", lambda: not cluster.get("jobs", "-n", NAMESPACE), seconds=30)
+
+    state = project.pulumi("stack", "export")
+    hidden = (GARBAGE, private.splitlines()[1], login(registry.host)["auths"][registry.host]["auth"])
+    for text in (wrong, failed, built, state, objects(cluster)):
+        assert not [value for value in hidden if value in text]
+
+    # The same model in the same place on this machine is the same image.
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "weights").symlink_to(volume)
+    for name, value in (
+        ("GPUSERVE_PVC_MOUNTS", tmp_path / "claims"),
+        ("SIGNING_KEY", private),
+        ("XDG_CACHE_HOME", tmp_path / "cache"),
+    ):
+        monkeypatch.setenv(name, str(value))
+    here = build(
+        load_model(folder / "small.yaml"), "fp32", folder=folder, registry=f"{registry.host}/here", base=project.given["base"]
+    )
+    assert here.built
+    assert here.digest == reference.split("@")[1]
