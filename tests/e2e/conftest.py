@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,12 +76,4 @@ def quiet(stack: Stack) -> Cluster:
 @pytest.fixture
 def workshop(tmp_path: Path) -> Workshop:
     """A copy of the checkout in which only `stacks/` is real."""
-    folder = tmp_path / "checkout"
-    shutil.copytree(ROOT / "stacks", folder / "stacks")
-    for name in ("Pulumi.yaml", "__main__.py"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in (".venv", "policies", "model_images", "embedded", "components", "README.md"):
-        (folder / name).symlink_to(ROOT / name)
-    backend = tmp_path / "state"
-    backend.mkdir()
-    return Workshop(folder, {**environment.variables(ROOT), "PULUMI_BACKEND_URL": f"file://{backend}"})
+    return Workshop.below(tmp_path)

@@ -1,12 +1,15 @@
 """The stack under test, and copies of the checkout in which a test may write what it likes."""
 
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from e2e_cluster import ROOT, Cluster, run
+
+from gpuserve_embedded.run import environment
 
 
 def command(name: str, *arguments: str, cwd: Path = ROOT, **options: Any) -> Any:
@@ -43,6 +46,18 @@ class Workshop:
 
     folder: Path
     variables: dict[str, str]
+
+    @classmethod
+    def below(cls, place: Path) -> Self:
+        """Make one in an empty folder: only `stacks/` is copied."""
+        folder, backend = place / "checkout", place / "state"
+        shutil.copytree(ROOT / "stacks", folder / "stacks")
+        for name in ("Pulumi.yaml", "__main__.py"):
+            shutil.copy(ROOT / name, folder / name)
+        for name in (".venv", "policies", "model_images", "embedded", "components", "README.md"):
+            (folder / name).symlink_to(ROOT / name)
+        backend.mkdir()
+        return cls(folder, {**environment.variables(ROOT), "PULUMI_BACKEND_URL": f"file://{backend}"})
 
     def stack_file(self, name: str) -> Path:
         return self.folder / "stacks" / f"Pulumi.{name}.yaml"

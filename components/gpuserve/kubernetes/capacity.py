@@ -14,7 +14,8 @@ def unmeasured(field: str, image: str | None = None, file: str | None = None) ->
     known = image or "the image"
     reason = f"is to be taken from the measured capacity, but {known} carries none that keeps the SLO's latency"
     fix = (
-        "give `queue_time:` or `qps:`, or `max:` equal to `min:`, until a running replica was measured with "
-        f"`gpuserve bench MODEL --url URL --attach {image or 'IMAGE'}`, and run `pulumi refresh` after that; or relax `slo.latency_p95`"
+        f"measure it with `gpuserve bench MODEL --attach {image or 'IMAGE'}` (with `--url URL` behind a running server, with "
+        "`--build BUILD` on this machine's processor) and run `pulumi refresh`; until then give `queue_time:` or `qps:`, or `max:` "
+        "equal to `min:`; or relax `slo.latency_p95`"
     )
     return Problem(field, None, reason, fix, file)

@@ -98,7 +98,7 @@ def test_an_image_that_an_autoscaler_aims_at_must_carry_a_capacity(props, tmp_pa
     with pytest.raises(SpecError, match="small, build fp32: scale target: is to be taken from the measured capacity") as caught:
         PROVIDER.create(measured)
     reference = published(image_reference(load_model(path), late["key"], late["registry"])).reference
-    assert f"--attach {reference}`, and run `pulumi refresh`" in str(caught.value)
+    assert f"gpuserve bench MODEL --attach {reference}` (with" in str(caught.value)
     # Once it is there, the preview says so; what is unchanged is not asked about.
     (failure,) = PROVIDER.check({}, measured).failures
     assert failure.reason == str(caught.value)
