@@ -131,13 +131,14 @@ def test_a_pod_gets_the_gpus_it_asks_for_and_no_more_than_there_are(api) -> None
     assert "no kubelet yet" in subprocess.run(logs, capture_output=True, text=True, check=True).stdout
 
 
-def test_a_pod_mounts_an_image_as_a_volume(api) -> None:
-    """It stays, so that the tests below kill a cluster that has such a mount."""
+def mount_an_image(api: Api) -> list[Path]:
+    """Run a pod with an image volume, look into it, and return where the machine has it mounted."""
     image = idle_image(api)
-    mount = {"name": "image", "mountPath": "/image", "readOnly": True}
-    pod = pod_of("image-volume", image, args=["--device-plugin-dir=/image/nowhere"], volumeMounts=[mount])
+    pod = pod_of("image-volume", image, args=["--device-plugin-dir=/image/nowhere"])
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "image", "mountPath": "/image", "readOnly": True}]
     pod["spec"]["volumes"] = [{"name": "image", "image": {"reference": image, "pullPolicy": "IfNotPresent"}}]
-    api.apply([pod])
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}}
+    api.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, account, pod])
 
     def inside() -> list[int]:
         commands = cgroups.processes().items()
@@ -145,7 +146,15 @@ def test_a_pod_mounts_an_image_as_a_volume(api) -> None:
 
     (pid,) = eventually(inside, seconds=30)
     assert Path(f"/proc/{pid}/root/image/simulated-gpus").is_file()
-    assert [path for path in cleanup.mounts() if "image-volumes" in path.parts]
+    return image_mounts()
+
+
+def image_mounts() -> list[Path]:
+    return [path for path in cleanup.mounts() if "image-volumes" in path.parts]
+
+
+def test_a_pod_mounts_an_image_as_a_volume(api) -> None:
+    assert len(mount_an_image(api)) == 1
 
 
 def test_service_names_resolve(running) -> None:
@@ -235,10 +244,13 @@ def test_a_daemon_that_died_is_noticed_and_the_next_start_mends_all(running) -> 
 
 
 def test_everything_killed_at_once_is_mended_by_the_next_start(running) -> None:
+    mounted = mount_an_image(Api())
     for pid in cgroups.processes():
         os.kill(pid, signal.SIGKILL)
+    assert image_mounts() == mounted != []
     cluster.start(print)
     assert cluster.status().ready
+    assert image_mounts() == []
 
 
 def test_stop_leaves_the_machine_as_it_was(before) -> None:
