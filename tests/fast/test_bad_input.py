@@ -172,6 +172,8 @@ PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIhunter2\n-----END EC PRIVATE KEY
         (lambda box: box.service["traffic"].update(host=[PEM]), ["services[0].traffic.host = [<not shown"]),
         (lambda box: box.service.update(scale=["hf_hunter2hunter2hunter2"]), ["services[0].scale = [<not shown"]),
         (lambda box: box.model.update(bake={"sign": {"key": "k", "password": ["hunter2"]}}), ["bake.sign.password = [<not"]),
+        (lambda box: box.platform.update(clientSecret="hunter2"), ["clientSecret = <not shown"]),
+        (lambda box: box.service["traffic"].update(tls={"mode": "secret", "secret": "Not_A_Name"}), ["tls.secret = 'Not_A_Name'"]),
         (lambda box: box.model["source"].update(sessionToken="hunter2"), ["source.sessionToken = <not shown", "unknown field"]),
     ],
 )  # fmt: skip

@@ -8,8 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
-_NAMES = re.compile(r"(^|[-_.])(key|password|passwd|passphrase|credentials?|tokens?|secret)$", re.IGNORECASE)
-"""Names of fields that hold a secret, alone or as the last word: `password`, `api_key`, `aws-secret-access-key`."""
+_NAMES = re.compile(
+    r"(^|[-_.])(key|password|passwd|passphrase|credentials?|tokens?|(api|app|client|shared|webhook)[-_]?secret)$", re.IGNORECASE
+)
+"""Names of fields that hold a secret, alone or as the last word: `password`, `api_key`, `aws-secret-access-key`. A `secret` by itself, and
+a `registry_secret`, are the names of Kubernetes Secrets, which an error must show."""
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
