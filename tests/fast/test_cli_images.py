@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from e2e_registry import BINARY, RegistryServer
 from e2e_small_model import FEATURES, classifier, write_model_folder
 from typer.testing import CliRunner
 
@@ -22,14 +21,6 @@ from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.verify.attached import attach_report
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.report import VerifyReport
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    if BINARY is None:
-        pytest.skip("docker-registry is not installed: apt-get install docker-registry")
-    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 @pytest.fixture

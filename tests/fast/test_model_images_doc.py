@@ -50,8 +50,7 @@ def test_yaml_examples_are_models_builders_or_pods(block):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """The folder that the document works in, with a registry whose base image is already there."""
-    if BINARY is None:
-        pytest.skip("docker-registry is not installed: apt-get install docker-registry")
+    assert BINARY is not None, "docker-registry is not installed: apt-get install docker-registry"
     root = tmp_path_factory.mktemp("doc")
     write_model_folder(root / "work")
     work = root / "work"

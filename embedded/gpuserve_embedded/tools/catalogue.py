@@ -125,7 +125,6 @@ KUBE = GoModule(
 _CONTAINERD = "github.com/containerd/containerd/v2"
 CONTAINERD = GoModule(
     "containerd",
-    # It finds the shim beside itself.
     {name: f"{_CONTAINERD}/cmd/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
     {f"{_CONTAINERD}/version.Version": f"v{CONTAINERD_VERSION}"},
     minutes=2,

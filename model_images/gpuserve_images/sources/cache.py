@@ -55,7 +55,7 @@ class SourceCache:
             _seal(partial)
             final.parent.mkdir(parents=True, exist_ok=True)
             partial.rename(final)
-            _whole(final)
+            _whole(final)  # so that the digests are known under the final names too
         return final / FILES
 
     def has(self, key: str) -> bool:

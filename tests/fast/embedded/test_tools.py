@@ -315,7 +315,9 @@ class TestRelease:
             release.download(offered, silent)
         assert not list(tools_folder().glob("release-*"))
 
-    def test_asks_an_unreachable_publisher_once(self, monkeypatch):
+    @pytest.fixture
+    def unreachable(self, monkeypatch):
+        """A release whose publisher refuses connections, and the hosts that were asked."""
         asked: list[str] = []
 
         def refuse(address, timeout):
@@ -327,20 +329,16 @@ class TestRelease:
         monkeypatch.setattr(release.platform, "machine", lambda: "x86_64")
         monkeypatch.setattr(release.urllib.request, "getproxies", dict)
         monkeypatch.setattr(release, "_unreachable", set())
-        offered = Release("https://releases.example.com/a-{system}.tar.gz", "https://releases.example.com/sums", "a")
+        return Release("https://releases.example.com/a-{system}.tar.gz", "https://releases.example.com/sums", "a"), asked
+
+    def test_asks_an_unreachable_publisher_once(self, unreachable):
+        offered, asked = unreachable
         assert release.download(offered, silent) is None
         assert release.download(offered, silent) is None
         assert asked == ["releases.example.com"]
 
-    def test_an_unreachable_publisher_is_known_while_another_process_builds(self, monkeypatch):
-        def refuse(_address, timeout):
-            raise ConnectionRefusedError
-
-        monkeypatch.setattr(release.socket, "create_connection", refuse)
-        monkeypatch.setattr(release.platform, "machine", lambda: "x86_64")
-        monkeypatch.setattr(release.urllib.request, "getproxies", dict)
-        monkeypatch.setattr(release, "_unreachable", set())
-        offered = Release("https://releases.example.com/a-{system}.tar.gz", "https://releases.example.com/sums", "a")
+    def test_an_unreachable_publisher_is_known_while_another_process_builds(self, unreachable):
+        offered, _ = unreachable
         found: list[Path | None] = []
 
         def ask(_folder):

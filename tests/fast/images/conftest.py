@@ -1,7 +1,11 @@
+import onnx
 import pytest
-from e2e_registry import BINARY, RegistryServer
+from e2e_small_model import classifier
 
+from gpuserve_images.compile.profiles import profiles
+from gpuserve_images.layouts.spec import BatchSpec
 from gpuserve_images.oci import memory
+from gpuserve_images.onnx_model.signature import read_signature
 
 
 @pytest.fixture(autouse=True)
@@ -11,10 +15,14 @@ def _no_memory_of_other_runs(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(memory, "_folder", lambda: folder)
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """A real, empty registry, shared by the tests of a file."""
-    if BINARY is None:
-        pytest.skip("docker-registry is not installed: apt-get install docker-registry")
-    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
-        yield server
+@pytest.fixture
+def source(tmp_path):
+    """The file of a small classifier."""
+    onnx.save(classifier(), tmp_path / "source.onnx")
+    return tmp_path / "source.onnx"
+
+
+@pytest.fixture
+def shapes(source):
+    """Profiles of that classifier, for batches of up to 16."""
+    return profiles(read_signature(source), BatchSpec(max=16))

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from e2e_registry import BINARY, RegistryServer
 from e2e_small_model import classifier, write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
@@ -21,13 +20,6 @@ from gpuserve_images.pipeline.job import Job
 from gpuserve_images.records import silent
 from gpuserve_images.spec import ModelSpec, load_model
 from gpuserve_images.target import Target
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    assert BINARY is not None, "docker-registry is not installed: apt-get install docker-registry"
-    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import grpc
 import pulumi
 import pytest
 from e2e_played_cluster import PlayedCluster, pod
-from e2e_registry import BINARY, RegistryServer
 from e2e_small_model import write_model_folder
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
@@ -22,13 +21,6 @@ from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 
 PROVIDER = ImageProvider()
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    assert BINARY is not None, "docker-registry is not installed: apt-get install docker-registry"
-    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 @pytest.fixture

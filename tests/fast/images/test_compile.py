@@ -5,7 +5,7 @@ import onnx
 import pytest
 import tensorrt_rtx
 from e2e_engines import A100, build
-from e2e_small_model import FEATURES, classifier
+from e2e_small_model import FEATURES
 from onnx import TensorProto, helper, numpy_helper
 
 from gpuserve_images.compile.builders import architectures, rtx_module
@@ -33,17 +33,6 @@ IMAGE = Signature(
     opset=17,
 )
 SENTENCES = ProfileSpec(min=(-1, 1), opt=(-1, 64), max=(-1, 512))
-
-
-@pytest.fixture
-def source(tmp_path):
-    onnx.save(classifier(), tmp_path / "source.onnx")
-    return tmp_path / "source.onnx"
-
-
-@pytest.fixture
-def shapes(source):
-    return profiles(read_signature(source), BatchSpec(max=16))
 
 
 def graph(tmp_path, nodes, constants=(), *, inputs=(("x", TensorProto.FLOAT, ["n", FEATURES]),), output=TensorProto.FLOAT):

@@ -4,39 +4,24 @@ import types
 import warnings
 from dataclasses import replace
 
-import onnx
 import pytest
 import tensorrt_rtx
 from e2e_engines import A100, as_tensorrt, build
-from e2e_small_model import FEATURES, classifier, write_model_folder
+from e2e_small_model import FEATURES, write_model_folder
 
 from gpuserve_images.compile.builders import builder_module, builder_version, rtx_module
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus
 from gpuserve_images.compile.inspection import summarise_engine
 from gpuserve_images.compile.matching import fitting, misfit, runs_on
-from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.compile.refit import refit
 from gpuserve_images.compile.spec import CompileSpec
 from gpuserve_images.compile.tensorrt import require_buildable
 from gpuserve_images.compile.timing import TimingCache
-from gpuserve_images.layouts.spec import BatchSpec
-from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.pipeline.chain import plan
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.spec import ModelSpec, load_model
 from gpuserve_images.target import Target
-
-
-@pytest.fixture
-def source(tmp_path):
-    onnx.save(classifier(), tmp_path / "source.onnx")
-    return tmp_path / "source.onnx"
-
-
-@pytest.fixture
-def shapes(source):
-    return profiles(read_signature(source), BatchSpec(max=16))
 
 
 class TestTensorRT:

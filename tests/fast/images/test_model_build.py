@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from e2e_registry import BINARY, RegistryServer
 from e2e_small_model import write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
@@ -21,13 +20,6 @@ from gpuserve_images.target import Target
 from gpuserve_images.verify.parity import ParityError
 
 pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    assert BINARY is not None, "docker-registry is not installed: apt-get install docker-registry"
-    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
