@@ -25,7 +25,7 @@ from gpuserve.kubernetes.spec import plain
 from gpuserve.kubernetes.values import Placement
 from gpuserve_images.builder.spec import LOCAL, BuilderSpec
 from gpuserve_images.errors import ImageError, RegistryError
-from gpuserve_images.pipeline.build import CPU, published
+from gpuserve_images.pipeline.build import CPU
 from gpuserve_images.pipeline.key import content_key, image_reference
 from gpuserve_images.pipeline.report import BuildReport
 from gpuserve_images.resource_arguments import Arguments, Props
@@ -162,7 +162,7 @@ class ImageProvider(ResourceProvider):
             arguments = Arguments(news)
             key = arguments.key()
             if key != _olds.get("key"):
-                found = published(arguments.tag())
+                found = arguments.found()
                 if found is None and (problem := arguments.builder_problem()):
                     return CheckResult(news, [CheckFailure("build", problem)])
                 if unmeasured := arguments.capacity_problem(found):
@@ -201,7 +201,7 @@ class ImageProvider(ResourceProvider):
         """Look the image up; an empty id tells the engine that it is gone, so that the next `up` makes it again."""
         with _readable_errors():
             arguments = Arguments(props)
-            found = published(arguments.tag())
+            found = arguments.refreshed()
             outputs = {} if found is None else _outputs(props, found, arguments.capacity(found))
         return ReadResult("" if found is None else id_, outputs)
 

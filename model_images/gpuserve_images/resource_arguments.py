@@ -9,9 +9,11 @@ from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.values import Placement
 from gpuserve_images.builder.errors import JobError
 from gpuserve_images.builder.spec import BuilderSpec
-from gpuserve_images.pipeline.build import build
+from gpuserve_images.pipeline.build import build, published, trusted
 from gpuserve_images.pipeline.chain import times
+from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.key import content_key, image_reference
+from gpuserve_images.pipeline.publishing import require_signature
 from gpuserve_images.pipeline.report import BuildReport
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
@@ -44,6 +46,39 @@ class Arguments:
     def tag(self) -> str:
         """Return the address by content tag."""
         return image_reference(self.model, self.expected_key, self.registry)
+
+    def found(self) -> BuildReport | None:
+        """Return the image in the registry, or None; its signature holds where the model names its signer's public key.
+
+        Raises:
+            SpecError: When a Job shall build it, and it cannot be sent away or be told from somebody else's afterwards.
+            SignatureError: When it does not.
+            SigningKeyError: When the key cannot be used.
+            SourceError: When something else than gpuserve pushed that tag.
+            RegistryError: When the registry is down or refuses.
+        """
+        bake = self.model.bake
+        if "builder" in self.props:
+            from gpuserve_images.builder.portable import require_portable
+
+            require_portable(Job(self.model, self.name, self.folder, self.target))
+        # Who only previews need not have the private key.
+        known = bake.sign is not None and bake.sign.public_key
+        return trusted(self.tag(), bake, self.folder) if known else published(self.tag())
+
+    def refreshed(self) -> BuildReport | None:
+        """Return the image as it is in the registry now, or None; one that the state does not know already must be signed.
+
+        Raises:
+            SignatureError: When it is not signed by the model's signer.
+            SigningKeyError: When that cannot be told, because the key cannot be used.
+            SourceError: When something else than gpuserve pushed that tag.
+            RegistryError: When the registry is down or refuses.
+        """
+        found = published(self.tag())
+        if found is not None and found.reference != self.props.get("reference"):
+            require_signature(found.reference, self.model.bake, self.folder)
+        return found
 
     def builder_problem(self) -> str | None:
         """Return why a build in the cluster could not work, as far as that can be told before anything is changed."""

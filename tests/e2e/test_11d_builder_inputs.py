@@ -1,7 +1,7 @@
 """`builder: job` with what it takes from its namespace: a signing key, a registry login, a volume, through a named context.
 
-One program with one `ModelImage`: the current context of its kubeconfig is a cluster that does not answer, its registry asks for a
-password, its model lies in a claim and its image is signed with a key that this machine has not.
+One program with one `ModelImage`: the current context of its kubeconfig is a cluster that does not answer, its registry and that of
+the builder's image ask for a password, its model lies in a claim and its image is signed with a key that this machine has not.
 """
 
 import base64
@@ -10,24 +10,32 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from e2e_cluster import Cluster, run, wait_for
 from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
+from e2e_signing import key_pair
 from e2e_small_model import write_model_folder
 from e2e_stack import Stack
 
+from gpuserve.kubernetes.values import Placement
+from gpuserve_embedded.cluster.layout import registry_data
+from gpuserve_images.builder.building import ClusterBuild
+from gpuserve_images.builder.cluster import connect
+from gpuserve_images.builder.errors import JobError
 from gpuserve_images.builder.image import ensure_image
-from gpuserve_images.oci import File, Layer, bake, verify_signature
+from gpuserve_images.builder.spec import BuilderSpec
+from gpuserve_images.oci import File, Layer, SignatureError, bake, resolve, verify_signature
 from gpuserve_images.pipeline.build import build
+from gpuserve_images.pipeline.report import BuildReport
 from gpuserve_images.records import silent
 from gpuserve_images.spec import load_model
+from gpuserve_images.target import Target
 
 pytestmark = pytest.mark.e2e
 
@@ -52,13 +60,16 @@ pulumi.export("reference", image.reference)
 class Project:
     """A Pulumi program with a builder's options, a kubeconfig and a login of its own."""
 
-    def __init__(self, root: Path, stack: Stack, folder: Path, registry: RegistryServer) -> None:
+    def __init__(self, root: Path, stack: Stack, volume: Path, registry: RegistryServer, door: RegistryServer) -> None:
+        self.private, self.public = key_pair()
+        self.registry, self.hosts = registry, (registry.host, door.host)
+        folder = model_in_a_claim(root, volume, self.public)
         self.folder = root / "project"
         self.folder.mkdir()
         self.builder: dict[str, Any] = {
             "kind": "job",
             "registry_address": registry.host.replace("localhost", "http://10.244.0.1"),
-            "image": ensure_image("localhost:5000/models", silent),
+            "image": ensure_image("localhost:5000/models", silent).replace("localhost:5000", door.host),
             "namespace": NAMESPACE,
             "context": "real",
             "secrets": ["signing"],
@@ -88,6 +99,15 @@ class Project:
         assert (done.returncode != 0) is fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def build(self) -> BuildReport:
+        """Do what an `up` does for the image, without Pulumi."""
+        place = Placement("p", "gpuserve-p", tolerations=({"operator": "Exists"},))
+        spec, folder = BuilderSpec.parse(self.builder), Path(self.given["folder"])
+        model = load_model(folder / "small.yaml")
+        asked = ClusterBuild(model, "fp32", folder, self.given["registry"], self.given["base"], Target(), spec, place)
+        cluster = connect("real", {"KUBECONFIG": self.variables["KUBECONFIG"]})
+        return run_here(self.variables, lambda: asked.run(lambda _: None, cluster=cluster))
+
 
 def run_here(variables: dict[str, str], work: Any) -> Any:
     """Run something with the login of the project."""
@@ -113,8 +133,9 @@ def docker_config(folder: Path, host: str) -> Path:
     return folder
 
 
-def login(host: str) -> dict[str, Any]:
-    return {"auths": {host: {"auth": base64.b64encode(":".join(CREDENTIALS).encode()).decode()}}}
+def login(*hosts: str, password: str = CREDENTIALS[1]) -> dict[str, Any]:
+    auth = base64.b64encode(f"{CREDENTIALS[0]}:{password}".encode()).decode()
+    return {"auths": {host: {"auth": auth} for host in hosts}}
 
 
 @pytest.fixture
@@ -122,6 +143,16 @@ def registry(tmp_path: Path) -> Iterator[RegistryServer]:
     folder = tmp_path / "registry"
     folder.mkdir()
     with RegistryServer(folder, password=PASSWORD_FILE, listen="0.0.0.0") as server:  # noqa: S104 - pods reach it by the bridge's address
+        yield server
+
+
+@pytest.fixture
+def door(stack: Stack, tmp_path: Path) -> Iterator[RegistryServer]:
+    """What the embedded registry holds, behind a password."""
+    folder = tmp_path / "door"
+    folder.mkdir()
+    (folder / "data").symlink_to(registry_data())
+    with RegistryServer(folder, password=PASSWORD_FILE) as server:
         yield server
 
 
@@ -136,14 +167,12 @@ def volume(stack: Stack) -> Iterator[Path]:
         stack.cluster.kubectl("delete", "pv", "weights", "--ignore-not-found", "--wait=true")
 
 
-def pem() -> tuple[str, str]:
-    """Return a new key pair."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return private, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+@pytest.fixture
+def project(stack: Stack, registry: RegistryServer, door: RegistryServer, volume: Path, tmp_path: Path) -> Project:
+    return Project(tmp_path, stack, volume, registry, door)
 
 
-def model_in_a_claim(root: Path, volume: Path) -> Path:
+def model_in_a_claim(root: Path, volume: Path, public: str) -> Path:
     """Write the model's folder without its weights, which go into the volume."""
     folder = write_model_folder(root / "model").parent
     weights = volume / "models" / "small.onnx"
@@ -156,29 +185,32 @@ def model_in_a_claim(root: Path, volume: Path) -> Path:
         # Two versions in one image: one Job builds both.
         "builds": {"fp32": {"engine": "onnxruntime"}, "basic": {"engine": "onnxruntime", "optimise": "basic"}},
         "layout": {"numbers": {1: "fp32", 2: "basic"}},
-        "bake": {"sign": {"key": "env://SIGNING_KEY"}},
+        "bake": {"sign": {"key": "env://SIGNING_KEY", "public_key": "signing.pub"}},
     }
+    (folder / "signing.pub").write_text(public)
     (folder / "small.yaml").write_text(yaml.safe_dump(model | changes))
     return folder
 
 
-def volume_objects(folder: Path) -> list[dict[str, Any]]:
-    about = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+ACCESS = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "weights", "namespace": NAMESPACE},
+    "spec": {**ACCESS, "resources": {"requests": {"storage": "1Gi"}}},
+}
+
+
+def volume_object(folder: Path) -> dict[str, Any]:
     place = {"hostPath": {"path": str(folder), "type": "Directory"}}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": "weights"},
-            "spec": {**about, **place, "capacity": {"storage": "1Gi"}, "persistentVolumeReclaimPolicy": "Retain"},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "weights", "namespace": NAMESPACE},
-            "spec": {**about, "volumeName": "weights", "resources": {"requests": {"storage": "1Gi"}}},
-        },
-    ]
+    about = {"capacity": {"storage": "1Gi"}, "persistentVolumeReclaimPolicy": "Retain"}
+    claim = {"claimRef": {"name": "weights", "namespace": NAMESPACE}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "weights"},
+        "spec": {**ACCESS, **place, **about, **claim},
+    }
 
 
 def secret(name: str, kind: str, **content: str) -> dict[str, Any]:
@@ -191,13 +223,17 @@ def objects(cluster: Cluster) -> str:
     return cluster.kubectl("get", "jobs,pods,events", "-n", NAMESPACE, "-o", "yaml")
 
 
-def test_a_build_takes_its_inputs_from_its_namespace(
-    stack: Stack, registry: RegistryServer, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    folder = model_in_a_claim(tmp_path, volume)
-    project = Project(tmp_path, stack, folder, registry)
-    cluster = stack.cluster
+def refused(project: Project) -> str:
+    """Return what a build says that cannot begin; within half a minute, where it may wait for ten."""
+    started = time.monotonic()
+    with pytest.raises(JobError) as caught:
+        project.build()
+    assert time.monotonic() - started < 30
+    return str(caught.value)
 
+
+def say_what_is_missing(project: Project, cluster: Cluster) -> None:
+    """Name all that a build takes from a place that is not there, before anything is sent."""
     project.builder["context"] = "reel"
     said = project.pulumi("preview", fails=True)
     assert "builder.context (reel): is no context of" in said
@@ -209,48 +245,82 @@ def test_a_build_takes_its_inputs_from_its_namespace(
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": restricted}})
 
-    sent = len(registry.requests())
+    sent = len(project.registry.requests())
     said = project.pulumi("up", "--yes", "--skip-preview", fails=True)
     for missing in ("Secret signing", "Secret login", "PersistentVolumeClaim weights"):
         assert f"there is no {missing} in namespace {NAMESPACE}. Fix: create" in said
-    assert {method for method, _, _ in registry.requests()[sent:]} <= {"GET", "HEAD"}
+    assert {method for method, _, _ in project.registry.requests()[sent:]} <= {"GET", "HEAD"}
 
-    private, public = pem()
+
+def say_what_is_of_no_use(project: Project, cluster: Cluster, volume: Path) -> str:
+    """Say soon, not at the deadline, what is there and cannot be used; end with a login that can, and return what `up` said."""
+    cluster.apply(CLAIM, secret("signing", "Opaque", SIGNING_KEY=GARBAGE), secret("login", "Opaque", login="x"))
+    assert "claim weights: no persistent volumes available for this claim and no storage class is set" in refused(project)
+
+    cluster.apply(volume_object(volume))
+    wait_for("a bound claim", lambda: cluster.get("pvc", "weights", "-n", NAMESPACE)["status"]["phase"] == "Bound", seconds=60)
+    said = refused(project)
+    assert 'MountVolume.SetUp failed for volume "registry" : references non-existent secret key: .dockerconfigjson' in said
+    assert "Make Secret login (`builder.registry_secret`) one of type kubernetes.io/dockerconfigjson" in said
+
+    cluster.kubectl("delete", "secret", "login", "-n", NAMESPACE)
     kind = "kubernetes.io/dockerconfigjson"
-    dockerconfig = {".dockerconfigjson": json.dumps(login(registry.host))}
-    cluster.apply(
-        *volume_objects(volume), secret("signing", "Opaque", SIGNING_KEY=GARBAGE), secret("login", kind, **dockerconfig)
-    )
+    cluster.apply(secret("login", kind, **{".dockerconfigjson": json.dumps(login(*project.hosts, password=GARBAGE))}))
+    started = time.monotonic()
+    locked = project.pulumi("up", "--yes", "--skip-preview", fails=True)
+    assert time.monotonic() - started < 60
+    assert "its image cannot be pulled" in locked
+    assert "401 Unauthorized" in locked
+    assert "correct the login in Secret login (`builder.registry_secret`)" in locked
+    cluster.apply(secret("login", kind, **{".dockerconfigjson": json.dumps(login(*project.hosts))}))
+    return locked
+
+
+def test_a_build_takes_its_inputs_from_its_namespace(
+    stack: Stack, project: Project, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cluster, host = stack.cluster, project.registry.host
+    say_what_is_missing(project, cluster)
+    locked = say_what_is_of_no_use(project, cluster, volume)
     wrong = project.pulumi("up", "--yes", "--skip-preview", fails=True)
     assert "sign.key (env://SIGNING_KEY): is no private key in PEM" in wrong
     assert "attempt 2" not in wrong
     failed = objects(cluster)
     assert "build-small-fp32-" in failed
 
-    cluster.apply(secret("signing", "Opaque", SIGNING_KEY=private))
+    cluster.apply(secret("signing", "Opaque", SIGNING_KEY=project.private))
     built = project.pulumi("up", "--yes", "--skip-preview")
     assert f"building in Job {NAMESPACE}/build-small-fp32-" in built
     reference = project.pulumi("stack", "output", "reference").strip()
     monkeypatch.setenv("DOCKER_CONFIG", project.variables["DOCKER_CONFIG"])
-    assert verify_signature(reference, public).digest == reference.split("@")[1]
+    assert verify_signature(reference, project.public).digest == reference.split("@")[1]
     wait_for("no Job", lambda: not cluster.get("jobs", "-n", NAMESPACE), seconds=30)
 
     state = project.pulumi("stack", "export")
-    hidden = (GARBAGE, private.splitlines()[1], login(registry.host)["auths"][registry.host]["auth"])
-    for text in (wrong, failed, built, state, objects(cluster)):
+    logins = (login(host), login(host, password=GARBAGE))
+    hidden = (GARBAGE, project.private.splitlines()[1], *(one["auths"][host]["auth"] for one in logins))
+    for text in (locked, wrong, failed, built, state, objects(cluster)):
         assert not [value for value in hidden if value in text]
+
+    # The image is known again by its signer's public key, and another one under its tag is not taken for it.
+    known = project.build()
+    assert (known.reference, known.built) == (reference, False)
+    found = resolve(known.tag)
+    assert found is not None
+    bake(known.tag, [Layer({"/models/small/1/model.onnx": File(b"evil")})], annotations=dict(found.annotations))
+    with pytest.raises(SignatureError, match="is not signed"):
+        project.build()
 
     # The same model in the same place on this machine is the same image.
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims" / "weights").symlink_to(volume)
     for name, value in (
         ("GPUSERVE_PVC_MOUNTS", tmp_path / "claims"),
-        ("SIGNING_KEY", private),
+        ("SIGNING_KEY", project.private),
         ("XDG_CACHE_HOME", tmp_path / "cache"),
     ):
         monkeypatch.setenv(name, str(value))
-    here = build(
-        load_model(folder / "small.yaml"), "fp32", folder=folder, registry=f"{registry.host}/here", base=project.given["base"]
-    )
+    folder, base = Path(project.given["folder"]), project.given["base"]
+    here = build(load_model(folder / "small.yaml"), "fp32", folder=folder, registry=f"{host}/here", base=base)
     assert here.built
     assert here.digest == reference.split("@")[1]

@@ -12,8 +12,9 @@ from gpuserve_images.builder.errors import JobError
 from gpuserve_images.builder.image import ensure_image, require_tools
 from gpuserve_images.builder.manifests import BuildJob
 from gpuserve_images.builder.needs import require_needs
+from gpuserve_images.builder.portable import require_portable
 from gpuserve_images.builder.spec import BuilderSpec, require_reachable
-from gpuserve_images.pipeline.build import published
+from gpuserve_images.pipeline.build import trusted
 from gpuserve_images.pipeline.chain import Chain, plan
 from gpuserve_images.pipeline.company import others
 from gpuserve_images.pipeline.job import Job
@@ -57,7 +58,7 @@ class ClusterBuild:
         """
         require_reachable(self.registry, self.spec, "builder.registry_address")
         chain = self._chain()
-        context.require_portable(chain.job)
+        require_portable(chain.job)
         self._require_pieces(chain)
         there = cluster or connect(self.spec.context)
         namespace = self._namespace
@@ -80,14 +81,16 @@ class ClusterBuild:
             cluster: Where. Default: the cluster that the environment names.
 
         Raises:
-            SpecError: When the namespace lacks what the build takes from it; nothing was sent.
+            SpecError: When the model cannot be sent away, or the namespace lacks what the build takes from it; nothing was sent.
+            SignatureError: When the registry's image is not signed by the model's signer.
             JobError: When the Job cannot start or did not end well.
             BuildRefusedError: With the build's own message.
             GpuserveError: As for a build on this machine, for what is seen before the Job starts.
         """
         chain = self._chain()
         tag = image_reference(self.model, chain.key, self.registry)
-        found = published(tag)
+        require_portable(chain.job)
+        found = trusted(tag, self.model.bake, self.folder)
         if found is not None:
             return found
         self._require_pieces(chain)
@@ -111,7 +114,7 @@ class ClusterBuild:
             claims=_claims(chain.job),
         )
         running.run(job, there, report, wanted=wanted)
-        done = published(tag)
+        done = trusted(tag, self.model.bake, self.folder)
         if done is None:
             reason = f"ended, but the registry has no {tag}"
             fix = "See that `builder.registry_address` is the same registry as `registry`, and that nobody deleted the Job; then run again."

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.builder.errors import JobError
+from gpuserve_images.builder.portable import is_key_file, require_portable, with_public_key
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import File, Layer, push_artifact
 from gpuserve_images.oci.client import RegistryClient
@@ -40,7 +40,6 @@ PACKAGES = "packages"
 
 _ORDER = "context.json"
 _SMALL = "files.tar"
-_VARIABLE = "env://"
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,8 @@ def push(chain: Chain, registry: str, base: str, progress: Progress) -> str:
         progress: Told bytes done and bytes in all.
 
     Raises:
-        SpecError: See `require_portable`.
+        SpecError: See `portable.require_portable`.
+        SigningKeyError: When the signer's public key cannot be used.
         SourceError: When the model or its samples are missing.
         RegistryError: When the registry is down or refuses.
     """
@@ -144,28 +144,6 @@ def pull(reference: str, folder: Path) -> Order:
     return Order.decode((folder / _ORDER).read_bytes())
 
 
-def require_portable(job: Job) -> None:
-    """Check that a build can be sent away.
-
-    Raises:
-        SpecError: When it takes a key that must not leave this machine, or that lies outside of the model's folder.
-    """
-    model, problems = job.model, list[Problem]()
-    if model.bake.sign is not None and not model.bake.sign.key.startswith(_VARIABLE):
-        reason = "is a file of this machine, and a private key is not sent through a registry"
-        fix = "write `key: env://NAME`, with a Secret that has NAME in `builder.secrets`"
-        problems.append(Problem("bake.sign.key", model.bake.sign.key, reason, fix))
-    if _is_file(model.bake.base_key) and not (job.folder / model.bake.base_key).resolve().is_relative_to(job.folder.resolve()):
-        reason, fix = "lies outside of the model's folder", "put the public key beside the model's YAML file"
-        problems.append(Problem("bake.base_key", model.bake.base_key, reason, fix))
-    if problems:
-        raise SpecError(problems)
-
-
-def _is_file(key: str) -> bool:
-    return bool(key) and not key.startswith(_VARIABLE) and "BEGIN PUBLIC KEY" not in key
-
-
 class _Packed:
     """The files of a build by their place in the context, and the model's spec with those places.
 
@@ -181,9 +159,9 @@ class _Packed:
         self._folders: dict[Path, str] = {}
         company = others(job).values()
         mine = [job, *(other for other in company if other.model.name == job.model.name)]
-        self.model = self._pack(mine, "")
+        self.model = self._pack(mine, "").model_copy(update={"bake": with_public_key(job)})
         base_key = job.model.bake.base_key
-        if _is_file(base_key):
+        if is_key_file(base_key):
             # Under its own name, which is part of the image's key.
             self.small[base_key] = File(job.folder / base_key)
         for other in company:

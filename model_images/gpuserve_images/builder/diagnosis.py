@@ -1,11 +1,12 @@
 """What a Job, its pods and their events say about a build: what it waits for, why it cannot go on, why it failed."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gpuserve_images.builder.errors import BuildRefusedError, JobError
-from gpuserve_images.builder.manifests import CONTAINER, REFUSED, BuildJob
+from gpuserve_images.builder.manifests import CONTAINER, REFUSED, REGISTRY_VOLUME, BuildJob
 from gpuserve_images.builder.quota import Excess, excesses
 from gpuserve_images.errors import ImageError
 
@@ -14,6 +15,12 @@ Object = dict[str, Any]
 _IMAGE_TROUBLE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
 _SETUP_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _VOLUME_TROUBLE = frozenset({"FailedMount", "FailedAttachVolume"})
+_CLAIM_TROUBLE = frozenset({"FailedBinding", "ProvisioningFailed"})
+
+_NEVER_MOUNTED = re.compile(r"references non-existent|hostPath type check failed|(secret|configmap) \"[^\"]+\" not found")
+_NEVER_SCHEDULED = re.compile(r"persistentvolumeclaim \"[^\"]+\" (not found|bound to non-existent|is being deleted)")
+"""What somebody must put right, in the words of Kubernetes 1.36: the kubelet's pkg/volume/{secret,configmap,hostpath}, and the scheduler's
+volume_binding.go. Everything else about volumes may pass: a disk is still made, or still attached elsewhere."""
 
 _LIMITS = {
     "requests.cpu": ("`quota.cpu`", "`builder.cpu`"),
@@ -58,7 +65,7 @@ def waiting_for(job: BuildJob, pods: Sequence[Object], events: Sequence[Object])
     Args:
         job: The build.
         pods: Its pods.
-        events: Events about the Job, and about its newest pod.
+        events: Events about the Job, its newest pod and its claims.
     """
     if not pods:
         refused = [event for event in events if event.get("reason") == "FailedCreate"]
@@ -72,16 +79,34 @@ def waiting_for(job: BuildJob, pods: Sequence[Object], events: Sequence[Object])
     for condition in _conditions(pods[-1]):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             said = str(condition.get("message", condition.get("reason", "")))
-            if "PersistentVolumeClaim" in said:
-                fix = f"Give the model's claim in namespace {job.namespace} a volume, or name another `builder.namespace`."
-            else:
-                fix = f"Make room on the nodes of pool {job.placement.pool!r}, lower `builder.cpu` or `builder.memory`, or choose another `builder.pool`."
+            if "persistentvolumeclaim" in said.lower():
+                return _without_volume(job, said, events)
+            fix = f"Make room on the nodes of pool {job.placement.pool!r}, lower `builder.cpu` or `builder.memory`, or choose another `builder.pool`."
             return Wait(f"no node takes its pod: {said.rstrip('.')}", fix)
     troubles = [event for event in events if event.get("reason") in _VOLUME_TROUBLE]
-    if troubles and not started(pods[-1]):
-        fix = f"Correct the volume behind it, or name another `builder.namespace`; see kubectl describe pod -n {job.namespace}."
-        return Wait(f"a volume of its pod is not mounted: {str(troubles[-1].get('message', '')).rstrip('.')}", fix)
-    return None
+    return _not_mounted(job, str(troubles[-1].get("message", ""))) if troubles and not started(pods[-1]) else None
+
+
+def _without_volume(job: BuildJob, said: str, events: Sequence[Object]) -> Wait:
+    troubles = [event for event in events if event.get("reason") in _CLAIM_TROUBLE]
+    reason, passes = f"no node takes its pod: {said.rstrip('.')}", _NEVER_SCHEDULED.search(said) is None
+    if troubles:
+        last = troubles[-1]
+        reason += f"; claim {last['involvedObject']['name']}: {str(last.get('message', '')).rstrip('.')}"
+        # Whoever makes volumes tries again; where nobody makes any, waiting is for nothing.
+        passes = passes and last["reason"] != "FailedBinding"
+    claims = ", ".join(job.claims) or "of the model"
+    fix = f"Give claim {claims} in namespace {job.namespace} a volume (kubectl describe pvc -n {job.namespace}), or name another `builder.namespace`."
+    return Wait(reason, fix, passes=passes)
+
+
+def _not_mounted(job: BuildJob, said: str) -> Wait:
+    fix = f"Correct the volume behind it, or name another `builder.namespace`; see kubectl describe pod -n {job.namespace}."
+    # The volume's name is the manifest's.
+    if f'"{REGISTRY_VOLUME}"' in said:
+        command = f"kubectl create secret docker-registry {job.spec.registry_secret} -n {job.namespace} --docker-server=... --docker-username=..."
+        fix = f"Make Secret {job.spec.registry_secret} (`builder.registry_secret`) one of type kubernetes.io/dockerconfigjson: {command}"
+    return Wait(f"a volume of its pod is not mounted: {said.rstrip('.')}", fix, passes=_NEVER_MOUNTED.search(said) is None)
 
 
 def _over_quota(job: BuildJob, short: Sequence[Excess]) -> Wait:
@@ -113,7 +138,10 @@ def hopeless(job: BuildJob, pod: Object, events: Sequence[Object]) -> JobError |
             for event in events
             if event.get("reason") == "Failed" and "pull" in str(event.get("message"))
         ]
-        fix = "Correct `builder.image`, let the nodes reach its registry, or add `builder.registry_secret`."
+        login = "add `builder.registry_secret`"
+        if job.spec.registry_secret:
+            login = f"correct the login in Secret {job.spec.registry_secret} (`builder.registry_secret`)"
+        fix = f"Correct `builder.image`, let the nodes reach its registry, or {login}."
         return JobError(where, f"its image cannot be pulled: {pulls[0] if pulls else message or reason}", fix, value=job.image)
     if reason in _SETUP_TROUBLE:
         fix = "Create what it names in that namespace, or correct `builder.secrets`, `registry_secret` or `image`."

@@ -12,6 +12,8 @@ from gpuserve_images.sources.volume import MOUNTS
 
 CONTAINER = "build"
 KEY_ANNOTATION = "gpuserve.io/content-key"
+REGISTRY_VOLUME = "registry"
+"""Name of the volume with the registry's login."""
 
 REFUSED = 3
 """Exit status of a build that would fail again: a wrong model is not tried twice."""
@@ -165,7 +167,7 @@ def _volumes(job: BuildJob) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {"sizeLimit": str(job.spec.scratch)}}]
     if job.spec.registry_secret:
         items = [{"key": ".dockerconfigjson", "path": "config.json"}]
-        volumes.append({"name": "registry", "secret": {"secretName": job.spec.registry_secret, "items": items}})
+        volumes.append({"name": REGISTRY_VOLUME, "secret": {"secretName": job.spec.registry_secret, "items": items}})
     claims = [{"claimName": claim, "readOnly": True} for claim in job.claims]
     return volumes + [{"name": f"claim-{number}", "persistentVolumeClaim": claim} for number, claim in enumerate(claims)]
 
@@ -173,7 +175,7 @@ def _volumes(job: BuildJob) -> list[dict[str, Any]]:
 def _mounts(job: BuildJob) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [{"name": "scratch", "mountPath": _SCRATCH}]
     if job.spec.registry_secret:
-        mounts.append({"name": "registry", "mountPath": _DOCKER_CONFIG, "readOnly": True})
+        mounts.append({"name": REGISTRY_VOLUME, "mountPath": _DOCKER_CONFIG, "readOnly": True})
     return mounts + [
         {"name": f"claim-{number}", "mountPath": str(MOUNTS / claim), "readOnly": True}
         for number, claim in enumerate(job.claims)

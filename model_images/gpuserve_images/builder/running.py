@@ -136,7 +136,9 @@ class _Watch:
             self._idle_since = time.monotonic()
         about = newest["metadata"]["name"] if newest is not None else self._job.name
         running = newest is not None and diagnosis.started(newest)
-        events = [] if running else self._cluster.events(self._job.namespace, about)
+        # What keeps a claim without a volume is said about the claim.
+        named = () if running else (about, *self._job.claims)
+        events = [event for name in named for event in self._cluster.events(self._job.namespace, name)]
         if newest is not None and (error := diagnosis.hopeless(self._job, newest, events)):
             raise error
         wait = diagnosis.waiting_for(self._job, pods, events)

@@ -6,6 +6,7 @@ state of a stack.
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -67,24 +68,25 @@ def private_key(name: str, folder: Path = Path(), password: str = "") -> Ellipti
     return key
 
 
-def public_key(name: str, folder: Path = Path()) -> EllipticCurvePublicKey:
+def public_key(name: str, folder: Path = Path(), field: str = "public key") -> EllipticCurvePublicKey:
     """Load a key that signatures are checked with.
 
     Args:
         name: PEM text, `env://NAME` of a variable that holds it, or a file.
         folder: Folder that a relative file is in.
+        field: What to name in an error.
 
     Raises:
         SigningKeyError: It is missing or no P-256 key.
     """
-    text = name if "BEGIN PUBLIC KEY" in name else _text(name, folder, "public key")
+    text = name if "BEGIN PUBLIC KEY" in name else _text(name, folder, field)
     shown = "(PEM text)" if text == name else name
     try:
         key = load_pem_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm):
-        raise SigningKeyError("public key", "is no public key in PEM", "Use cosign.pub", value=shown) from None
+        raise SigningKeyError(field, "is no public key in PEM", "Use cosign.pub", value=shown) from None
     if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
-        raise SigningKeyError("public key", "is not an ECDSA P-256 key, which cosign signs with", "Use cosign.pub", value=shown)
+        raise SigningKeyError(field, "is not an ECDSA P-256 key, which cosign signs with", "Use cosign.pub", value=shown)
     return key
 
 
@@ -92,6 +94,11 @@ def public_text(key: EllipticCurvePrivateKey | EllipticCurvePublicKey) -> str:
     """Return the public half in PEM."""
     public = key.public_key() if isinstance(key, EllipticCurvePrivateKey) else key
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def fingerprint(key: EllipticCurvePrivateKey | EllipticCurvePublicKey) -> str:
+    """Return enough of a public key to tell it from others."""
+    return f"key sha256:{hashlib.sha256(public_text(key).encode()).hexdigest()[:16]}"
 
 
 def _text(name: str, folder: Path, field: str) -> str:

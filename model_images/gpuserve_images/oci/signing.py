@@ -34,7 +34,7 @@ from gpuserve_images.oci.config import (
     image_manifest,
     scratch_config,
 )
-from gpuserve_images.oci.keys import public_key, public_text
+from gpuserve_images.oci.keys import fingerprint, public_key
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.referrers import referrers
 
@@ -133,7 +133,7 @@ def verify_signature(image: str, key: str | EllipticCurvePublicKey) -> Signature
     count = len(layers) + len(bundles)
     reason = f"has {count} signatures, none of them by this key over {digest}" if count else "is not signed"
     fix = "Do not use it, unless its builder signs it: `sign:` in the model's `bake:`, or `cosign sign --key`"
-    raise SignatureError(str(place), reason, fix, value=_shortened(public))
+    raise SignatureError(str(place), reason, fix, value=fingerprint(public))
 
 
 def _find(image: str) -> tuple[Reference, RegistryClient, str]:
@@ -198,8 +198,3 @@ def _claims(payload: bytes) -> Signature | None:
     return Signature(
         critical["image"]["docker-manifest-digest"], critical["identity"]["docker-reference"], data.get("optional") or {}
     )
-
-
-def _shortened(key: EllipticCurvePublicKey) -> str:
-    """Return enough of a public key to tell it from others."""
-    return f"key {digest_of(public_text(key).encode())[:23]}"

@@ -25,14 +25,18 @@ class SignSpec(Spec):
         key: ECDSA P-256 private key, as `env://NAME` of a variable that holds its PEM text, or a file, relative to the YAML file. The
             key itself must not be written here.
         password: `env://NAME` of the variable with its passphrase. Default: `COSIGN_PASSWORD`, as for cosign.
+        public_key: The public half of that key, as PEM text, `env://NAME` or a file, relative to the YAML file. An image that the
+            registry has already is checked with it, also where the private key is not at hand; builder `job` requires it, because its
+            private key is in a Secret of the cluster alone. Default: the public half of `key`, which must be at hand then.
     """
 
     key: Annotated[str, Field(min_length=1)]
     password: str = ""
+    public_key: str = ""
 
     @model_validator(mode="after")
     def _names_only(self) -> Self:
-        if "PRIVATE KEY" in self.key:
+        if "PRIVATE KEY" in self.key + self.public_key:
             msg = "the key itself is written down; put it into a file or a variable and name that (and make a new key: this one is known now)"
             raise ValueError(msg)
         if self.password and not _ENVIRONMENT.fullmatch(self.password):

@@ -71,14 +71,14 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
     started = time.monotonic()
     chain = plan(Job(model, build, folder, target), base)
     tag = image_reference(model, chain.key, registry)
-    found = _trusted(tag, model.bake, folder)
+    found = trusted(tag, model.bake, folder)
     if found is not None:
         return found
     # A key that cannot be used is said before hours of building.
     signing_key(model.bake, folder)
     root = cache or cache_folder()
     with locked(root / BUILDS / f"{chain.key}.lock", lambda: progress("another build is at it", 0, 0)):
-        return _trusted(tag, model.bake, folder) or _Build(chain, tag, registry, root, progress, started).run()
+        return trusted(tag, model.bake, folder) or _Build(chain, tag, registry, root, progress, started).run()
 
 
 def published(tag: str) -> BuildReport | None:
@@ -101,8 +101,20 @@ def published(tag: str) -> BuildReport | None:
     return BuildReport(reference=found.reference, tag=tag, digest=found.digest, summary=summary, built=False, pushed=False)
 
 
-def _trusted(tag: str, spec: BakeSpec, folder: Path) -> BuildReport | None:
-    """Return the report of an image that the registry has and, where the model has a signer, whose signature holds."""
+def trusted(tag: str, spec: BakeSpec, folder: Path) -> BuildReport | None:
+    """Return the report of an image that the registry has and, where the model has a signer, whose signature holds; or None.
+
+    Args:
+        tag: Address by content tag.
+        spec: Who signs.
+        folder: Folder of the model's YAML file, which key files are relative to.
+
+    Raises:
+        SignatureError: When the registry has an image without that signature.
+        SigningKeyError: When the key cannot be used.
+        SourceError: When something else than gpuserve pushed that tag.
+        RegistryError: When the registry is down or refuses.
+    """
     found = published(tag)
     if found is not None:
         require_signature(found.reference, spec, folder)

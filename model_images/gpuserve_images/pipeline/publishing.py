@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.oci import File, attach, tag_image
 from gpuserve_images.oci.baking import BakeResult
 from gpuserve_images.oci.compression import identity
-from gpuserve_images.oci.keys import private_key, public_key
+from gpuserve_images.oci.keys import SigningKeyError, fingerprint, private_key, public_key, public_text
 from gpuserve_images.oci.provenance import PREDICATE, PREDICATE_ANNOTATION, STATEMENT, provenance
 from gpuserve_images.oci.signing import sign, verify_signature
-from gpuserve_images.oci.spec import BakeSpec
+from gpuserve_images.oci.spec import BakeSpec, SignSpec
 from gpuserve_images.records import StageRecord, sha256_file
 
 
@@ -40,6 +40,9 @@ class Facts:
 def bake_identity(spec: BakeSpec) -> dict[str, Any]:
     """Return what of the spec decides an image's content, for its key; with a signer, the image of another name is another one."""
     data = plain(spec)
+    if data["sign"]:
+        # What the image is checked with is not in it.
+        data["sign"] = {name: value for name, value in data["sign"].items() if name != "public_key"}
     # How many uploads there are at once changes nothing.
     return {**{name: value for name, value in data.items() if name != "uploads"}, "compression": identity(spec.compression)}
 
@@ -98,20 +101,41 @@ def signing_key(spec: BakeSpec, folder: Path) -> EllipticCurvePrivateKey | None:
     """Load the key that signs, or None where nobody does.
 
     Raises:
-        SigningKeyError: The key cannot be used.
+        SigningKeyError: The key cannot be used, or is another one than that of the public key which the model names.
     """
-    return private_key(spec.sign.key, folder, spec.sign.password) if spec.sign else None
+    if spec.sign is None:
+        return None
+    key = private_key(spec.sign.key, folder, spec.sign.password)
+    if spec.sign.public_key:
+        public = declared_key(spec.sign, folder)
+        if public_text(public) != public_text(key):
+            reason = f"is not the private half of sign.public_key ({fingerprint(public)}, and this one's is {fingerprint(key)})"
+            fix = "Name the two halves of one key: nobody could use an image that was signed with another"
+            raise SigningKeyError("sign.key", reason, fix, value=spec.sign.key)
+    return key
+
+
+def declared_key(spec: SignSpec, folder: Path) -> EllipticCurvePublicKey:
+    """Load the public key that a model names.
+
+    Raises:
+        SigningKeyError: It is missing, or no P-256 key.
+    """
+    return public_key(spec.public_key, folder, "sign.public_key")
 
 
 def require_signature(image: str, spec: BakeSpec, folder: Path) -> None:
-    """Check that an image found in the registry is signed by the key that would sign it; nothing to do without one.
+    """Check that an image found in the registry is signed by the model's signer; nothing to do without one.
+
+    The public key that the model names is enough; without one the private key must be at hand.
 
     Raises:
         SignatureError: It is not: it was pushed by somebody else.
         SigningKeyError: The key cannot be used.
     """
-    key = signing_key(spec, folder)
-    if key:
+    if spec.sign and spec.sign.public_key:
+        verify_signature(image, declared_key(spec.sign, folder))
+    elif key := signing_key(spec, folder):
         verify_signature(image, key.public_key())
 
 

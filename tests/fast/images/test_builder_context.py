@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from e2e_signing import key_pair
 from e2e_small_model import classifier, write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.builder import context, inside
 from gpuserve_images.builder.image import require_tools
+from gpuserve_images.builder.portable import require_portable
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import File, Layer, bake, push_artifact
 from gpuserve_images.pipeline.build import build, published
@@ -194,10 +196,27 @@ def test_a_path_that_leads_out_is_refused(registry, tmp_path):
 def test_what_stays_on_this_machine_is_refused_beforehand(tmp_path):
     path = write_model_folder(tmp_path / "model", bake={"sign": {"key": "cosign.key"}, "base_key": "../cosign.pub"})
     with pytest.raises(SpecError) as caught:
-        context.require_portable(Job(load_model(path), "fp32", path.parent, Target()))
+        require_portable(Job(load_model(path), "fp32", path.parent, Target()))
     assert "a private key is not sent through a registry" in str(caught.value)
     assert "env://NAME" in str(caught.value)
     assert "lies outside of the model's folder" in str(caught.value)
+    assert "bake.sign.public_key: is not given, and the private key is in the cluster alone" in str(caught.value)
+
+
+def test_the_public_key_goes_along_and_the_private_one_does_not(registry, tmp_path, monkeypatch):
+    private, public = key_pair()
+    bake = {"sign": {"key": "env://SIGNING_KEY", "public_key": "cosign.pub"}}
+    path = write_model_folder(tmp_path / "model", bake=bake)
+    (path.parent / "cosign.pub").write_text(public)
+    monkeypatch.setenv("SIGNING_KEY", private)
+    chain = chain_of(path)
+    reference = sent(chain, registry)
+    shutil.rmtree(path.parent)
+    arrived = there(reference, tmp_path / "there")
+    assert arrived.key == chain.key
+    assert arrived.job.model.bake.sign.public_key == public
+    files = [file.read_bytes() for file in (tmp_path / "there").rglob("*") if file.is_file()]
+    assert not [content for content in files if private.splitlines()[1].encode() in content]
 
 
 def test_the_image_has_the_tools_of_the_lock():

@@ -1,12 +1,14 @@
 """`ModelImage` with builder `job`: what is refused in a preview, what the state knows, where the log goes."""
 
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pulumi
 import pytest
 from e2e_played_cluster import PlayedCluster, pod
+from e2e_signing import key_pair
 from e2e_small_model import write_model_folder
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
@@ -14,10 +16,10 @@ from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.builder import building, inside, running
 from gpuserve_images.builder.engine_log import EngineLog
 from gpuserve_images.builder.errors import JobError
-from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.oci import File, Layer, SignatureError, bake, resolve
 from gpuserve_images.pipeline.key import content_key
 from gpuserve_images.resource import ImageProvider, ModelImage, plain_inputs
-from gpuserve_images.spec import load_model
+from gpuserve_images.spec import ModelSpec, load_model
 from gpuserve_images.target import Target
 
 PROVIDER = ImageProvider()
@@ -75,6 +77,53 @@ def test_a_job_builds_and_its_digest_comes_back_once(props, monkeypatch, capfd):
     monkeypatch.setattr(building, "connect", None)
     assert PROVIDER.check({}, props).failures == []
     assert PROVIDER.create(props).outs == created.outs
+
+
+@pytest.mark.slow
+def test_a_signed_image_is_known_again_by_its_public_key(props, monkeypatch):
+    private, public = key_pair()
+    monkeypatch.setattr(running, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(building, "connect", lambda _: Building())
+    monkeypatch.setenv("SIGNING_KEY", private)
+    props = signed(props, public_key=public)
+    state = PROVIDER.create(props).outs or {}
+
+    # The private key is in the cluster, and an image that is there needs none.
+    monkeypatch.delenv("SIGNING_KEY")
+    monkeypatch.setattr(building, "connect", None)
+    assert PROVIDER.check({}, props).failures == []
+    assert PROVIDER.create(props).outs == state
+
+    other = signed(props, public_key=key_pair()[1])
+    assert other["key"] == props["key"]
+    tag = state["reference"].split("@")[0] + ":" + props["key"][:40]
+    annotations = dict(resolve(tag).annotations)
+    for wrong, said in ((other, "none of them by this key"), (props, "is not signed")):
+        (failure,) = PROVIDER.check({}, wrong).failures
+        assert said in failure.reason
+        with pytest.raises(SignatureError, match=said):
+            PROVIDER.create(wrong)
+        # Somebody else's image comes under the tag.
+        bake(tag, [Layer({"/models/small/1/model.onnx": File(b"evil")})], annotations=annotations)
+    with pytest.raises(SignatureError, match="is not signed"):
+        PROVIDER.read("x", state)
+
+
+def test_a_job_that_signs_needs_the_public_key(props, monkeypatch):
+    monkeypatch.setattr(building, "connect", lambda _: PlayedCluster([], end="gone"))
+    props = signed(props)
+    (failure,) = PROVIDER.check({}, props).failures
+    assert "bake.sign.public_key: is not given, and the private key is in the cluster alone" in failure.reason
+    assert "public_key: cosign.pub" in failure.reason
+    with pytest.raises(SpecError, match=r"bake\.sign\.public_key"):
+        PROVIDER.create(props)
+
+
+def signed(props: dict[str, Any], **sign: str) -> dict[str, Any]:
+    """Return the inputs of a model that is signed by the key in `SIGNING_KEY`."""
+    model = ModelSpec.parse({**props["model"], "bake": {"sign": {"key": "env://SIGNING_KEY", **sign}}})
+    key = content_key(model, props["build"], folder=Path(props["folder"]), target=Target(), base=props["base"])
+    return {**props, "model": plain_inputs(model), "key": key}
 
 
 def test_a_preview_says_what_could_not_work(props, monkeypatch):

@@ -1,5 +1,6 @@
 """A Job from its start to its end, against a cluster that is played: what is reported, what is removed, what errors say."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,8 +95,14 @@ NEVER = {
     "message": 'pods "build" is forbidden: exceeded quota: a100, requested: requests.memory=32Gi, used: requests.memory=0, limited: requests.memory=16Gi',
 }
 UNBOUND = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: pod has unbound immediate PersistentVolumeClaims."}
-MOUNT = {"reason": "FailedMount", "message": 'MountVolume.SetUp failed for volume "weights": hostPath type check failed'}
+BUSY = {"reason": "FailedAttachVolume", "message": 'Multi-Attach error for volume "weights" Volume is already used by pod(s) x'}
 SECURITY = {"reason": "FailedCreate", "message": 'violates PodSecurity "restricted:latest"'}
+
+
+def claim_event(reason: str, message: str) -> dict[str, Any]:
+    return {"reason": reason, "message": message, "involvedObject": {"kind": "PersistentVolumeClaim", "name": "weights"}}
+
+
 IMPATIENT = BuilderSpec.parse({"kind": "job", "start_within": "50ms"})
 
 
@@ -122,18 +129,18 @@ IMPATIENT = BuilderSpec.parse({"kind": "job", "start_within": "50ms"})
         ),
         (
             [[pod("a", conditions=[UNBOUND])]],
-            [],
-            "unbound immediate",
-            "Give the model's claim in namespace gpuserve-a100 a volume",
+            [claim_event("ProvisioningFailed", "rpc error: no capacity")],
+            "unbound immediate PersistentVolumeClaims; claim weights: rpc error: no capacity",
+            "Give claim weights in namespace gpuserve-a100 a volume",
         ),
-        ([[pod("a", waiting={"reason": "ContainerCreating"})]], [MOUNT], "hostPath type check", "Correct the volume behind it"),
+        ([[pod("a", waiting={"reason": "ContainerCreating"})]], [BUSY], "Multi-Attach error", "Correct the volume behind it"),
         ([[]], [SECURITY], "violates PodSecurity", "Correct what it names in the namespace"),
     ],
 )
 def test_what_keeps_it_from_starting_is_said_at_once_and_then_is_the_error(looks, events, said, fix):
     cluster = PlayedCluster(looks * 10_000, end="Complete", events=events)
     reported: list[str] = []
-    job = JOB.__class__(**{**vars(JOB), "spec": IMPATIENT})
+    job = replace(JOB, spec=IMPATIENT, claims=("weights",))
     with pytest.raises(JobError) as caught:
         running.run(job, cluster, reported.append, look=0.005)
     assert "did not start within 50ms: " in str(caught.value)
@@ -151,6 +158,64 @@ def test_a_quota_that_never_holds_the_pod_is_not_waited_for(monkeypatch: pytest.
     assert "0 of 16Gi requests.memory are used, and the build requests 32Gi, more than there is in all" in str(caught.value)
     assert "Fix: Raise `quota.memory` of pool 'a100', lower `builder.memory`" in str(caught.value)
     assert cluster.deleted == [JOB.name]
+
+
+def mount(volume: str, said: str) -> dict[str, str]:
+    return {"reason": "FailedMount", "message": f'MountVolume.SetUp failed for volume "{volume}" : {said}'}
+
+
+GONE = {**UNBOUND, "message": '0/1 nodes are available: persistentvolumeclaim "weights" not found. not found'}
+CREATING = pod("a", waiting={"reason": "ContainerCreating"})
+
+
+@pytest.mark.parametrize(
+    ("look", "event", "said", "fix"),
+    [
+        (
+            pod("a", conditions=[UNBOUND]),
+            claim_event("FailedBinding", "no persistent volumes available for this claim and no storage class is set"),
+            "claim weights: no persistent volumes available for this claim and no storage class is set",
+            "Give claim weights in namespace gpuserve-a100 a volume",
+        ),
+        (pod("a", conditions=[GONE]), {}, 'persistentvolumeclaim "weights" not found', "Give claim weights"),
+        (
+            CREATING,
+            mount("pv", "hostPath type check failed: /x is not a directory"),
+            "/x is not a directory",
+            "Correct the volume",
+        ),
+        (
+            CREATING,
+            mount("registry", "references non-existent secret key: .dockerconfigjson"),
+            "references non-existent secret key: .dockerconfigjson",
+            "Make Secret login (`builder.registry_secret`) one of type kubernetes.io/dockerconfigjson",
+        ),
+        (
+            CREATING,
+            mount("registry", 'secret "login" not found'),
+            'secret "login" not found',
+            "Make Secret login (`builder.registry_secret`) one of type",
+        ),
+    ],
+)
+def test_a_volume_that_nobody_will_mount_is_not_waited_for(look, event, said, fix, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(running, "_SETTLING_SECONDS", 0.05)
+    cluster = PlayedCluster([[look]] * 10_000, end="Complete", events=[event])
+    job = replace(JOB, spec=BuilderSpec.parse({"kind": "job", "registry_secret": "login"}), claims=("weights",))
+    with pytest.raises(JobError) as caught:
+        running.run(job, cluster, lambda _: None, look=0.005)
+    assert "did not start within" not in str(caught.value)
+    assert said in str(caught.value)
+    assert f"Fix: {fix}" in str(caught.value)
+    assert cluster.deleted == [JOB.name]
+
+
+def test_a_login_that_is_wrong_is_named():
+    refused = {"reason": "Failed", "message": 'Failed to pull image "x": 401 Unauthorized'}
+    cluster = PlayedCluster([[pod("a", waiting=PULL)]] * 100, end="Complete", events=[refused])
+    job = replace(JOB, spec=BuilderSpec.parse({"kind": "job", "registry_secret": "login"}))
+    with pytest.raises(JobError, match=r"401 Unauthorized.*correct the login in Secret login \(`builder\.registry_secret`\)"):
+        run(cluster, job)
 
 
 def test_waiting_that_passes_is_no_error():

@@ -8,6 +8,7 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from e2e_signing import key_pair
 from e2e_small_model import write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
@@ -230,6 +231,28 @@ class TestSigned:
         before = len(registry.requests())
         with pytest.raises(SigningKeyError, match="SIGNING_KEY, which is not set"):
             shop("nokey", {"sign": {"key": "env://SIGNING_KEY"}})
+        assert {method for method, _, _ in registry.requests()[before:]} <= {"GET", "HEAD"}
+
+    def test_the_public_key_is_enough_for_an_image_that_is_there(self, shop, signer, monkeypatch):
+        made = shop("known", signer)
+        monkeypatch.delenv("SIGNING_KEY")
+        with pytest.raises(SigningKeyError, match="SIGNING_KEY, which is not set"):
+            shop("known", signer)
+        known = {"sign": {**signer["sign"], "public_key": public_text(KEY)}}
+        again = shop("known", known)
+        assert (again.reference, again.tag, again.pushed) == (made.reference, made.tag, False)
+        with pytest.raises(SignatureError, match="has 1 signatures, none of them by this key"):
+            shop("known", {"sign": {**signer["sign"], "public_key": key_pair()[1]}})
+        (shop.folder / "cosign.pub").write_text("no key")
+        with pytest.raises(SigningKeyError, match=r"sign\.public_key \(cosign\.pub\): is no public key in PEM"):
+            shop("known", {"sign": {**signer["sign"], "public_key": "cosign.pub"}})
+
+    def test_two_halves_of_different_keys_are_refused_before_anything_is_done(self, shop, signer, registry):
+        before = len(registry.requests())
+        with pytest.raises(
+            SigningKeyError, match=r"sign\.key \(env://SIGNING_KEY\): is not the private half of sign\.public_key"
+        ):
+            shop("halves", {"sign": {**signer["sign"], "public_key": key_pair()[1]}})
         assert {method for method, _, _ in registry.requests()[before:]} <= {"GET", "HEAD"}
 
     def test_a_base_must_be_signed_where_the_model_says_so(self, shop, registry):
