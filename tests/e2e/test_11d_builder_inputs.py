@@ -4,11 +4,7 @@ One program with one `ModelImage`: the current context of its kubeconfig is a cl
 the builder's image ask for a password, its model lies in a claim and its image is signed with a key that this machine has not.
 """
 
-import base64
-import hashlib
 import json
-import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,126 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from e2e_cluster import Cluster, run, wait_for
-from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
-from e2e_signing import key_pair
-from e2e_small_model import write_model_folder
+from e2e_builder_project import NAMESPACE, Project, login
+from e2e_cluster import Cluster, wait_for
+from e2e_registry import PASSWORD_FILE, RegistryServer
 from e2e_stack import Stack
 
-from gpuserve.kubernetes.values import Placement
 from gpuserve_embedded.cluster.layout import registry_data
-from gpuserve_images.builder.building import ClusterBuild
-from gpuserve_images.builder.cluster import connect
 from gpuserve_images.builder.errors import JobError
-from gpuserve_images.builder.image import ensure_image
-from gpuserve_images.builder.spec import BuilderSpec
 from gpuserve_images.oci import File, Layer, SignatureError, bake, resolve, verify_signature
 from gpuserve_images.pipeline.build import build
-from gpuserve_images.pipeline.report import BuildReport
-from gpuserve_images.records import silent
 from gpuserve_images.spec import load_model
-from gpuserve_images.target import Target
 
 pytestmark = pytest.mark.e2e
 
-NAMESPACE = "builds"
 GARBAGE = "hidden-7c1d-no-key"
-PROGRAM = """
-import json, os
-from pathlib import Path
-import pulumi
-from gpuserve.kubernetes.values import Placement
-from gpuserve_images.resource import ModelImage
-from gpuserve_images.spec import load_model
-
-given = json.loads(os.environ["GIVEN"])
-folder = Path(given.pop("folder"))
-place = Placement("p", "gpuserve-p", tolerations=({"operator": "Exists"},))
-image = ModelImage("small", load_model(folder / "small.yaml"), build="fp32", folder=folder, placement=place, **given)
-pulumi.export("reference", image.reference)
-"""
-
-
-class Project:
-    """A Pulumi program with a builder's options, a kubeconfig and a login of its own."""
-
-    def __init__(self, root: Path, stack: Stack, volume: Path, registry: RegistryServer, door: RegistryServer) -> None:
-        self.private, self.public = key_pair()
-        self.registry, self.hosts = registry, (registry.host, door.host)
-        folder = model_in_a_claim(root, volume, self.public)
-        self.folder = root / "project"
-        self.folder.mkdir()
-        self.builder: dict[str, Any] = {
-            "kind": "job",
-            "registry_address": registry.host.replace("localhost", "http://10.244.0.1"),
-            "image": ensure_image("localhost:5000/models", silent).replace("localhost:5000", door.host),
-            "namespace": NAMESPACE,
-            "context": "real",
-            "secrets": ["signing"],
-            "registry_secret": "login",
-            "cpu": "100m",
-            "memory": "2Gi",
-        }
-        self.given = {"folder": str(folder), "registry": f"{registry.host}/models"}
-        options = {"virtualenv": sys.prefix}
-        project = {"name": "inputs", "runtime": {"name": "python", "options": options}}
-        (self.folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
-        (self.folder / "__main__.py").write_text(PROGRAM)
-        (root / "state").mkdir()
-        self.variables = stack.variables | {
-            "PULUMI_BACKEND_URL": f"file://{root / 'state'}",
-            "KUBECONFIG": str(two_contexts(root / "kubeconfig", stack)),
-            "DOCKER_CONFIG": str(docker_config(root / "docker", registry.host)),
-        }
-        self.given["base"] = run_here(
-            self.variables, lambda: bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
-        )
-        self.pulumi("stack", "init", "test")
-
-    def pulumi(self, *arguments: str, fails: bool = False) -> str:
-        variables = {**self.variables, "GIVEN": json.dumps({**self.given, "builder": self.builder})}
-        done = run(["pulumi", "--non-interactive", "--color", "never", *arguments], variables, cwd=self.folder, timeout=200)
-        assert (done.returncode != 0) is fails, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def build(self) -> BuildReport:
-        """Do what an `up` does for the image, without Pulumi."""
-        place = Placement("p", "gpuserve-p", tolerations=({"operator": "Exists"},))
-        spec, folder = BuilderSpec.parse(self.builder), Path(self.given["folder"])
-        model = load_model(folder / "small.yaml")
-        asked = ClusterBuild(model, "fp32", folder, self.given["registry"], self.given["base"], Target(), spec, place)
-        cluster = connect("real", {"KUBECONFIG": self.variables["KUBECONFIG"]})
-        return run_here(self.variables, lambda: asked.run(lambda _: None, cluster=cluster))
-
-
-def run_here(variables: dict[str, str], work: Any) -> Any:
-    """Run something with the login of the project."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_CONFIG", variables["DOCKER_CONFIG"])
-        return work()
-
-
-def two_contexts(file: Path, stack: Stack) -> Path:
-    """Write a kubeconfig whose current context is a cluster that is not there; `real` is the one that is."""
-    config = yaml.safe_load(Path(stack.variables["KUBECONFIG"]).read_text())
-    config["contexts"][0]["name"] = "real"
-    config["clusters"].append({"name": "gone", "cluster": {"server": "https://127.0.0.1:1"}})
-    config["contexts"].append({"name": "gone", "context": {**config["contexts"][0]["context"], "cluster": "gone"}})
-    config["current-context"] = "gone"
-    file.write_text(yaml.safe_dump(config))
-    return file
-
-
-def docker_config(folder: Path, host: str) -> Path:
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(login(host)))
-    return folder
-
-
-def login(*hosts: str, password: str = CREDENTIALS[1]) -> dict[str, Any]:
-    auth = base64.b64encode(f"{CREDENTIALS[0]}:{password}".encode()).decode()
-    return {"auths": {host: {"auth": auth} for host in hosts}}
 
 
 @pytest.fixture
@@ -170,26 +60,6 @@ def volume(stack: Stack) -> Iterator[Path]:
 @pytest.fixture
 def project(stack: Stack, registry: RegistryServer, door: RegistryServer, volume: Path, tmp_path: Path) -> Project:
     return Project(tmp_path, stack, volume, registry, door)
-
-
-def model_in_a_claim(root: Path, volume: Path, public: str) -> Path:
-    """Write the model's folder without its weights, which go into the volume."""
-    folder = write_model_folder(root / "model").parent
-    weights = volume / "models" / "small.onnx"
-    weights.parent.mkdir()
-    shutil.move(folder / "small.onnx", weights)
-    model = yaml.safe_load((folder / "small.yaml").read_text())
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    changes = {
-        "source": {"url": "pvc://weights/models/small.onnx", "sha256": digest},
-        # Two versions in one image: one Job builds both.
-        "builds": {"fp32": {"engine": "onnxruntime"}, "basic": {"engine": "onnxruntime", "optimise": "basic"}},
-        "layout": {"numbers": {1: "fp32", 2: "basic"}},
-        "bake": {"sign": {"key": "env://SIGNING_KEY", "public_key": "signing.pub"}},
-    }
-    (folder / "signing.pub").write_text(public)
-    (folder / "small.yaml").write_text(yaml.safe_dump(model | changes))
-    return folder
 
 
 ACCESS = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
