@@ -20,7 +20,6 @@ from gpuserve_images.oci import (
     SignatureError,
     bake,
     read_artifact,
-    referrers,
     resolve,
     sign,
     tag_image,
@@ -29,6 +28,7 @@ from gpuserve_images.oci import (
 from gpuserve_images.oci.bill import BILL
 from gpuserve_images.oci.keys import SigningKeyError, public_text
 from gpuserve_images.oci.provenance import PREDICATE, STATEMENT
+from gpuserve_images.oci.referrers import referrers
 from gpuserve_images.pipeline import publishing
 from gpuserve_images.pipeline.build import MODEL_ARTIFACT, build
 from gpuserve_images.sources.resolving import fetch
