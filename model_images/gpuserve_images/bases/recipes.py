@@ -11,9 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpuserve_images.bases import buildah, debian
 from gpuserve_images.errors import BaseImageError
-from gpuserve_images.oci import resolve
 
 # Enough of a SHA-256 that no two recipes meet, short enough to read in `image:` lines; Git's length.
 _TAG_CHARACTERS = 40
@@ -51,6 +49,9 @@ def ensure_base(recipe: str, registry: str, progress: Report | None = None) -> s
         BaseImageError: The recipe is unknown, a tool is missing, or a build failed (with the last lines of its log).
         RegistryError: The registry is down or refused.
     """
+    from gpuserve_images.bases import buildah, debian
+    from gpuserve_images.oci import resolve
+
     folder = _recipe_folder(recipe)
     reference = f"{registry}/gpuserve/{recipe}:{recipe_tag(folder)}"
     if resolve(reference):

@@ -7,10 +7,10 @@ from typing import cast
 
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci.baking import BakeResult, finish
-from gpuserve_images.oci.blobs import UPLOADS, Blob, Meter, Progress, Transfer
+from gpuserve_images.oci.blobs import Blob, Meter, Progress, Transfer
 from gpuserve_images.oci.client import Manifest, RegistryClient
 from gpuserve_images.oci.config import EMPTY, MANIFEST, Json, encode, image_manifest
-from gpuserve_images.oci.layers import File
+from gpuserve_images.oci.layers import UPLOADS, File
 from gpuserve_images.oci.reference import Reference
 
 # Reports, bills of materials and statements have kilobytes; some megabytes leave room for plots.

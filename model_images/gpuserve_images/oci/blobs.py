@@ -12,13 +12,11 @@ from gpuserve_images.errors import ImageError
 from gpuserve_images.oci import memory
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import Json, descriptor
+from gpuserve_images.oci.layers import UPLOADS
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.uploads import Content, Upload
 
 Progress = Callable[[int, int], None]
-
-UPLOADS = 4
-"""Blobs sent at once by default: enough to fill a line that one connection does not, few enough not to be turned away."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ from pathlib import Path, PurePosixPath
 from gpuserve_images.errors import ImageError
 
 CHUNK_BYTES = 1 << 20
+
+UPLOADS = 4
+"""Blobs sent at once by default: enough to fill a line that one connection does not, few enough not to be turned away."""
+
 _DIRECTORY_MODE = 0o755
 # A tar archive ends with two blocks of zeros (POSIX.1-2017, pax).
 _END = bytes(2 * tarfile.BLOCKSIZE)

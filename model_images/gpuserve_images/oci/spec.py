@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.oci.about import About
-from gpuserve_images.oci.blobs import UPLOADS
 from gpuserve_images.oci.compression import Compression
+from gpuserve_images.oci.layers import UPLOADS
 
 NON_ROOT = "1000:1000"
 """User of an image whose base would run as root: Triton's own image has a user of that number, and model files are readable by all."""

@@ -1,8 +1,9 @@
 """ONNX files: parsed and found to be whole before any stage works on them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.wire import truncation
@@ -50,32 +51,76 @@ def check(path: Path) -> None:
         raise SourceError(str(path), f"is not a valid ONNX model: {finding}", "Export the model again.") from error
 
 
+class Weights(NamedTuple):
+    """Weights in another file than the model's own.
+
+    Attributes:
+        tensor: Name of the tensor.
+        location: The file, as the model names it.
+        needed: Bytes that the file must have at least.
+    """
+
+    tensor: str
+    location: str
+    needed: int
+
+
 def external_files(model: "ModelProto", path: Path) -> Iterator[Path]:
     """Yield the files that a model keeps weights in, each found to be there and long enough.
 
     Raises:
         SourceError: When one is missing, too short, or outside of the model's folder.
     """
+    return weight_files(_outside(model), path)
+
+
+def declared_weights(path: Path) -> tuple[Weights, ...]:
+    """Parse and check an ONNX file, and return the weights that it keeps in other files.
+
+    Remembered while the file's size and time of change stay the same: each build of a model asks several times.
+
+    Raises:
+        SourceError: When it is not ONNX, truncated, or invalid.
+    """
+    status = path.stat()
+    return _declared(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _declared(path: Path, size: int, changed: int) -> tuple[Weights, ...]:
+    del size, changed
+    return tuple(_outside(load(path)))
+
+
+def _outside(model: "ModelProto") -> Iterator[Weights]:
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    seen: dict[Path, None] = {}
     for tensor in _tensors(model.graph):
-        if not uses_external_data(tensor):
-            continue
-        info = ExternalDataInfo(tensor)
-        file = (path.parent / info.location).resolve()
-        where = f"{path}: tensor {tensor.name}"
+        if uses_external_data(tensor):
+            info = ExternalDataInfo(tensor)
+            yield Weights(tensor.name, info.location, int(info.offset or 0) + int(info.length or 0))
+
+
+def weight_files(weights: Iterable[Weights], path: Path) -> Iterator[Path]:
+    """Yield the files of declared weights, each found to be there and long enough.
+
+    Raises:
+        SourceError: When one is missing, too short, or outside of the folder of `path`, the model's own file.
+    """
+    seen: dict[Path, None] = {}
+    for tensor, location, needed in weights:
+        file = (path.parent / location).resolve()
+        where = f"{path}: tensor {tensor}"
         if not file.is_relative_to(path.parent.resolve()):
             reason = "keeps its weights outside of the model's folder"
-            raise SourceError(where, reason, "Save the model with its weights beside it.", value=info.location)
+            raise SourceError(where, reason, "Save the model with its weights beside it.", value=location)
         if not file.is_file():
             reason = f"keeps its weights in a file that is missing: {file}"
-            raise SourceError(where, reason, "Copy that file beside the model.", value=info.location)
-        needed = int(info.offset or 0) + int(info.length or 0)
+            raise SourceError(where, reason, "Copy that file beside the model.", value=location)
         size = file.stat().st_size
         if needed > size:
             reason = f"needs {needed} bytes of {file}, which has {size}"
-            raise SourceError(where, reason, "The file is truncated: copy it again.", value=info.location)
+            raise SourceError(where, reason, "The file is truncated: copy it again.", value=location)
         seen[file] = None
     yield from seen
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.files import load
@@ -12,6 +10,7 @@ from gpuserve_images.onnx_model.files import load
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
     from onnx import ModelProto, ValueInfoProto
 
 DYNAMIC = -1
@@ -50,6 +49,8 @@ class TensorSpec(Spec):
     @property
     def numpy_dtype(self) -> "np.dtype[Any]":
         """The matching NumPy type."""
+        import numpy as np
+
         return np.dtype(next(numpy for v2, numpy in DATA_TYPES.values() if v2 == self.dtype))
 
 

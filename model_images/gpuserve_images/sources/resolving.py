@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve_images.errors import SourceError
-from gpuserve_images.onnx_model.files import external_files, load
+from gpuserve_images.onnx_model.files import declared_weights, weight_files
 from gpuserve_images.records import Progress, StageRecord, sha256_file, sha256_json, silent
 from gpuserve_images.sources.cache import SourceCache, cache_folder
 from gpuserve_images.sources.digests import folder_digest, tree_files
@@ -236,10 +236,10 @@ def _file(found: Found, field: str) -> SourceFiles:
     external: tuple[Path, ...] = ()
     if found.format == "onnx":
         try:
-            model = load(found.entry)
+            weights = declared_weights(found.entry)
         except SourceError as error:
             raise SourceError(field, error.reason, error.fix, value=error.where) from error
-        external = tuple(external_files(model, found.entry))
+        external = tuple(weight_files(weights, found.entry))
     return SourceFiles(found.entry.parent, found.entry, sha256_file(found.entry), found.format, external)
 
 

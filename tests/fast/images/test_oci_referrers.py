@@ -7,8 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gpuserve_images.errors import ImageError, RegistryError
-from gpuserve_images.oci import File, Layer, attach, bake, read_artifact, referrers, resolve
+from gpuserve_images.oci import File, Layer, attach, bake, read_artifact, resolve
 from gpuserve_images.oci.client import RegistryClient
+from gpuserve_images.oci.referrers import referrers
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 REPORT, BILL = "application/vnd.test.report.v1+json", "application/vnd.test.bill.v1+json"
