@@ -1,4 +1,4 @@
-"""`builder: job`: a model is built by a Job in the cluster, and the image is the one that this machine would have made."""
+"""`builder: job`: models are built by a Job in the cluster, and the image is the one that this machine would have made."""
 
 import os
 import re
@@ -7,15 +7,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import requests
 import yaml
-from e2e_cluster import Cluster, wait_for
+from e2e_cluster import ROOT, Cluster, wait_for
+from e2e_ensemble import ENSEMBLE, write_ensemble
 from e2e_stack import Stack, Workshop
+from numpy.typing import NDArray
 
 from gpuserve_images.builder.cluster import connect
 from gpuserve_images.builder.errors import JobError
 from gpuserve_images.oci import resolve
 from gpuserve_images.pipeline.build import build
+from gpuserve_images.samples.codec import load_codec
 from gpuserve_images.spec import load_model
 
 pytestmark = pytest.mark.e2e
@@ -55,10 +60,11 @@ def shop(stack: Stack, workshop: Workshop):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_image_is_the_one_of_this_machine_and_is_made_once(
+def test_the_image_of_an_ensemble_is_the_one_of_this_machine_and_is_made_once(
     stack: Stack, shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write(shop)
+    weights = write_ensemble(shop.folder / "stacks" / "models")
     up = shop.pulumi("up", "--yes", "--skip-preview", "-s", NAME, timeout=900)
     assert up.returncode == 0, up.stdout + up.stderr
     for line in ("quantise", "verify", f"building in Job {NAMESPACE}/build-filetype-int8-"):
@@ -67,6 +73,10 @@ def test_the_image_is_the_one_of_this_machine_and_is_made_once(
     built = reference(up.stdout)
     (pod,) = stack.cluster.get("pods", "-n", NAMESPACE)
     assert pod["spec"]["containers"][0]["image"] == built
+    codec = load_codec("filetype.py", ROOT / "stacks" / "models")
+    seen, answer = asked(pod, codec.encode(Path(__file__))["bytes"])
+    assert codec.decode({"target_label": seen}) == "python"
+    np.testing.assert_allclose(answer, seen @ weights, rtol=1e-4, atol=1e-5)
 
     made = made_jobs(stack.cluster)
     again = shop.pulumi("up", "--yes", "--skip-preview", "-s", NAME)
@@ -129,6 +139,15 @@ def test_who_may_not_make_jobs_is_told_at_preview(stack: Stack, shop: Workshop, 
     assert not connect("nobody", {"KUBECONFIG": str(file)}).lacks("Secret", "default", "nothing")
     connect(environment={"KUBECONFIG": str(file)}).require_rights(NAMESPACE)
     assert connect(environment={"KUBECONFIG": str(file)}).lacks("Secret", "default", "nothing")
+
+
+def asked(pod: dict[str, Any], raw: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what the ensemble in a pod says: the outputs `seen` and `answer`."""
+    inputs = [{"name": "raw", "datatype": "INT32", "shape": list(raw.shape), "data": raw.ravel().tolist()}]
+    url = f"http://{pod['status']['podIP']}:8000/v2/models/{ENSEMBLE}/infer"
+    said = requests.post(url, json={"inputs": inputs}, timeout=30).json()
+    outputs = {one["name"]: np.array(one["data"], np.float32).reshape(one["shape"]) for one in said["outputs"]}
+    return outputs["seen"], outputs["answer"]
 
 
 def environment(shop: Workshop) -> dict[str, str]:
