@@ -16,3 +16,7 @@ class Target:
     kind: str = "cpu"
     architecture: str | None = None
     server: str = "triton"
+
+
+CPU = Target()
+"""Triton on the processor of any machine: where an image runs unless something else is said."""

@@ -1,13 +1,13 @@
 """What a model's YAML says about its image."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gpuserve.kubernetes.spec import Spec
+from gpuserve.kubernetes.spec import Spec, plain
 from gpuserve_images.oci.about import About
-from gpuserve_images.oci.compression import Compression
+from gpuserve_images.oci.compression import Compression, identity
 from gpuserve_images.oci.layers import UPLOADS
 
 NON_ROOT = "1000:1000"
@@ -103,3 +103,13 @@ class BakeSpec(Spec):
     provenance: bool = True
     sign: SignSpec | None = None
     base_key: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what of this decides an image's content, for its key; with a signer, the image of another name is another one."""
+        data = plain(self)
+        if data["sign"]:
+            # What the image is checked with is not in it.
+            data["sign"] = {name: value for name, value in data["sign"].items() if name != "public_key"}
+        # How many uploads there are at once changes nothing.
+        content = {name: value for name, value in data.items() if name != "uploads"}
+        return {**content, "compression": identity(self.compression)}

@@ -8,7 +8,6 @@ from pathlib import Path
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.bases import serving as serving_base
 from gpuserve_images.compile.inspection import engine_summaries
-from gpuserve_images.errors import SourceError
 from gpuserve_images.oci import BakeResult, File, ImageConfig, Layer, bake, push_artifact, resolve
 from gpuserve_images.oci.spec import NON_ROOT, BakeSpec
 from gpuserve_images.pipeline import making
@@ -17,6 +16,7 @@ from gpuserve_images.pipeline.inventory import BUILDS, keep_report
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.key import image_reference
 from gpuserve_images.pipeline.locks import locked
+from gpuserve_images.pipeline.published import published
 from gpuserve_images.pipeline.publishing import Facts, publish, require_base_signature, require_signature, signing_key
 from gpuserve_images.pipeline.report import BuildReport, Summary
 from gpuserve_images.pipeline.runner import Runner
@@ -24,14 +24,13 @@ from gpuserve_images.pipeline.sharing import REPOSITORY, StageShare
 from gpuserve_images.pipeline.store import cache_folder
 from gpuserve_images.records import Progress, StageRecord, silent
 from gpuserve_images.spec import ModelSpec
-from gpuserve_images.target import Target
+from gpuserve_images.target import CPU, Target
 from gpuserve_images.verify.attached import attach_report
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.report import VerifyReport
 
 ENGINE_ARTIFACT = "application/vnd.gpuserve.tensorrt-rtx.v1"
 MODEL_ARTIFACT = "application/vnd.gpuserve.model.v1"
-CPU = Target()
 
 
 def build(  # noqa: PLR0913 - keywords of one public call, each with its own default
@@ -79,26 +78,6 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
     root = cache or cache_folder()
     with locked(root / BUILDS / f"{chain.key}.lock", lambda: progress("another build is at it", 0, 0)):
         return trusted(tag, model.bake, folder) or _Build(chain, tag, registry, root, progress, started).run()
-
-
-def published(tag: str) -> BuildReport | None:
-    """Return the report of an image that the registry has, or None: one request.
-
-    Args:
-        tag: Address by content tag.
-
-    Raises:
-        SourceError: When something else than gpuserve pushed that tag.
-        RegistryError: When the registry is down or refuses.
-    """
-    found = resolve(tag)
-    if found is None:
-        return None
-    summary = Summary.from_annotations(found.annotations)
-    if summary is None:
-        reason = "is in the registry, but does not carry gpuserve's annotations, so it was pushed by something else"
-        raise SourceError(tag, reason, "Delete that tag, or use another registry path.")
-    return BuildReport(reference=found.reference, tag=tag, digest=found.digest, summary=summary, built=False, pushed=False)
 
 
 def trusted(tag: str, spec: BakeSpec, folder: Path) -> BuildReport | None:

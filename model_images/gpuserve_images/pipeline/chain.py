@@ -9,7 +9,6 @@ from gpuserve_images.errors import SourceError
 from gpuserve_images.pipeline.bench import Benches
 from gpuserve_images.pipeline.company import Member, companies
 from gpuserve_images.pipeline.job import Job
-from gpuserve_images.pipeline.publishing import bake_identity
 from gpuserve_images.pipeline.stage import Source, Stage
 from gpuserve_images.pipeline.stages import engines, images, measures, models
 from gpuserve_images.records import sha256_json
@@ -80,7 +79,7 @@ class Chain:
                 "company": [[_judgement(member) for member in way.company] for way in self.ways],
                 "bars": self.job.model.bars(self.job.build).stated(),
                 "base": base_identity(self.base) if self.base else None,
-                "bake": bake_identity(self.job.model.bake),
+                "bake": self.job.model.bake.identity(),
             }
         )
 

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from gpuserve_images.pipeline.chain import plan
-from gpuserve_images.pipeline.job import Job
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
 
@@ -25,6 +23,10 @@ def content_key(model: ModelSpec, build: str, *, folder: Path, target: Target, b
         SpecError: When the model has no such build, or not for this target.
         SourceError: When the model file or the samples are missing or damaged.
     """
+    # Where an image is can be said without all that builds one.
+    from gpuserve_images.pipeline.chain import plan
+    from gpuserve_images.pipeline.job import Job
+
     return plan(Job(model, build, folder, target), base).key
 
 

@@ -7,10 +7,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
-from gpuserve.kubernetes.spec import plain
 from gpuserve_images.oci import File, attach, tag_image
 from gpuserve_images.oci.baking import BakeResult
-from gpuserve_images.oci.compression import identity
 from gpuserve_images.oci.keys import SigningKeyError, fingerprint, private_key, public_key, public_text
 from gpuserve_images.oci.provenance import PREDICATE, PREDICATE_ANNOTATION, STATEMENT, provenance
 from gpuserve_images.oci.signing import sign, verify_signature
@@ -35,16 +33,6 @@ class Facts:
     records: Sequence[StageRecord]
     files: Mapping[str, Path]
     base: str = ""
-
-
-def bake_identity(spec: BakeSpec) -> dict[str, Any]:
-    """Return what of the spec decides an image's content, for its key; with a signer, the image of another name is another one."""
-    data = plain(spec)
-    if data["sign"]:
-        # What the image is checked with is not in it.
-        data["sign"] = {name: value for name, value in data["sign"].items() if name != "public_key"}
-    # How many uploads there are at once changes nothing.
-    return {**{name: value for name, value in data.items() if name != "uploads"}, "compression": identity(spec.compression)}
 
 
 def publish(  # noqa: PLR0913 - keywords of one call

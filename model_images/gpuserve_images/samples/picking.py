@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -103,20 +104,29 @@ def _package_files(root: Path, glob: str, limit: int | None) -> tuple[Path, ...]
     """Remember what a pattern matches in an installed package, which does not change under a running program."""
     if "[" in glob:
         return _files(root, glob, limit)
-    wanted = _expression(glob)
-    return _first(root, (name for name in _listing(root) if wanted.fullmatch(name)), limit)
+    wanted, end = _expression(glob), _end(glob)
+    return _first(root, (name for name in _listing(root) if name.endswith(end) and wanted.fullmatch(name)), limit)
 
 
 @lru_cache(maxsize=64)
 def _listing(root: Path) -> tuple[str, ...]:
     """Return the relative paths of all files below a folder, walked once for all patterns: a package has thousands of folders."""
     names: list[str] = []
-    start = len(str(root)) + 1
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        below = folder[start:].replace(os.sep, "/")  # pathlib would take half of all the time
-        names += [f"{below}/{name}" for name in files] if below else files
+    start, folders = f"{root}{os.sep}", [""]
+    while folders:
+        below = folders.pop()
+        with suppress(OSError), os.scandir(start + below) as entries:  # `os.walk` takes half as long again, pathlib far longer
+            for entry in entries:
+                if not entry.is_dir():
+                    names.append(below + entry.name)
+                elif entry.name != "__pycache__" and not entry.is_symlink():
+                    folders.append(f"{below}{entry.name}/")
     return tuple(names)
+
+
+def _end(glob: str) -> str:
+    """Return the text that every path which a pattern matches ends with: telling it is much quicker than the expression."""
+    return re.split(r"[*?/]", glob)[-1]
 
 
 def _expression(glob: str) -> re.Pattern[str]:

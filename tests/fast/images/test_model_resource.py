@@ -12,9 +12,10 @@ from e2e_small_model import write_model_folder
 from pulumi.dynamic.dynamic import serialize_provider
 
 from gpuserve.kubernetes.errors import SpecError
+from gpuserve_images.errors import SourceError
 from gpuserve_images.oci import File, Layer, bake
-from gpuserve_images.pipeline.build import published
 from gpuserve_images.pipeline.key import content_key, image_reference
+from gpuserve_images.pipeline.published import published
 from gpuserve_images.resource import ImageProvider, ModelImage, plain_inputs
 from gpuserve_images.spec import ModelSpec, load_model
 from gpuserve_images.target import Target
@@ -140,15 +141,29 @@ def test_update_builds_the_new_content_and_keeps_the_old(props, tmp_path):
     assert PROVIDER.read(old.id, old.outs or {}).id == old.id
 
 
-@pytest.mark.slow
-def test_check_finds_what_would_fail_later(props, tmp_path):
+def test_a_registry_that_is_down_is_found_by_the_check(props):
     (down,) = PROVIDER.check({}, props | {"registry": "localhost:1/models"}).failures
     assert (down.property, "is down" in down.reason) == ("registry", True)
-    (stale,) = PROVIDER.check({}, props | {"key": "0" * 64}).failures
-    assert (stale.property, "run it again" in stale.reason) == ("key", True)
+
+
+def test_files_that_changed_since_the_program_saw_them_are_not_built(props, tmp_path):
+    with pytest.raises(
+        SourceError, match="small, build fp32: the model or its samples changed while this program ran"
+    ) as caught:
+        PROVIDER.create(props | {"key": "0" * 64})
+    assert "run it again" in str(caught.value).lower()
+    state = PROVIDER.create(props).outs or {}
+    with pytest.raises(SourceError, match="changed while this program ran"):
+        PROVIDER.update("id", state, props | {"key": "0" * 64})
+    assert published(image_reference(load_model(tmp_path / "model/small.yaml"), "0" * 64, props["registry"])) is None
     (tmp_path / "model" / "small.onnx").write_bytes(b"")
-    (empty,) = PROVIDER.check({}, props).failures
-    assert (empty.property, "is empty" in empty.reason) == ("model", True)
+    with pytest.raises(SourceError, match="is empty"):
+        PROVIDER.create(props)
+
+
+def test_the_files_are_not_read_again_to_ask_about_an_image(props, tmp_path):
+    (tmp_path / "model" / "small.onnx").unlink()
+    assert PROVIDER.check({}, props).failures == []
 
 
 def test_an_unchanged_image_needs_no_registry_in_a_preview(props):

@@ -1,0 +1,25 @@
+"""What the registry has already: asked without what a build needs, because every preview asks."""
+
+from gpuserve_images.errors import SourceError
+from gpuserve_images.oci import resolve
+from gpuserve_images.pipeline.report import BuildReport, Summary
+
+
+def published(tag: str) -> BuildReport | None:
+    """Return the report of an image that the registry has, or None: one request.
+
+    Args:
+        tag: Address by content tag.
+
+    Raises:
+        SourceError: When something else than gpuserve pushed that tag.
+        RegistryError: When the registry is down or refuses.
+    """
+    found = resolve(tag)
+    if found is None:
+        return None
+    summary = Summary.from_annotations(found.annotations)
+    if summary is None:
+        reason = "is in the registry, but does not carry gpuserve's annotations, so it was pushed by something else"
+        raise SourceError(tag, reason, "Delete that tag, or use another registry path.")
+    return BuildReport(reference=found.reference, tag=tag, digest=found.digest, summary=summary, built=False, pushed=False)

@@ -1,0 +1,25 @@
+"""What a preview imports before it can ask its first question: every user waits for that, every time."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("cryptography", "numpy", "onnx", "onnxruntime", "requests", "tritonclient", "kubernetes", "grafana_foundation_sdk")
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("gpuserve.platform.component", HEAVY),  # the program, before it has read its model
+        ("gpuserve_images.resource", HEAVY),  # what the engine asks about images
+        ("gpuserve_images.pipeline.key", HEAVY),
+        ("gpuserve_images.pipeline.published", ("cryptography", "onnx", "onnxruntime")),
+        ("gpuserve_images.pipeline.chain", ("cryptography", "onnx", "onnxruntime", "requests")),
+    ],
+)
+def test_a_preview_does_not_wait_for_what_it_does_not_need(module: str, heavy: tuple[str, ...]):
+    program = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    # In isolation, for this process has imported everything.
+    found = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"
