@@ -16,9 +16,8 @@ from gpuserve_images.target import Target
 
 if TYPE_CHECKING:
     from gpuserve_images.builder.building import ClusterBuild
+    from gpuserve_images.image_provider import Props
     from gpuserve_images.pipeline.report import BuildReport
-
-Props = dict[str, Any]
 
 
 class Arguments:

@@ -12,9 +12,10 @@ HEAVY = ("cryptography", "numpy", "onnx", "onnxruntime", "requests", "tritonclie
     ("module", "heavy"),
     [
         ("gpuserve.platform.component", HEAVY),  # the program, before it has read its model
-        ("gpuserve_images.resource", HEAVY),  # what the engine asks about images
+        ("gpuserve_images.resource", HEAVY),  # the same, of a program without Platform
+        ("gpuserve_images.image_provider", ("pydantic", *HEAVY)),
         ("gpuserve_images.pipeline.key", HEAVY),
-        ("gpuserve_images.pipeline.published", ("cryptography", "onnx", "onnxruntime")),
+        ("gpuserve_images.pipeline.published", ("cryptography", "numpy", "onnx", "onnxruntime")),
         ("gpuserve_images.pipeline.chain", ("cryptography", "onnx", "onnxruntime", "requests")),
     ],
 )

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from gpuserve_images.errors import ExportError
 from gpuserve_images.export.environments import BACKENDS, Format, environment
@@ -15,6 +13,9 @@ from gpuserve_images.onnx_model.files import check, external_files, load
 from gpuserve_images.onnx_model.signature import DATA_TYPES, DYNAMIC, Signature, TensorSpec, read_signature
 from gpuserve_images.records import Progress, StageRecord, sha256_file, sha256_json, silent
 from gpuserve_images.samples.codec import Tensors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NUMPY_OF = dict(DATA_TYPES.values())
 DTYPE_OF = {numpy: dtype for dtype, numpy in NUMPY_OF.items()}
@@ -80,7 +81,7 @@ class SourceRunner:
         """Names of the outputs, in order."""
         return [tensor.name for tensor in self.signature.outputs]
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], /) -> Tensors:
+    def run(self, inputs: "Mapping[str, NDArray[Any]]", /) -> Tensors:
         """Return the outputs by name, computed by the framework itself.
 
         Raises:

@@ -1,14 +1,16 @@
 """ONNX Runtime sessions on the CPU, with errors that say what to do."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.signature import Signature, read_signature
 from gpuserve_images.samples.codec import Tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
 QUIET = 3
 """ONNX Runtime's severity for errors: its warnings are about choices that are made on purpose here."""
@@ -27,7 +29,7 @@ class Runner(Protocol):
         """Names of the outputs, in order."""
         ...
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], /) -> Tensors:
+    def run(self, inputs: "Mapping[str, NDArray[Any]]", /) -> Tensors:
         """Return the outputs by name."""
         ...
 
@@ -72,7 +74,7 @@ class Session:
         """The inputs and outputs of the file."""
         return read_signature(self._path)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], /) -> Tensors:
+    def run(self, inputs: "Mapping[str, NDArray[Any]]", /) -> Tensors:
         """Return the outputs by name."""
         arrays = cast("list[NDArray[Any]]", self._session.run(None, dict(inputs)))
         return dict(zip(self.outputs, arrays, strict=True))

@@ -21,7 +21,7 @@ class SampleReader:
         self._batches = enumerate(batches(samples, size, whole=True), start=1)
         self._progress = progress
 
-    def get_next(self) -> Tensors | None:
+    def get_next(self) -> "Tensors | None":
         """Return the next batch, or None at the end."""
         done, batch = next(self._batches, (self._total, None))
         self._progress("calibrate", done, self._total)

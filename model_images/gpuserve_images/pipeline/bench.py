@@ -12,8 +12,9 @@ from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Work
 from gpuserve_images.records import Progress
 from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
+from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.inputs import Requests, verification_inputs
-from gpuserve_images.verify.parity import Parity, ParityError, Reference, measure, reference_outputs
+from gpuserve_images.verify.parity import ParityError, Reference, measure, reference_outputs
 
 
 class Bench:

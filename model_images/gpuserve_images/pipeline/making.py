@@ -11,7 +11,8 @@ from gpuserve_images.pipeline.stage import Done
 from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, capacity_of, parity_of, signature_of
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
-from gpuserve_images.verify.parity import Parity, ParityError, judge
+from gpuserve_images.verify.differences import Parity
+from gpuserve_images.verify.parity import ParityError, judge
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.pipeline.stage import Origin
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
-from gpuserve_images.verify.parity import Parity
+from gpuserve_images.verify.differences import Parity
 
 PREFIX = "io.gpuserve."
 """Start of the names of gpuserve's own annotations."""

@@ -4,15 +4,15 @@ import runpy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gpuserve_images.errors import ImageError
 from gpuserve_images.onnx_model.signature import Signature
 
-Tensors = dict[str, NDArray[Any]]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Tensors: TypeAlias = "dict[str, NDArray[Any]]"
 """Tensors by name; with a batch axis, a single request has a batch of 1."""
 
 MIN_SAMPLES = 8
@@ -34,7 +34,7 @@ class Codec:
     """
 
     encode: Callable[[Path], Tensors]
-    decode: Callable[[Mapping[str, NDArray[Any]]], str]
+    decode: "Callable[[Mapping[str, NDArray[Any]]], str]"
     origin: Path | None = None
 
 
@@ -110,6 +110,8 @@ def batches(samples: Sequence[Tensors], size: int, *, whole: bool = False) -> It
         size: Requests per batch.
         whole: Make every batch exactly `size` long.
     """
+    import numpy as np
+
     for start in range(0, len(samples), size):
         group = list(samples[start : start + size])
         while whole and len(group) < size:
@@ -135,6 +137,8 @@ def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> 
 
 
 def _load_npz(path: Path) -> Tensors:
+    import numpy as np
+
     with np.load(path, allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             msg = "is no .npz archive of tensors by input name"
@@ -142,5 +146,7 @@ def _load_npz(path: Path) -> Tensors:
         return {name: archive[name] for name in archive.files}
 
 
-def _print_arrays(outputs: Mapping[str, NDArray[Any]]) -> str:
+def _print_arrays(outputs: "Mapping[str, NDArray[Any]]") -> str:
+    import numpy as np
+
     return "\n".join(f"{name}: {np.array2string(array, threshold=16)}" for name, array in outputs.items())

@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.errors import ImageError
 
@@ -244,6 +242,8 @@ class _Crew:
             raise error if isinstance(error, ImageError) else _failed(self.callee.where, error) from error
         if not self.taken:
             raise self.failures[0]
+        import numpy as np
+
         latency = np.array(self.taken) * 1e3
         median, p95, p99 = (round(float(value), 3) for value in np.percentile(latency, [50, 95, 99]))
         seconds = self.ended - self.started

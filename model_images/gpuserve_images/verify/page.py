@@ -6,8 +6,8 @@ from html import escape
 from gpuserve_images.compile.inspection import EngineSummary
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.chart import SERIES, STYLE, Limit, Line, line_chart
+from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.load import LoadPoint
-from gpuserve_images.verify.parity import Parity
 
 _STYLE = """
 :root{color-scheme:light dark;--back:#fff;--text:#1b1f24;--soft:#57606a;--line:#d8dee4;--good:#1a7f37;--bad:#cf222e;--card:#f6f8fa}

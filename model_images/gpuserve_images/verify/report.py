@@ -6,8 +6,8 @@ from typing import Any
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.compile.inspection import EngineSummary
 from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.page import page
-from gpuserve_images.verify.parity import Parity
 
 
 class VerifyReport(Spec):

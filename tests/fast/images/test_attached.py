@@ -15,8 +15,8 @@ from gpuserve_images.oci import File, Layer, bake, resolve
 from gpuserve_images.oci.referrers import referrers
 from gpuserve_images.verify.attached import REPORT, attach_report, attached_capacity, attached_report
 from gpuserve_images.verify.capacity import Capacity
+from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.load import LoadPoint
-from gpuserve_images.verify.parity import Parity
 from gpuserve_images.verify.report import VerifyReport
 from gpuserve_images.verify.spec import SloSpec
 

@@ -8,7 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.samples.codec import Codec, CodecError, batches, encode_all, load_codec
-from gpuserve_images.verify.parity import Parity, ParityError, judge, measure, reference_outputs
+from gpuserve_images.verify.differences import Parity
+from gpuserve_images.verify.parity import ParityError, judge, measure, reference_outputs
 from gpuserve_images.verify.spec import BarsSpec
 
 PARITY = Parity(

@@ -9,8 +9,8 @@ import pytest
 
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.chart import Limit, Line, _scale, line_chart
+from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.load import LoadPoint
-from gpuserve_images.verify.parity import Parity
 from gpuserve_images.verify.report import VerifyReport
 from gpuserve_images.verify.spec import SloSpec
 

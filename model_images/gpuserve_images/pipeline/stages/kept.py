@@ -5,7 +5,7 @@ from pathlib import Path
 from gpuserve_images.onnx_model.signature import Signature, read_signature
 from gpuserve_images.pipeline.stage import Done
 from gpuserve_images.verify.capacity import Capacity
-from gpuserve_images.verify.parity import Parity
+from gpuserve_images.verify.differences import Parity
 
 SIGNATURE = "signature.json"
 PARITY = "parity.json"

@@ -1,0 +1,125 @@
+"""What the engine asks about a `ModelImage`, in the process of dynamic providers.
+
+The engine does nothing else while it waits for the first answer, and so for what is imported until then. An image whose key did not change
+needs nothing but this.
+"""
+
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, ResourceProvider, UpdateResult
+
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve_images.errors import ImageError, RegistryError
+
+if TYPE_CHECKING:
+    from gpuserve_images.pipeline.report import BuildReport
+    from gpuserve_images.resource_arguments import Arguments
+
+Props = dict[str, Any]
+
+
+class ImageProvider(ResourceProvider):
+    """Builds images for the engine; it holds no state, so its serialised form never differs."""
+
+    serialize_as_secret_always = False
+
+    def check(self, _olds: Props, news: Props) -> CheckResult:
+        """Refuse what would fail in `create`, while nothing has been changed yet: this runs in a preview too.
+
+        The program has read and checked the model's files to tell the key a moment ago. They are not read a second time to ask
+        about an image, only to build one.
+        """
+        if news["key"] == _olds.get("key"):
+            return CheckResult(news, [])
+        try:
+            arguments = _arguments(news)
+            found = arguments.found()
+            if found is None and (problem := arguments.builder_problem()):
+                return CheckResult(news, [CheckFailure("build", problem)])
+            if unmeasured := arguments.capacity_problem(found):
+                return CheckResult(news, [CheckFailure("measured", str(unmeasured))])
+        except RegistryError as error:
+            return CheckResult(news, [CheckFailure("registry", str(error))])
+        except (SpecError, ImageError) as error:
+            return CheckResult(news, [CheckFailure("model", str(error))])
+        return CheckResult(news, [])
+
+    def diff(self, _id: str, _olds: Props, _news: Props) -> DiffResult:
+        """Say that there is work exactly when the content or its place differ: paths on this machine do not matter.
+
+        Where an autoscaler aims at the capacity, another promised latency makes another capacity of the same image.
+        """
+        changed = any(_olds.get(name) != _news.get(name) for name in ("key", "registry"))
+        changed = changed or bool(_news.get("measured") and _latency(_olds) != _latency(_news))
+        return DiffResult(changes=changed, replaces=[], stables=[], delete_before_replace=False)
+
+    def create(self, props: Props) -> CreateResult:
+        """Build the image, or find it in the registry."""
+        with _readable_errors():
+            report, outputs = _made(props)
+        return CreateResult(report.tag, outputs)
+
+    def update(self, _id: str, _olds: Props, _news: Props) -> UpdateResult:
+        """Build the image of the new content; the old one stays in the registry."""
+        with _readable_errors():
+            _, outputs = _made(_news)
+        return UpdateResult(outputs)
+
+    def read(self, id_: str, props: Props) -> ReadResult:
+        """Look the image up; an empty id tells the engine that it is gone, so that the next `up` makes it again."""
+        with _readable_errors():
+            arguments = _arguments(props)
+            found = arguments.refreshed()
+            outputs = {} if found is None else _outputs(props, found, arguments.capacity(found))
+        return ReadResult("" if found is None else id_, outputs)
+
+    def delete(self, _id: str, _props: Props) -> None:
+        """Leave the image: tags never mean two things, and the registry is the cache of the next build."""
+
+
+def _arguments(props: Props) -> "Arguments":
+    from gpuserve_images.resource_arguments import Arguments
+
+    return Arguments(props)
+
+
+def _latency(props: Props) -> object:
+    return ((props.get("model") or {}).get("slo") or {}).get("latency_p95")
+
+
+def _made(props: Props) -> "tuple[BuildReport, Props]":
+    arguments = _arguments(props)
+    report = arguments.build()
+    return report, _outputs(props, report, arguments.capacity(report))
+
+
+def _outputs(props: Props, report: "BuildReport", capacity: float | None) -> Props:
+    inputs = {name: value for name, value in props.items() if not name.startswith("__")}
+    summary = report.summary
+    return {
+        **inputs,
+        "reference": report.reference,
+        "signature": summary.signature.model_dump_json() if summary.signature else "null",
+        "parity": summary.parity.model_dump_json() if summary.parity else "null",
+        "quantisation": summary.quantisation,
+        "capacity": capacity,
+    }
+
+
+@contextmanager
+def _readable_errors() -> Generator[None]:
+    """Show users the message alone: the dynamic provider's host sends a formatted traceback, whose frames are no use to them.
+
+    `GPUSERVE_DEBUG=1` shows them. The limit is the process's own, so it stays: requests are served by several threads.
+    """
+    try:
+        yield
+    except (SpecError, ImageError) as error:
+        if os.environ.get("GPUSERVE_DEBUG"):
+            raise
+        sys.tracebacklimit = 0
+        raise error.with_traceback(None) from None

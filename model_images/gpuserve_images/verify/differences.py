@@ -1,0 +1,34 @@
+"""What was measured between a build and its source model, to be read without what measures it."""
+
+from gpuserve.kubernetes.spec import Spec
+
+RELATIVE_FLOOR = 1e-3
+"""Values below this share of the tensor's largest do not enter the relative error: near zero it says nothing."""
+
+
+class Parity(Spec):
+    """Differences between a build and its source model at the same batch size; each is the worst over all outputs and sizes.
+
+    Attributes:
+        samples: Files compared.
+        batches: Batch sizes compared at.
+        max_abs_error: Largest difference of a value.
+        max_rel_error: Largest difference as a share of the value, of values over `RELATIVE_FLOOR` of the tensor's largest.
+        cosine: Least cosine similarity of a sample's output.
+        top1_agreement: Share of samples with the same largest output; None for outputs that name no classes.
+        top5_agreement: Share of samples whose source's largest output is among the build's five largest; None for outputs of no
+            more than five classes, where it says nothing.
+        source_batch_error: Largest difference between the source model's own answers at two batch sizes. Kernels sum in another
+            order, so a model that amplifies rounding moves by this much whatever serves it.
+        disagreeing: Names of up to ten samples that disagree.
+    """
+
+    samples: int
+    batches: tuple[int, ...]
+    max_abs_error: float
+    max_rel_error: float
+    cosine: float
+    top1_agreement: float | None
+    top5_agreement: float | None = None
+    source_batch_error: float = 0.0
+    disagreeing: tuple[str, ...] = ()
