@@ -1,7 +1,9 @@
 """What is up is left as it is: by a second `up`, a preview and a refresh."""
 
 import json
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from e2e_cluster import Cluster, run
@@ -27,8 +29,13 @@ def _versions(cluster: Cluster) -> dict[str, str]:
     }
 
 
+def _kubeconfigs() -> set[Path]:
+    """Return the copies of a kubeconfig among this machine's temporary files."""
+    return set(Path(tempfile.gettempdir()).glob("kubeconfig*"))
+
+
 def test_a_second_up_takes_seconds_and_changes_nothing(stack: Stack, quiet: Cluster):
-    before = _versions(quiet)
+    before, temporary = _versions(quiet), _kubeconfigs()
     started = time.monotonic()
     again = command("up", "--json")
     seconds = time.monotonic() - started
@@ -39,6 +46,7 @@ def test_a_second_up_takes_seconds_and_changes_nothing(stack: Stack, quiet: Clus
     assert answer["services"] == stack.answer["services"]
     assert _versions(quiet) == before
     assert seconds < SECOND_UP_SECONDS, answer["seconds"]
+    assert _kubeconfigs() <= temporary  # the provider leaves one with each run: where `make down` removes it
 
 
 def test_a_preview_by_hand_expects_no_changes_and_runs_the_policies(stack: Stack, quiet: Cluster):

@@ -13,6 +13,9 @@ RUN: Final = Path("/run/gpuserve")
 """Sockets, mounts and address leases, on a file system that a reboot empties. Removed by ``stop``."""
 
 LOGS: Final = STATE / "logs"
+TEMPORARY: Final = STATE / "tmp"
+"""Temporary files of what works on the cluster: they go with it, also those of a program that was killed."""
+
 PIDS: Final = STATE / "pids"
 PKI: Final = STATE / "pki"
 KUBECONFIG: Final = STATE / "kubeconfig"

@@ -3,9 +3,10 @@
 import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
-from gpuserve_embedded.cluster.layout import KUBECONFIG, STATE
+from gpuserve_embedded.cluster.layout import KUBECONFIG, STATE, TEMPORARY
 from gpuserve_embedded.run.steps import Progress
 from gpuserve_embedded.tools import ensure, prepare_pulumi
 
@@ -64,6 +65,17 @@ def variables(folder: Path) -> dict[str, str]:
         "PULUMI_CONFIG_PASSPHRASE": LOCAL_PASSPHRASE,
         "PULUMI_SKIP_UPDATE_CHECK": "true",
     }
+
+
+def keep_temporary_files() -> None:
+    """Keep the temporary files of this process, and of all that it starts, in a folder that goes with the cluster.
+
+    The Kubernetes provider writes the kubeconfig that it was given into one and leaves it, and an image build that is killed
+    leaves a root file system: neither may outlive `make down`. Not for a shell (`exports`), which outlives the folder.
+    """
+    TEMPORARY.mkdir(exist_ok=True)
+    os.environ["TMPDIR"] = str(TEMPORARY)
+    tempfile.tempdir = None  # it is asked for once only
 
 
 def exports(folder: Path) -> str:

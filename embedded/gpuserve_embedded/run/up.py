@@ -61,6 +61,7 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
     with steps.step("Cluster: yours" if external else "Cluster: control plane, node, gateway, Prometheus") as progress:
         if not external:
             cluster.start(progress)
+            environment.keep_temporary_files()
     with steps.step("Base image: Triton with ONNX Runtime") as progress:
         for base in {serving_base.default_base(request.target) for request in image_requests(declared.platform)}:
             serving_base.ensure(base, declared.platform.registry, lambda line, _done, _total: progress(line))
