@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.compile.alone import alone
 from gpuserve_images.compile.builders import make_logger
 from gpuserve_images.records import StageRecord
 
@@ -67,6 +68,7 @@ def summarise_network(network: Any, logger: Any) -> EngineSummary:
     )
 
 
+@alone
 def summarise_engine(trt: ModuleType, engine: bytes, logger: Any | None = None) -> EngineSummary | None:
     """Ask the engine inspector; None where the engine cannot be loaded, for want of its GPU.
 

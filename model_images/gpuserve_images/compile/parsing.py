@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from gpuserve_images.compile.alone import alone
 from gpuserve_images.compile.builders import make_logger
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.integers import require_int32_sizes
@@ -21,6 +22,7 @@ TYPES = {"FP32": "FLOAT", "FP16": "HALF", "INT8": "INT8", "INT32": "INT32", "INT
 """Datatype of the inference protocol -> TensorRT's name of it. The protocol's other types have none."""
 
 
+@alone
 def require_accepted(trt: ModuleType, model: Path) -> None:
     """Refuse a model that TensorRT's parser does not accept; nothing is built, so neither a GPU nor time is needed.
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 from types import ModuleType
 
+from gpuserve_images.compile.alone import alone
 from gpuserve_images.compile.builders import make_logger
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.records import StageRecord, sha256_file
 
 
+@alone
 def refit(trt: ModuleType, engine: Path, model: Path, out: Path) -> StageRecord:
     """Write an engine with the weights of another model of the same graph.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from gpuserve_images.compile.alone import alone
 from gpuserve_images.compile.builders import architectures, crosses, make_logger
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus, find_gpus
@@ -19,6 +20,7 @@ from gpuserve_images.records import StageRecord, sha256_file
 Find = Callable[[], Gpus]
 
 
+@alone
 def compile_engine(  # noqa: PLR0913 - a stage is a function of its files and its options
     trt: ModuleType,
     model: Path,
