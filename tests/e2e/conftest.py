@@ -4,12 +4,15 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from e2e_cluster import ROOT, Cluster, wait_for
 from e2e_machine import Machine
 from e2e_stack import Stack, Workshop, command
+from xdist.scheduler import LoadScopeScheduling
 
+from gpuserve_embedded.cluster import leftovers
 from gpuserve_embedded.run import environment
 
 UP_SECONDS = 3 * 3600
@@ -17,6 +20,25 @@ UP_SECONDS = 3 * 3600
 
 TEST_SECONDS = 900
 """For a test without its fixtures: the first one's brings everything up."""
+
+HERE = Path(__file__).parent
+_begun: set[str] = set()
+
+
+class ClusterBesideServers(LoadScopeScheduling):
+    """One process has the tests of the cluster, another all others, each in turn.
+
+    Both wait more than they work, and each of the servers wants a machine's memory and processors for itself.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "cluster" if _needs_the_cluster(_file(nodeid)) else "servers"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Share the tests out so with `--dist loadscope`. (xdist's own groups, 3.8, are not seen by pytest 9.2.)"""
+    return ClusterBesideServers(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,14 +48,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root: containers, bridges and mounts"))
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True))
-    items.sort(key=_turn)
+    items.sort(key=lambda item: _turn(item.path))
 
 
-def _turn(item: pytest.Item) -> tuple[int, str]:
-    if not item.path.is_relative_to(Path(__file__).parent):
+def _file(nodeid: str) -> Path:
+    return ROOT / nodeid.partition("::")[0]
+
+
+def _turn(file: Path) -> tuple[int, str]:
+    if not file.is_relative_to(HERE):
         return (0, "")
-    shares_the_stack = item.path.name.removeprefix("test_")[0].isdigit()
-    return (2, item.path.name) if shares_the_stack else (1, item.path.name)
+    return (2, file.name) if _shares_the_stack(file) else (1, file.name)
+
+
+def _shares_the_stack(file: Path) -> bool:
+    return file.parent == HERE and file.name.removeprefix("test_")[0].isdigit()
+
+
+def _needs_the_cluster(file: Path) -> bool:
+    return _shares_the_stack(file) or file == HERE / "test_cluster_lifecycle.py"
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Remember that tests of the cluster were begun, also in the process that only shares them out."""
+    if _needs_the_cluster(_file(nodeid)):
+        _begun.add(nodeid)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Take the cluster down where the process of its tests could not: after an interrupt, xdist gives it ten seconds."""
+    if _begun and not hasattr(config, "workerinput") and leftovers():
+        command("down")
 
 
 @pytest.fixture(scope="session")

