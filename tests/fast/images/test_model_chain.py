@@ -1,6 +1,8 @@
 """Which stages a build has, for every kind of source and engine; and real builds of those that no other test runs."""
 
+import io
 import json
+import tarfile
 import urllib.request
 
 import pytest
@@ -133,6 +135,19 @@ def comments(reference: str) -> list[str]:
         return [entry["comment"] for entry in json.load(answer)["history"] if entry.get("comment")]
 
 
+def in_image(reference: str, path: str) -> bytes:
+    """Return a file of a pushed image."""
+    host, rest = reference.split("/", 1)
+    for layer in manifest(reference)["layers"]:
+        with (
+            urllib.request.urlopen(f"http://{host}/v2/{rest.split('@')[0]}/blobs/{layer['digest']}") as answer,
+            tarfile.open(fileobj=io.BytesIO(answer.read())) as files,
+        ):
+            if path.lstrip("/") in files.getnames():
+                return files.extractfile(path.lstrip("/")).read()
+    raise FileNotFoundError(path)
+
+
 @pytest.fixture
 def sklearn_model(folder):
     joblib = pytest.importorskip("joblib")
@@ -160,6 +175,44 @@ def test_a_scikit_learn_model_is_exported_and_compared_with_scikit_learn_itself(
         "capacity": "made",
         "layout": "made",
     }
+
+
+def trained(kind: str, path):
+    """Train a booster to tell two classes apart, save it, and return what gives its own probabilities of the second."""
+    numpy = pytest.importorskip("numpy")
+    features = numpy.random.default_rng(3).normal(size=(200, FEATURES)).astype(numpy.float32)
+    labels = (features[:, 0] + features[:, 1] > 0).astype(int)
+    framework = pytest.importorskip(kind)
+    if kind == "xgboost":
+        booster = framework.train(
+            {"nthread": 1, "objective": "binary:logistic"}, framework.DMatrix(features, labels), num_boost_round=6
+        )
+        booster.save_model(path)
+        return lambda rows: booster.predict(framework.DMatrix(rows))
+    booster = framework.train(
+        {"verbose": -1, "num_threads": 1, "objective": "binary"}, framework.Dataset(features, labels), num_boost_round=6
+    )
+    booster.save_model(path)
+    return booster.predict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "file"), [("xgboost", "model.ubj"), ("lightgbm", "model.txt")])
+def test_a_booster_comes_out_as_an_image_that_answers_as_it_does_itself(kind, file, shop):
+    numpy, onnxruntime = pytest.importorskip("numpy"), pytest.importorskip("onnxruntime")
+    answers = trained(kind, shop.folder / file)
+    export = {"inputs": [{"name": "measured", "shape": [-1, FEATURES]}]}
+    report = shop.build(ORT, source={"file": file}, export=export, verify={"max_abs_error": 1e-4})
+    assert [run.stage for run in report.stages] == ["export", "optimise", "verify", "capacity", "layout"]
+    session = onnxruntime.InferenceSession(in_image(report.reference, "/models/small/1/model.onnx"))
+    assert [(put.name, put.shape) for put in session.get_inputs()] == [("measured", ["batch", FEATURES])]
+    assert {put.name: put.shape[0] for put in session.get_outputs()} == {"label": "batch", "probabilities": "batch"}
+    assert b'name: "measured"' in in_image(report.reference, "/models/small/config.pbtxt")
+    rows = numpy.random.default_rng(4).normal(size=(5, FEATURES)).astype(numpy.float32)
+    wanted = answers(rows)
+    labels, probabilities = session.run(["label", "probabilities"], {"measured": rows})
+    numpy.testing.assert_allclose(probabilities, numpy.column_stack([1 - wanted, wanted]), atol=1e-5)
+    assert labels.ravel().tolist() == (wanted > 0.5).astype(int).tolist()
 
 
 def test_a_model_served_as_it_is_goes_into_the_image_untouched(shop, sklearn_model):
