@@ -1,6 +1,6 @@
 """What the engine asks about a `ModelImage`, in the process of dynamic providers.
 
-The engine does nothing else while it waits for the first answer, and so for what is imported until then. An image whose key did not change
+The engine does nothing else while it waits for the first answer, and so for what is imported until then. An image of which nothing changed
 needs nothing but this.
 """
 
@@ -33,7 +33,7 @@ class ImageProvider(ResourceProvider):
         The program has read and checked the model's files to tell the key a moment ago. They are not read a second time to ask
         about an image, only to build one.
         """
-        if news["key"] == _olds.get("key"):
+        if not _changed(_olds, news) and _signer(_olds) == _signer(news):
             return CheckResult(news, [])
         try:
             arguments = _arguments(news)
@@ -49,13 +49,8 @@ class ImageProvider(ResourceProvider):
         return CheckResult(news, [])
 
     def diff(self, _id: str, _olds: Props, _news: Props) -> DiffResult:
-        """Say that there is work exactly when the content or its place differ: paths on this machine do not matter.
-
-        Where an autoscaler aims at the capacity, another promised latency makes another capacity of the same image.
-        """
-        changed = any(_olds.get(name) != _news.get(name) for name in ("key", "registry"))
-        changed = changed or bool(_news.get("measured") and _latency(_olds) != _latency(_news))
-        return DiffResult(changes=changed, replaces=[], stables=[], delete_before_replace=False)
+        """Say that there is work exactly when the content or its place differ: paths on this machine do not matter."""
+        return DiffResult(changes=_changed(_olds, _news), replaces=[], stables=[], delete_before_replace=False)
 
     def create(self, props: Props) -> CreateResult:
         """Build the image, or find it in the registry."""
@@ -85,6 +80,21 @@ def _arguments(props: Props) -> "Arguments":
     from gpuserve_images.resource_arguments import Arguments
 
     return Arguments(props)
+
+
+def _changed(olds: Props, news: Props) -> bool:
+    """Tell whether there is work.
+
+    Where an autoscaler aims at the capacity, another promised latency makes another capacity of the same image.
+    """
+    if any(olds.get(name) != news.get(name) for name in ("key", "registry")):
+        return True
+    return bool(news.get("measured") and _latency(olds) != _latency(news))
+
+
+def _signer(props: Props) -> object:
+    """Return whose signature is demanded: no part of the content, and yet another one must be looked for."""
+    return ((props.get("model") or {}).get("bake") or {}).get("sign")
 
 
 def _latency(props: Props) -> object:

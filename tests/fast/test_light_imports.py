@@ -24,3 +24,18 @@ def test_a_preview_does_not_wait_for_what_it_does_not_need(module: str, heavy: t
     # In isolation, for this process has imported everything.
     found = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+def test_an_unchanged_image_is_answered_with_nothing_more_than_the_provider():
+    props = {
+        "key": "0",
+        "registry": "r",
+        "measured": True,
+        "model": {"slo": {"latency_p95": "1ms"}, "bake": {"sign": {"key": "k"}}},
+    }
+    program = (
+        f"import sys; from gpuserve_images.image_provider import ImageProvider; ImageProvider().check({props!r}, {props!r});"
+        f"print([name for name in {('pydantic', *HEAVY)!r} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"

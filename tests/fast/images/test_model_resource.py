@@ -8,6 +8,7 @@ from typing import Any
 import dill
 import pulumi
 import pytest
+from e2e_signing import key_pair
 from e2e_small_model import write_model_folder
 from pulumi.dynamic.dynamic import serialize_provider
 
@@ -144,6 +145,32 @@ def test_update_builds_the_new_content_and_keeps_the_old(props, tmp_path):
 def test_a_registry_that_is_down_is_found_by_the_check(props):
     (down,) = PROVIDER.check({}, props | {"registry": "localhost:1/models"}).failures
     assert (down.property, "is down" in down.reason) == ("registry", True)
+
+
+def test_a_new_registry_of_an_unchanged_image_is_asked_in_the_preview(props):
+    (down,) = PROVIDER.check(props, props | {"registry": "localhost:1/models"}).failures
+    assert (down.property, "is down" in down.reason) == ("registry", True)
+
+
+def test_a_newly_named_signer_is_looked_for_in_the_preview(props):
+    """What an image must be signed with is no part of its key: the same image is refused once the model names a signer."""
+    PROVIDER.create(props)
+    sign = {"key": "env://NOT_AT_HAND", "public_key": key_pair()[1]}
+    named = props | {"model": props["model"] | {"bake": {"sign": sign}}}
+    (refused,) = PROVIDER.check(props, named).failures
+    assert refused.property == "model"
+    assert "is not signed" in refused.reason
+    assert PROVIDER.check(named, named).failures == []
+
+
+def test_a_stricter_promise_of_an_unchanged_image_is_measured_against_in_the_preview(props):
+    lax, strict = (
+        props | {"measured": True, "model": props["model"] | {"slo": {"latency_p95": promise}}} for promise in ("1h", "0.001ms")
+    )
+    PROVIDER.create(lax)
+    assert PROVIDER.check(strict, lax).failures == []
+    (unmeasured,) = PROVIDER.check(lax, strict).failures
+    assert unmeasured.property == "measured"
 
 
 def test_files_that_changed_since_the_program_saw_them_are_not_built(props, tmp_path):
