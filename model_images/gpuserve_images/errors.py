@@ -41,6 +41,10 @@ class RegistryError(ImageError):
         super().__init__(where, reason, fix, value=None if status is None else f"HTTP {status}")
 
 
+class BrokenOffError(RegistryError):
+    """A registry's answer began and ended too early: what came of it is good."""
+
+
 class BaseImageError(ImageError):
     """A base image could not be built; `log` holds the last lines the build wrote.
 

@@ -16,6 +16,7 @@ from gpuserve_images.builder.portable import is_key_file, require_portable, with
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import File, Layer, push_artifact
 from gpuserve_images.oci.client import RegistryClient
+from gpuserve_images.oci.downloads import steadily
 from gpuserve_images.oci.layers import CHUNK_BYTES
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.pipeline.chain import Chain
@@ -135,7 +136,7 @@ def pull(reference: str, folder: Path) -> Order:
         file = folder / _inside(str(layer["annotations"]["org.opencontainers.image.title"]))
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("wb") as stream:
-            for chunk in client.blob_chunks(place, layer["digest"]):
+            for chunk in steadily(client, place, str(layer["digest"]), int(layer["size"])):
                 stream.write(chunk)
         if layer["digest"] != f"sha256:{sha256_file(file)}":
             reason = f"it sent other bytes than {layer['digest']}"

@@ -12,6 +12,7 @@ from gpuserve_images.errors import ImageError
 from gpuserve_images.oci import memory
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import Json, descriptor
+from gpuserve_images.oci.downloads import steadily
 from gpuserve_images.oci.layers import UPLOADS
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.uploads import Content, Upload
@@ -179,10 +180,10 @@ class Transfer:
         return any(self.client.mount_blob(self.place, digest, name) for name in repositories if name != self.place.repository)
 
     def _stream(self, digest: str, size: int, source_client: RegistryClient, source: Reference) -> None:
-        def chunks() -> Iterator[bytes]:
-            return source_client.blob_chunks(source, digest)
+        def chunks(start: int = 0) -> Iterator[bytes]:
+            return steadily(source_client, source, digest, size, start)
 
-        Upload(self.client, self.place, digest, Content(size, chunks, self.meter.add)).run()
+        Upload(self.client, self.place, digest, Content(size, chunks, self.meter.add, seek=chunks)).run()
         self._sent(size)
 
     def _reuse(self, size: int) -> None:

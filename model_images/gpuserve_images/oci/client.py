@@ -4,6 +4,7 @@ Requests that may safely be repeated are repeated quietly for a few seconds; eve
 Large blobs are sent by `uploads`.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +15,12 @@ from urllib.parse import urlencode, urljoin
 import requests
 from requests.adapters import HTTPAdapter
 
-from gpuserve_images.errors import RegistryError
+from gpuserve_images.errors import BrokenOffError, RegistryError
 from gpuserve_images.oci.authorisation import Authorisation, Scope
 from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, digest_of
 from gpuserve_images.oci.layers import CHUNK_BYTES
 from gpuserve_images.oci.reference import Reference, address_of
-from gpuserve_images.oci.refusals import refusal, unreachable
+from gpuserve_images.oci.refusals import BROKEN_OFF, refusal, unreachable
 
 ATTEMPTS = 4
 """One try and three retries: their doubling waits ride out a restart or a rate limit (3.5 s in all) without looking like a hang."""
@@ -30,6 +31,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 # Seconds to connect, and between two bytes: a registry that checks the digest of a large blob answers late.
 _TIMEOUT = (5.0, 300.0)
 _ACCEPT = f"{MANIFEST}, {INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
+_FIRST_BYTE = re.compile(r"bytes (\d+)-")
 # A token may expire between its arrival and its use, but not time after time.
 _RENEWALS = 2
 # Connections kept open: more than any sensible number of uploads at once.
@@ -151,13 +153,15 @@ class RegistryClient:
         """Yield a blob's bytes as they arrive, from a byte on.
 
         Raises:
-            RegistryError: The registry refused, is down, or broke off in the middle.
+            RegistryError: The registry refused or is down; a BrokenOffError where it broke off in the middle.
         """
-        headers = {"Range": f"bytes={start}-"} if start else {}
+        # As they are stored: bytes that a proxy packs for the way could not be counted.
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
         request = Request("GET", self.url(place, f"blobs/{digest}"), headers, stream=True)
         with self.ask(place, request, accept=(200, 206)) as answer:
-            # A registry without ranges sends all of it.
-            skip = start if answer.status_code == requests.codes.ok else 0
+            skip = start - _first_byte(answer, start)
+            if skip < 0:
+                raise BrokenOffError(place.registry, place.repository, *BROKEN_OFF)
             try:
                 for chunk in answer.iter_content(CHUNK_BYTES):
                     kept = chunk[skip:]
@@ -165,7 +169,7 @@ class RegistryClient:
                     if kept:
                         yield kept
             except requests.RequestException as error:
-                raise unreachable(place, error) from error
+                raise BrokenOffError(place.registry, place.repository, *BROKEN_OFF) from error
 
     def blob(self, place: Reference, digest: str) -> bytes:
         """Return a small blob whole.
@@ -259,6 +263,14 @@ def pause(attempt: int, asked: str | None = None) -> None:
     if asked and asked.isdigit():
         wait = max(wait, float(asked))
     time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
+
+
+def _first_byte(answer: requests.Response, asked: int) -> int:
+    """Return where an answer begins: a registry without ranges sends all of the blob."""
+    if answer.status_code == requests.codes.ok:
+        return 0
+    match = _FIRST_BYTE.match(answer.headers.get("Content-Range", ""))
+    return int(match[1]) if match else asked
 
 
 def _other_bytes(place: Reference, found: str, wanted: str) -> RegistryError:

@@ -7,6 +7,12 @@ import requests
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci.reference import Reference
 
+BROKEN_OFF = (
+    "the connection broke during the transfer",
+    "Run again; if it stays, see the registry's log, and the time limit of a proxy before it",
+)
+"""Reason and fix of a transfer that began and did not come to its end."""
+
 _MESSAGE_CHARACTERS = 300
 
 
@@ -24,7 +30,7 @@ def unreachable(place: Reference, error: requests.RequestException) -> RegistryE
     elif "NameResolution" in repr(error):
         reason = "its host name does not resolve"
     elif isinstance(error, requests.exceptions.ChunkedEncodingError) or "aborted" in str(error):
-        reason = "the connection broke during the transfer"
+        return RegistryError(place.registry, place.repository, *BROKEN_OFF)
     else:
         reason = f"registry {place.registry} is down or not reachable ({_first_line(error)})"
     return RegistryError(place.registry, place.repository, reason, "Start the registry, or change `registry` to one that runs")

@@ -31,10 +31,25 @@ _NO_PIECES = frozenset({400, 404, 405, 415, 416, 501})
 class Content:
     """A blob's bytes, readable from any offset; going on where the last reading ended costs nothing."""
 
-    def __init__(self, size: int, chunks: Callable[[], Iterator[bytes]], sent: Callable[[int], None] | None = None) -> None:
-        """Take the length in bytes, what makes the pieces from the beginning, and who is told of bytes sent for the first time."""
+    def __init__(
+        self,
+        size: int,
+        chunks: Callable[[], Iterator[bytes]],
+        sent: Callable[[int], None] | None = None,
+        *,
+        seek: Callable[[int], Iterator[bytes]] | None = None,
+    ) -> None:
+        """Describe content that nothing is read of yet.
+
+        Args:
+            size: Its length in bytes.
+            chunks: Makes its pieces from the beginning.
+            sent: Told of bytes sent for the first time.
+            seek: Makes its pieces from a byte on. Default: what comes before that byte is read too, and dropped.
+        """
         self.size = size
         self._chunks = chunks
+        self._seek = seek
         self._sent = sent
         self._stream: Iterator[bytes] = iter(())
         self._rest = b""
@@ -71,6 +86,8 @@ class Content:
         if start == self._position:
             return
         self._stream, self._rest, skip = iter(self._chunks()), b"", start
+        if self._seek:
+            self._stream, skip = self._seek(start), 0
         while skip:
             chunk = next(self._stream, b"")
             if not chunk:

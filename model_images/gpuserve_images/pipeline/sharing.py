@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import File, push_artifact
 from gpuserve_images.oci.client import RegistryClient
+from gpuserve_images.oci.downloads import steadily
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.pipeline.store import read_kept
 from gpuserve_images.records import Progress, silent
@@ -104,7 +105,7 @@ class StageShare:
             file.parent.mkdir(parents=True, exist_ok=True)
             sha256 = hashlib.sha256()
             with file.open("wb") as stream:
-                for chunk in client.blob_chunks(address, layer["digest"]):
+                for chunk in steadily(client, address, str(layer["digest"]), int(layer["size"])):
                     sha256.update(chunk)
                     stream.write(chunk)
                     done += len(chunk)
