@@ -24,7 +24,12 @@ def await_outputs_together() -> None:
 
 
 async def _settle(tracked: "set[asyncio.Task[Any]]") -> None:
-    while pending := list(tracked):
-        done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
-        if any(task.cancelled() or task.exception() is not None for task in done):
+    # Looked at anew each time: what ends makes others. Only what is under way counts, whether or not the SDK drops what has ended.
+    while pending := [task for task in tuple(tracked) if not task.done()]:
+        if any(task.done() and _failed(task) for task in tuple(tracked)):
             return  # the SDK reports failures better than we could
+        await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+
+
+def _failed(task: "asyncio.Task[Any]") -> bool:
+    return task.cancelled() or task.exception() is not None
