@@ -68,8 +68,8 @@ def _builders(report: Report) -> list[tuple[str, str, str]]:
 
     found = [("tensorrt-rtx", RTX_ARCHITECTURE, "")]
     gpus = find_gpus()
-    if gpus.found and builder_version("tensorrt") != ABSENT:
-        found.append(("tensorrt", gpus.found[0].architecture, gpus.found[0].name))
+    if gpus.visible and builder_version("tensorrt") != ABSENT:
+        found.append(("tensorrt", gpus.visible[0].architecture, gpus.visible[0].name))
     else:
         report(f"TensorRT is not measured: {gpus.reason or 'it is not installed'}")
     return found

@@ -1,90 +1,23 @@
 """GPUs as NVML tells them, by a module of its shape, and what `gpuserve doctor` makes of them."""
 
 import json
-import types
-from dataclasses import dataclass
 
 import pytest
+from e2e_nvml import CODES, Device, nvml
 from typer.testing import CliRunner
 
 from gpuserve.cli import doctor
 from gpuserve.cli.main import app
 from gpuserve_images.compile.gpus import Gpu, Gpus, find_gpus
+from gpuserve_images.compile.visible import BY_BUS, ORDER, VARIABLE
 
-A100 = Gpu(0, "NVIDIA A100-SXM4-80GB", "GPU-0", "sm_80", 85_899_345_920, "enabled", 2)
-
-
-class NVMLError(Exception):
-    def __init__(self, value: int) -> None:
-        super().__init__(f"error {value}")
-        self.value = value
+A100 = Gpu(0, "NVIDIA A100-SXM4-80GB", "GPU-0", "sm_80", 85_899_345_920, "enabled", 2, ("MIG-0-0", "MIG-0-3"))
 
 
-@dataclass
-class Device:
-    index: int = 0
-    capability: tuple[int, int] = (8, 0)
-    mig: tuple[int, int] | None = (0, 0)
-    places: tuple[int, ...] = ()
-    broken: int = 0
-
-
-CODES = {
-    "NVML_ERROR_NOT_SUPPORTED": 3,
-    "NVML_ERROR_NO_PERMISSION": 4,
-    "NVML_ERROR_NOT_FOUND": 6,
-    "NVML_ERROR_DRIVER_NOT_LOADED": 9,
-    "NVML_ERROR_LIBRARY_NOT_FOUND": 12,
-    "NVML_ERROR_GPU_IS_LOST": 15,
-    "NVML_DEVICE_MIG_DISABLE": 0,
-    "NVML_DEVICE_MIG_ENABLE": 1,
-}
-
-
-def nvml(*devices: Device, start: int = 0) -> types.ModuleType:
-    """The part of `pynvml` (nvidia-ml-py 13) that is called, with its names, types and errors."""
-    module = types.ModuleType("pynvml")
-    module.open = 0
-
-    def refuse(code: int) -> None:
-        if code:
-            raise NVMLError(code)
-
-    def init() -> None:
-        refuse(start)
-        module.open += 1
-
-    def shutdown() -> None:
-        module.open -= 1
-
-    def handle(index: int) -> Device:
-        refuse(devices[index].broken)
-        return devices[index]
-
-    def mig_mode(device: Device) -> list[int]:
-        refuse(0 if device.mig else CODES["NVML_ERROR_NOT_SUPPORTED"])
-        return list(device.mig or ())
-
-    def mig_device(device: Device, index: int) -> None:
-        refuse(0 if index in device.places else CODES["NVML_ERROR_NOT_FOUND"])
-
-    calls = {
-        "nvmlInit": init,
-        "nvmlShutdown": shutdown,
-        "nvmlSystemGetDriverVersion": lambda: "570.133.20",
-        "nvmlSystemGetCudaDriverVersion": lambda: 12080,
-        "nvmlDeviceGetCount": lambda: len(devices),
-        "nvmlDeviceGetHandleByIndex": handle,
-        "nvmlDeviceGetName": lambda device: "NVIDIA A100-SXM4-80GB",
-        "nvmlDeviceGetUUID": lambda device: f"GPU-{device.index}".encode(),
-        "nvmlDeviceGetCudaComputeCapability": lambda device: list(device.capability),
-        "nvmlDeviceGetMemoryInfo": lambda device: types.SimpleNamespace(total=85_899_345_920, free=0, used=0),
-        "nvmlDeviceGetMigMode": mig_mode,
-        "nvmlDeviceGetMaxMigDeviceCount": lambda device: 7,
-        "nvmlDeviceGetMigDeviceHandleByIndex": mig_device,
-    }
-    module.__dict__.update(CODES | calls | {"NVMLError": NVMLError})
-    return module
+@pytest.fixture(autouse=True)
+def _every_gpu_is_visible(monkeypatch):
+    for name in (VARIABLE, ORDER):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_the_fake_has_the_names_and_codes_of_the_real_module():
@@ -173,6 +106,20 @@ def test_doctor_tells_the_gpus_as_data(quick, monkeypatch):
 def test_doctor_says_clearly_why_there_is_none_and_that_none_is_needed(quick, monkeypatch):
     absent = find_gpus(nvml(start=4))
     assert "may not talk to the NVIDIA driver. Fix: Give the user access" in run(monkeypatch, absent)
+
+
+def test_doctor_lists_every_gpu_and_says_which_are_visible(quick, monkeypatch):
+    module = nvml(Device(name="H100", capability=(9, 0)), Device(1))
+    gpus = find_gpus(module, {VARIABLE: "GPU-1"})
+    told = run(monkeypatch, gpus)
+    assert "0: H100 (sm_90, 80 GiB, MIG disabled) (hidden); 1: NVIDIA A100-SXM4-80GB (sm_80, 80 GiB, MIG disabled); " in told
+    assert "CUDA takes GPU 1 first" in told
+    details = next(entry for entry in json.loads(run(monkeypatch, gpus, "--json")) if entry["subject"] == "gpu")["details"]
+    assert [gpu["uuid"] for gpu in details["found"]] == ["GPU-0", "GPU-1"]
+    assert details["visible"] == ["GPU-1"]
+    assert f"numbers may be others ({ORDER}={BY_BUS} makes them these)" in run(monkeypatch, find_gpus(module, {}))
+    hidden = run(monkeypatch, find_gpus(module, {VARIABLE: ""}))
+    assert "CUDA_VISIBLE_DEVICES='' chooses none of this machine's GPUs. Fix: Unset it, or set" in hidden
 
 
 def test_doctor_names_the_builders(quick, monkeypatch):

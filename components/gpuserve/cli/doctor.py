@@ -15,8 +15,12 @@ from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import stdout, to_json
 from gpuserve_images.compile.builders import ABSENT, builder_version
-from gpuserve_images.compile.gpus import Gpu, find_gpus
+from gpuserve_images.compile.gpus import Gpu, Gpus, find_gpus
 from gpuserve_images.compile.spec import COMPILED
+from gpuserve_images.compile.visible import BY_BUS, ORDER
+
+SEVERAL = 2
+"""GPUs from which on it matters which is the first."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +88,26 @@ def _cluster() -> Diagnosis:
 def _gpu() -> Diagnosis:
     """Look for GPUs; none is needed here, because servers and builds that want one run on the cluster's nodes."""
     gpus = find_gpus()
-    described = "; ".join(_described(gpu) for gpu in gpus.found)
+    described = "; ".join(_described(gpu) + ("" if gpu in gpus.visible else " (hidden)") for gpu in gpus.found)
     driver = f"driver {gpus.driver}, CUDA {gpus.cuda}" if gpus.driver else ""
     problem = f"{gpus.reason}. Fix: {gpus.fix}" if gpus.problem else ""
-    found = "; ".join(part for part in (described, driver, problem) if part)
-    return Diagnosis("gpu", ok=not gpus.problem, found=found, needed=False, details=asdict(gpus))
+    found = "; ".join(part for part in (described, driver, _first(gpus), problem) if part)
+    details = asdict(gpus) | {"visible": [gpu.uuid for gpu in gpus.visible]}
+    return Diagnosis("gpu", ok=not gpus.problem, found=found, needed=False, details=details)
 
 
 def _described(gpu: Gpu) -> str:
     mig = f"MIG {gpu.mig}" + (f", {gpu.mig_devices} devices" if gpu.mig_devices else "")
     return f"{gpu.index}: {gpu.name} ({gpu.architecture}, {gpu.memory / 2**30:.0f} GiB, {mig})"
+
+
+def _first(gpus: Gpus) -> str:
+    """Say which GPU an engine would be built on, where there are several."""
+    if len(gpus.found) < SEVERAL or not gpus.visible:
+        return ""
+    if gpus.choice.certain:
+        return f"CUDA takes GPU {gpus.visible[0].index} first"
+    return f"CUDA takes the fastest first, and its numbers may be others ({ORDER}={BY_BUS} makes them these)"
 
 
 def _builders() -> list[Diagnosis]:

@@ -1,9 +1,13 @@
 """The GPUs of this machine, as NVIDIA's management library (NVML) tells them."""
 
 import importlib
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
+
+from gpuserve_images.compile.visible import VARIABLE, Choice, choice
 
 
 @dataclass(frozen=True)
@@ -11,13 +15,14 @@ class Gpu:
     """One GPU.
 
     Attributes:
-        index: Its number, as in `CUDA_VISIBLE_DEVICES`.
+        index: Its number in NVML's list, which is the bus's order.
         name: Product name, such as `NVIDIA A100-SXM4-80GB`.
         uuid: Its identity, such as `GPU-2b5e...`.
         architecture: What engines are compiled for, such as `sm_80`.
         memory: Bytes of memory.
         mig: `enabled`, `disabled`, or `unsupported`; `enabling` and `disabling` until the next reset.
         mig_devices: Number of MIG devices that it is divided into.
+        mig_uuids: Their identities, such as `MIG-8f0a...`.
     """
 
     index: int
@@ -27,6 +32,12 @@ class Gpu:
     memory: int
     mig: str
     mig_devices: int = 0
+    mig_uuids: tuple[str, ...] = ()
+
+    @property
+    def choosing(self) -> str:
+        """What chooses this GPU in `CUDA_VISIBLE_DEVICES` whatever CUDA's order is: its UUID, or that of its first MIG device."""
+        return self.mig_uuids[0] if self.mig_uuids else self.uuid
 
 
 @dataclass(frozen=True)
@@ -34,12 +45,14 @@ class Gpus:
     """What was found.
 
     Attributes:
-        found: The GPUs, by index.
+        found: Every GPU of the machine, by index, whether or not this process may use it.
         driver: Version of the driver; empty where there is none.
         cuda: Newest CUDA version that the driver runs, such as `12.8`; empty where there is none.
-        problem: Why there are none, or not all: `package`, `library`, `driver`, `permission`, `device` or `unknown`; empty when all is well.
+        problem: Why there are none, or not all: `package`, `library`, `driver`, `permission`, `device`, `hidden` (by
+            `CUDA_VISIBLE_DEVICES`) or `unknown`; empty when all is well.
         reason: The problem in words.
         fix: What to do about it.
+        choice: What the environment makes of them.
     """
 
     found: tuple[Gpu, ...] = ()
@@ -48,13 +61,23 @@ class Gpus:
     problem: str = ""
     reason: str = ""
     fix: str = ""
+    choice: Choice = field(default_factory=Choice)
+
+    @property
+    def visible(self) -> tuple[Gpu, ...]:
+        """The GPUs that CUDA gives to this process, in its order where `choice.certain`, else by index."""
+        if self.choice.uuids is None:
+            return self.found
+        by_uuid = {gpu.uuid: gpu for gpu in self.found}
+        return tuple(by_uuid[uuid] for uuid in self.choice.uuids)
 
 
-def find_gpus(nvml: ModuleType | None = None) -> Gpus:
+def find_gpus(nvml: ModuleType | None = None, environment: Mapping[str, str] = os.environ) -> Gpus:
     """Look for GPUs; what is missing is part of the answer, never an exception.
 
     Args:
         nvml: The module `pynvml`, or one of its shape. Default: the installed one.
+        environment: Says which of them this process may use (see `compile.visible`). Default: the process's own.
     """
     if nvml is None:
         try:
@@ -70,11 +93,20 @@ def find_gpus(nvml: ModuleType | None = None) -> Gpus:
     except library.NVMLError as error:
         return _absent(library, error)
     try:
-        return _look(library)
+        return _chosen(_look(library), environment)
     except library.NVMLError as error:
         return _absent(library, error)
     finally:
         library.nvmlShutdown()
+
+
+def _chosen(gpus: Gpus, environment: Mapping[str, str]) -> Gpus:
+    """Add what the environment makes of the GPUs; that it hides all of them is a problem."""
+    chosen = replace(gpus, choice=choice(gpus.found, environment))
+    if not gpus.found or chosen.visible:
+        return chosen
+    reason = f"{VARIABLE}={environment[VARIABLE]!r} chooses none of this machine's GPUs"
+    return replace(chosen, problem="hidden", reason=reason, fix=f"Unset it, or set {VARIABLE}={gpus.found[0].choosing}.")
 
 
 def _look(nvml: Any) -> Gpus:
@@ -98,7 +130,7 @@ def _look(nvml: Any) -> Gpus:
 def _gpu(nvml: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    mig, devices = _mig(nvml, handle)
+    mig, devices, uuids = _mig(nvml, handle)
     return Gpu(
         index=index,
         name=_text(nvml.nvmlDeviceGetName(handle)),
@@ -107,28 +139,31 @@ def _gpu(nvml: Any, index: int) -> Gpu:
         memory=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
         mig=mig,
         mig_devices=devices,
+        mig_uuids=uuids,
     )
 
 
-def _mig(nvml: Any, handle: Any) -> tuple[str, int]:
-    """Return the MIG mode and the number of MIG devices; GPUs without MIG answer "not supported"."""
+def _mig(nvml: Any, handle: Any) -> tuple[str, int, tuple[str, ...]]:
+    """Return the MIG mode, the number of MIG devices, and the UUIDs of those that tell; GPUs without MIG answer "not supported"."""
     try:
         current, pending = nvml.nvmlDeviceGetMigMode(handle)
     except nvml.NVMLError:
-        return "unsupported", 0
+        return "unsupported", 0, ()
     enabled = nvml.NVML_DEVICE_MIG_ENABLE
     if current != pending:
-        return ("enabling" if pending == enabled else "disabling"), 0
+        return ("enabling" if pending == enabled else "disabling"), 0, ()
     if current != enabled:
-        return "disabled", 0
+        return "disabled", 0, ()
     devices = 0
+    uuids: list[str] = []
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
-            nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            device = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            devices += 1
+            uuids.append(_text(nvml.nvmlDeviceGetUUID(device)))
         except nvml.NVMLError:
-            continue  # an unused place
-        devices += 1
-    return "enabled", devices
+            continue  # an unused place, or a device that does not tell
+    return "enabled", devices, tuple(uuids)
 
 
 def _absent(nvml: Any, error: Any, where: str = "") -> Gpus:

@@ -15,6 +15,7 @@ from gpuserve_images.compile.parsing import parse
 from gpuserve_images.compile.profiles import Profile
 from gpuserve_images.compile.spec import CompileSpec
 from gpuserve_images.compile.timing import TimingCache, caches_folder, wanted
+from gpuserve_images.compile.visible import VARIABLE
 from gpuserve_images.records import StageRecord, sha256_file
 
 Find = Callable[[], Gpus]
@@ -97,29 +98,31 @@ def require_buildable(trt: ModuleType, architecture: str, options: CompileSpec, 
     if architecture not in known:
         fix = f"{name} builds for {', '.join(known)}."
         raise CompileError("architectures", "is no architecture of this builder", fix, value=architecture)
-    if options.refit and not (found := gpus()).found:
+    if options.refit and not (found := gpus()).visible:
         reason = f"needs a GPU's driver in {name}, which compiles weights into kernels while it builds, and {found.reason}"
         raise CompileError("compile.refit", reason, "Build it on a machine with a GPU, or remove `refit:`.", value="True")
     return ""
 
 
 def _matching_gpu(name: str, architecture: str, gpus: Gpus) -> str:
-    """Return the name of this machine's first GPU, which is the one that TensorRT uses, when it has the architecture."""
-    if not gpus.found:
+    """Return the name of the GPU that CUDA gives first, which is the one that TensorRT uses, when it has the architecture."""
+    able = [gpu for gpu in (*gpus.visible, *gpus.found) if gpu.architecture == architecture]
+    # The UUID, because a number means another GPU in CUDA's own order than in the bus's.
+    choose = f"Set {VARIABLE}={able[0].choosing}." if able else ""
+    if not gpus.visible:
         reason = f"is built on a GPU of that architecture with {name}, and {gpus.reason}"
-        fix = f"{gpus.fix.rstrip('.')}; or build it as a Job on the pool, or write `engine: tensorrt-rtx`, which needs no GPU."
-        raise CompileError("architectures", reason, fix, value=architecture)
-    first = gpus.found[0]
-    if first.architecture == architecture:
+        other = "or build it as a Job on the pool, or write `engine: tensorrt-rtx`, which needs no GPU."
+        raise CompileError("architectures", reason, choose or f"{gpus.fix.rstrip('.')}; {other}", value=architecture)
+    first = gpus.visible[0]
+    if gpus.choice.certain and first.architecture == architecture:
         return first.name
     there = ", ".join(f"{gpu.name} ({gpu.architecture})" for gpu in gpus.found)
     reason = f"is built on a GPU of that architecture with {name}, and this machine has {there}"
-    others = [gpu.index for gpu in gpus.found if gpu.architecture == architecture]
-    fix = (
-        f"Set CUDA_VISIBLE_DEVICES={others[0]}."
-        if others
-        else "Build it on a machine with that GPU, or name this one's architecture."
-    )
+    if not gpus.choice.certain:
+        reason += ", of which CUDA takes the fastest first"
+    elif len(gpus.found) > 1:
+        reason += f", of which CUDA takes {first.name} first"
+    fix = choose or "Build it on a machine with that GPU, or name this one's architecture."
     raise CompileError("architectures", reason, fix, value=architecture)
 
 

@@ -35,7 +35,10 @@ class TestTensorRT:
         ("found", "fix"),
         [
             ([replace(A100, architecture="sm_90", name="H100")], "or name this one's architecture"),
-            ([replace(A100, architecture="sm_90", name="H100"), replace(A100, index=1)], "CUDA_VISIBLE_DEVICES=1"),
+            (
+                [replace(A100, architecture="sm_90", name="H100"), replace(A100, index=1, uuid="GPU-2")],
+                "CUDA_VISIBLE_DEVICES=GPU-2",
+            ),
         ],
     )
     def test_another_gpu_than_the_declared_one_is_refused(self, found, fix):
