@@ -59,6 +59,13 @@ STACK_FILE: dict[str, tuple[Change, list[str]]] = {
         _second_service,
         ["services[1].traffic.host", "'tiny.example.com'", "already taken by service 'tiny'", "another host or another path"],
     ),
+    "two services on one host and path, written differently": (
+        lambda box: (
+            box.service["traffic"].update(path="/a"),
+            _second_service(box, traffic={"host": "tiny.example.com", "path": "/a/"}),
+        ),
+        ["services[1].traffic.host", "with path '/a' is already taken by service 'tiny'"],
+    ),
     "name that is no DNS label": (
         lambda box: box.service.update(name="Tiny_Model", model="tiny"),
         ["services[0].name", "'Tiny_Model'", "is not a DNS label", "lower-case letters"],

@@ -269,6 +269,14 @@ def test_status_of_a_healthy_service(sandbox: Any, cli: Cli, monkeypatch: pytest
     assert "blocked" not in cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
 
 
+def test_the_address_of_a_service_has_its_path(sandbox: Any) -> None:
+    sandbox.service["traffic"]["path"] = "/models/one"
+    sandbox.write()
+    service = inspection.services(open_stack("local", sandbox.stacks), FakeCluster(*healthy()))["tiny"]
+    assert service["url"] == "http://127.0.0.1:8080/models/one"
+    assert " http://127.0.0.1:8080/models/one/v2/models/tiny/infer " in service["example"]
+
+
 def test_status_shows_what_images_were_measured_to_answer(
     sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch, measured: dict[str, dict[str, Any]]
 ) -> None:

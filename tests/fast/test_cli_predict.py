@@ -15,14 +15,15 @@ Cli = Callable[..., Any]
 
 
 class Doubler(BaseHTTPRequestHandler):
-    """Answers like a v2 server with the doubling model."""
+    """Answers like a v2 server with the doubling model, below the path that its gateway takes off."""
 
     seen: dict[str, Any]
+    prefix = ""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         type(self).seen = {"path": self.path, "host": self.headers["Host"], "body": body}
-        known = self.path == "/v2/models/tiny/infer"
+        known = self.path == f"{self.prefix}/v2/models/tiny/infer"
         tensor = body["inputs"][0]
         doubled = {**tensor, "name": "y", "data": [2 * value for value in tensor["data"]]}
         answer = {"model_name": "tiny", "model_version": "1", "outputs": [doubled]} if known else {"error": "unknown model"}
@@ -66,6 +67,16 @@ def test_predict_sends_the_file_through_the_gateway(address: str, sandbox: Any, 
     assert Doubler.seen["host"] == "tiny.example.com"
     assert Doubler.seen["body"]["inputs"][0]["shape"] == [1, 4]
     assert ask("tiny", file, gateway).stdout.startswith(f"{file}: y: ")
+
+
+def test_predict_asks_below_the_path_of_the_service(
+    address: str, sandbox: Any, ask: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Doubler, "prefix", "/models/one")
+    sandbox.service["traffic"]["path"] = "/models/one"
+    sandbox.write()
+    result = ask("tiny", sandbox.models / "samples" / "0.npz", OneGateway(int(address.rpartition(":")[2])))
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(

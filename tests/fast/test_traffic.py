@@ -38,11 +38,11 @@ def portable(**changes: Any) -> dict[str, Any]:
 
 
 def test_plain_gateway_api_says_split_mirror_and_timeout_in_the_route() -> None:
-    route = portable(mirror={"to": INT8, "percent": 10}, timeout="90s", path="/v2")["route"]
+    route = portable(mirror={"to": INT8, "percent": 10}, timeout="90s")["route"]
     assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
     assert route["spec"]["hostnames"] == ["filetype.example.com"]
     (rule,) = route["spec"]["rules"]
-    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/v2"}}]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
     assert [(ref["name"], ref["port"], ref["weight"]) for ref in rule["backendRefs"]] == [
         ("filetype-fp32", 8000, 80),
         ("filetype-int8", 8000, 20),
@@ -52,6 +52,18 @@ def test_plain_gateway_api_says_split_mirror_and_timeout_in_the_route() -> None:
     assert mirror["type"] == "RequestMirror"
     assert mirror["requestMirror"]["backendRef"]["name"] == "filetype-int8"
     assert mirror["requestMirror"]["percent"] == 10
+
+
+@pytest.mark.parametrize("written", ["/models/one", "/models/one/"])
+@pytest.mark.parametrize("kind", ["traefik", "envoy"])
+def test_a_path_is_taken_off_before_a_server_sees_it(kind: str, written: str) -> None:
+    route = manifests("filetype", policy(path=written, mirror={"to": INT8}, gateway={"class": kind}))["route"]
+    (rule,) = route["spec"]["rules"]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/models/one"}}]
+    rewrite = {"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}
+    assert rule["filters"][0] == rewrite
+    others = [found["type"] for found in rule["filters"][1:]]
+    assert others == {"traefik": [], "envoy": ["RequestMirror"]}[kind]
 
 
 def test_a_share_below_a_percent_is_a_fraction() -> None:
@@ -139,7 +151,10 @@ def test_an_existing_gateway_is_attached_to_and_not_made() -> None:
         ({"split": [*SPLIT, {"to": FP32, "weight": 1}]}, "80 + 20 + 1 = 101"),
         ({"split": [{"to": FP32, "weight": 50}, {"to": FP32, "weight": 50}]}, "names endpoint 'filetype-fp32' twice"),
         ({"host": "File Type"}, "host = 'File Type': is not a host name"),
-        ({"path": "v2"}, "start it with '/'"),
+        ({"path": "v2"}, "start it with '/', for example '/models/filetype'"),
+        ({"path": "/a//b"}, "is not a URL path prefix"),
+        ({"path": "/a/../b"}, "without '//', '/./' and '/../'"),
+        ({"path": "/a/."}, "is not a URL path prefix"),
         ({"mirror": {"to": Endpoint("gpuserve-local", "other", 8000, None, "v2")}}, "mirrors to 'other'"),
         ({"mirror": {"to": INT8, "percent": "2.5%"}}, "mirrors whole percents only. Fix: change it, or use a gateway class of"),
         ({"tls": {"mode": "secret"}}, "add `secret:`"),
@@ -177,6 +192,8 @@ def test_addresses_come_from_the_live_gateway() -> None:
     other = {"spec": {"listeners": [{"protocol": "HTTP", "port": 80, "hostname": "a"}, {"protocol": "HTTP", "port": 81}]}}
     assert address_url(other, "HTTP", "a") == "http://a"
     assert address_url({"spec": None, "status": None}, "HTTP", "a") is None
+    assert address_url(gateway("10.0.0.1"), "HTTP", "h", "/models/one/") == "http://10.0.0.1/models/one"
+    assert address_url(gateway("10.0.0.1"), "HTTPS", "h", "/") == "https://10.0.0.1"
 
 
 @st.composite

@@ -65,6 +65,12 @@ def test_tls_has_an_address_of_its_own(engine: Any) -> None:
     assert outputs(engine, GENERATED)["https_url"] == "https://filetype.example.com:8443"
 
 
+def test_addresses_have_the_path(engine: Any) -> None:
+    found = outputs(engine, {**GENERATED, "path": "/models/one"})
+    assert found["url"] == "http://filetype.example.com:8080/models/one"
+    assert found["https_url"] == "https://filetype.example.com:8443/models/one"
+
+
 def test_an_existing_gateway_is_read_and_not_registered(engine: Any) -> None:
     found = outputs(engine, {**LOCAL, "gateway": {"name": "shared", "namespace": "gateway-system"}})
     assert "filetype-gateway" not in engine.types()

@@ -39,7 +39,7 @@ def services(stack: Stack, cluster: Reader, capacity: CapacityReader = lambda _:
 def _service(stack: Stack, service: ServiceSpec, cluster: Reader, capacity: CapacityReader) -> dict[str, Any]:
     traffic = stack.plan.traffic[service.name]
     live_gateway = live(cluster, service.name, traffic)
-    url = address_url(live_gateway, "HTTP", traffic.host) if live_gateway else None
+    url = address_url(live_gateway, "HTTP", traffic.host, traffic.path) if live_gateway else None
     parts = dict(_parts(stack.plan, service, cluster, live_gateway))
     blocked = next((part for part in parts.values() if not part.ready), None)
     return {

@@ -56,8 +56,7 @@ def _ask(stack: "Stack", service: str, file: Path) -> dict[str, Any]:
         raise PredictError(f"{file}: is nothing that model {model.name!r} takes ({error}). Fix: give another file") from error
     url = _address(stack, service)
     headers = {"Host": spec.traffic.host}
-    path = spec.traffic.path.rstrip("/")
-    answer = infer(f"{url}{path}/v2/models/{model.name}/infer", inputs, headers, timeout=TIMEOUT)
+    answer = infer(f"{url}/v2/models/{model.name}/infer", inputs, headers, timeout=TIMEOUT)
     return {
         "service": service,
         "file": str(file),
@@ -76,7 +75,7 @@ def _address(stack: "Stack", service: str) -> str:
 
     traffic = stack.plan.traffic[service]
     gateway = live(connect(), service, traffic)
-    url = address_url(gateway, "HTTP", traffic.host) if gateway else None
+    url = address_url(gateway, "HTTP", traffic.host, traffic.path) if gateway else None
     if url is None:
         reason = "has no plain HTTP listener" if gateway else "does not exist"
         raise PredictError(

@@ -173,7 +173,14 @@ HostName = Annotated[
 UrlPath = Annotated[
     str,
     BeforeValidator(known_at_plan_time),
-    AfterValidator(_pattern(r"/[-A-Za-z0-9._~/]*", 1024, "is not a URL path prefix", "start it with '/', for example '/v2'")),
+    AfterValidator(
+        _pattern(
+            r"/|(/(?!\.{1,2}(/|$))[-A-Za-z0-9._~]+)+/?",
+            1024,
+            "is not a URL path prefix",
+            "start it with '/', for example '/models/filetype', without '//', '/./' and '/../'",
+        )
+    ),
 ]
 """A URL path prefix."""
 

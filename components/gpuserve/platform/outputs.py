@@ -23,8 +23,8 @@ PROTOCOL = "v2"
 def service_output(service: ServiceSpec, environment: Environment, route: TrafficPolicy) -> pulumi.Output[dict[str, Any]]:
     """Return ``{url, host, model, protocol, versions, example}`` of one service.
 
-    ``url`` is the gateway's base address as the Gateway's own status gives it, so it is known only when the gateway is
-    programmed; everything else is known at plan time.
+    ``url`` is the gateway's base address as the Gateway's own status gives it, with the service's path, so it is known only
+    when the gateway is programmed; everything else is known at plan time.
     """
     return route.url.apply(lambda url: service_facts(service, environment, url))
 
@@ -54,7 +54,7 @@ def _signature(source: str, folder: Path) -> Signature | None:
 
 def curl_example(url: str, service: ServiceSpec, signature: Signature) -> str:
     """Return a curl line that sends one request of zeros through the gateway; it needs only a shell and coreutils."""
-    address = shlex.quote(f"{url}{service.traffic.path.rstrip('/')}/v2/models/{service.model_name}/infer")
+    address = shlex.quote(f"{url}/v2/models/{service.model_name}/infer")
     inputs = ",".join(_zeros(tensor) for tensor in signature.inputs)
     return f"curl -sS --fail-with-body -H 'Host: {service.traffic.host}' {address} -d '{{\"inputs\":[{inputs}]}}'"
 

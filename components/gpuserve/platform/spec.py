@@ -42,7 +42,8 @@ class ServiceTrafficSpec(Spec):
 
     Attributes:
         host: Host name that clients send.
-        path: URL prefix; default everything.
+        path: URL prefix, taken off before a server sees it; default everything. Gateways route HTTP alone: gRPC has paths of its
+            own, so its clients ask a version's Service.
         mirror: Shadow traffic; default none.
         timeout: Longest time for a whole request; default 300 s, enough for a cold model and short of common proxies' limits.
         tls: Where the certificate comes from; default none.

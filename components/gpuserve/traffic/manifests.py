@@ -59,16 +59,17 @@ def listeners(name: str, spec: TrafficSpec) -> list[dict[str, Any]]:
     return [{**listener, "allowedRoutes": {"namespaces": {"from": "Same"}}} for listener in found]
 
 
-def address_url(gateway: Mapping[str, Any], protocol: str, host: str) -> str | None:
-    """Return the base address of a live Gateway's listener, without a path.
+def address_url(gateway: Mapping[str, Any], protocol: str, host: str, path: str = "/") -> str | None:
+    """Return the base address of a policy on a live Gateway's listener, without a slash at its end.
 
     Args:
         gateway: The Gateway with ``spec.listeners`` and ``status.addresses``.
         protocol: ``HTTP`` or ``HTTPS``.
         host: The policy's host: stands for a Gateway that reports no address, and picks its listener of several.
+        path: The policy's path; default everything.
 
     Returns:
-        For example ``http://127.0.0.1:8080``; ``None`` when no listener speaks ``protocol``.
+        For example ``http://127.0.0.1:8080/models/filetype``; ``None`` when no listener speaks ``protocol``.
     """
     spec: Mapping[str, Any] = gateway.get("spec") or {}
     status: Mapping[str, Any] = gateway.get("status") or {}
@@ -81,7 +82,7 @@ def address_url(gateway: Mapping[str, Any], protocol: str, host: str) -> str | N
     bracketed = f"[{address}]" if ":" in address else address
     scheme, usual = ("http", 80) if protocol == "HTTP" else ("https", 443)
     port = int(chosen["port"])
-    return f"{scheme}://{bracketed}" if port == usual else f"{scheme}://{bracketed}:{port}"
+    return f"{scheme}://{bracketed}{'' if port == usual else f':{port}'}{path.rstrip('/')}"
 
 
 def _labels(name: str, spec: TrafficSpec) -> dict[str, str]:

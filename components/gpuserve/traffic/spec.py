@@ -142,7 +142,8 @@ class TrafficSpec(Spec):
         service: The service's name, for labels.
         namespace: Namespace of the endpoints and of everything the policy makes.
         host: Host that clients send; the first label may be ``*``.
-        path: URL prefix; default everything.
+        path: URL prefix, taken off before a server sees it; default everything. Gateways route HTTP alone: gRPC has paths of its
+            own, so its clients ask a version's Service.
         split: Shares of the versions, 100 percent in all.
         mirror: Shadow traffic; default none.
         timeout: Longest wait for an answer; default 300 s, enough for a cold model and short of common proxies' limits.

@@ -22,7 +22,7 @@ def first_prediction(declared: Environment, services: dict[str, Any], file: Path
     spec = declared.platform.services[0]
     service = services[spec.name]
     codec = load_codec(declared.models[spec.model_name].io, declared.folder)
-    url = f"{service['url']}{spec.traffic.path.rstrip('/')}/v2/models/{service['model']}/infer"
+    url = f"{service['url']}/v2/models/{service['model']}/infer"
     answer = _ask(url, codec.encode(file), service["host"], progress)
     return f"{codec.decode(answer.outputs)} (service {spec.name}, {answer.seconds * 1000:.0f} ms)"
 

@@ -1,6 +1,6 @@
 """Plain Gateway API v1: weights, RequestMirror filter and timeouts of HTTPRoute, as every conformant gateway takes them.
 
-RequestMirror and timeouts are "extended" features: an implementation without them says so in the HTTPRoute's conditions, on
+URLRewrite, RequestMirror and timeouts are "extended" features: an implementation without them says so in the HTTPRoute's conditions, on
 which `ROUTE_READY` waits. https://gateway-api.sigs.k8s.io/reference/spec/#httproute
 """
 
@@ -42,12 +42,17 @@ def routes(name: str, spec: "TrafficSpec") -> dict[str, Manifest]:
 
 
 def http_route(name: str, spec: "TrafficSpec", rule: dict[str, Any]) -> Manifest:
-    """Return an HTTPRoute of one rule for the policy's host and path, on every listener of its Gateway."""
+    """Return an HTTPRoute of one rule for the policy's host and path, on every listener of its Gateway.
+
+    Servers know their models by the protocol's own paths alone, so they are sent what follows the policy's path.
+    """
     gateway = spec.gateway
     parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway.name or name}
     if gateway.namespace is not None:
         parent["namespace"] = gateway.namespace
-    match = {"path": {"type": "PathPrefix", "value": spec.path}}
+    match = {"path": {"type": "PathPrefix", "value": spec.path.rstrip("/") or "/"}}
+    filters = [*_without_prefix(spec), *rule.get("filters", [])]
+    body = {"matches": [match], **rule, **({"filters": filters} if filters else {})}
     return manifest(
         "gateway.networking.k8s.io/v1",
         "HTTPRoute",
@@ -55,8 +60,15 @@ def http_route(name: str, spec: "TrafficSpec", rule: dict[str, Any]) -> Manifest
         namespace=spec.namespace,
         labels=labels(name=spec.service, instance=name, component="gateway"),
         annotations={"pulumi.com/waitFor": ROUTE_READY, "pulumi.com/timeoutSeconds": AWAIT_SECONDS},
-        spec={"parentRefs": [parent], "hostnames": [spec.host], "rules": [{"matches": [match], **rule}]},
+        spec={"parentRefs": [parent], "hostnames": [spec.host], "rules": [body]},
     )
+
+
+def _without_prefix(spec: "TrafficSpec") -> list[dict[str, Any]]:
+    """Return the filter that takes the policy's path off a request, and off its mirrored copy; none for ``/``."""
+    if not spec.path.rstrip("/"):
+        return []
+    return [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}]
 
 
 def backend(endpoint: Endpoint) -> dict[str, Any]:
