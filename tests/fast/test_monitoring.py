@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpuserve.cli.stack import open_stack
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import MetricsSource
 from gpuserve.monitoring.adapter import adapter_rules
@@ -75,6 +76,26 @@ def test_without_objectives_there_is_nothing_to_alert_on() -> None:
     latency_only = stack(slos=[{"service": "filetype", "latency_p95": "50ms"}])
     assert "gpuserve-slo" not in groups(latency_only)
     assert not any("burn_rate" in query for query in queries(latency_only))
+
+
+def test_a_model_that_promises_a_latency_alone_is_drawn_with_it(sandbox: Any) -> None:
+    sandbox.model["slo"] = {"latency_p95": "50ms"}
+    sandbox.write()
+    spec = open_stack("local", sandbox.stacks).plan.monitoring["platform"]
+    (objective,) = groups(spec)["gpuserve-objectives"]["rules"]
+    assert objective == {"record": "gpuserve:slo_latency_seconds", "expr": "vector(0.05)", "labels": {"service": "tiny"}}
+    (latency,) = [panel for panel in board(spec)["panels"] if panel["title"] == "Latency"]
+    assert "gpuserve:slo_latency_seconds" in latency["targets"][-1]["expr"]
+    assert "gpuserve-slo" not in groups(spec)
+
+
+def test_beside_a_budget_a_latency_alone_alerts_nobody() -> None:
+    slos = [{"service": "filetype", "availability": "99.9%"}, {"service": "fast", "latency_p95": "5ms"}]
+    objectives = groups(stack(slos=slos))["gpuserve-objectives"]["rules"]
+    assert [(rule["record"], rule["labels"]["service"]) for rule in objectives] == [
+        ("gpuserve:slo_error_budget", "filetype"),
+        ("gpuserve:slo_latency_seconds", "fast"),
+    ]
 
 
 def test_rules_grow_by_two_lines_per_service_and_the_dashboard_not_at_all() -> None:

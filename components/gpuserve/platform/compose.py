@@ -188,7 +188,7 @@ def _monitoring(environment: Environment, sources: list[MetricsSource]) -> Monit
     slos = [
         SloSpec(service=name, availability=promise.availability, latency_p95=promise.latency_p95)
         for name, promise in promises.items()
-        if promise is not None and promise.availability is not None
+        if promise is not None
     ]
     return MonitoringSpec(
         sources=tuple(sources),
