@@ -42,7 +42,8 @@ def show(console: Console, answer: Answer, python: str) -> None:
     section(f"{answer.file} -> {answer.prediction}")
     for name, service in answer.services.items():
         section(f"Service {name}", f"  {service['url']}  (Host: {service['host']}, {service['protocol']} protocol)")
-        section("With curl", service["example"])
+        if service["example"] is not None:  # whose inputs no model file on this machine tells
+            section("With curl", service["example"])
         section("With Python", python_example(name, service, python))
     section("Addresses", f"  Prometheus  {answer.prometheus or 'your own'}", f"  Dashboard   {answer.dashboard}")
     if answer.waiting:
