@@ -84,7 +84,7 @@ def test_quantities(value: float, expected: str) -> None:
         ({"queue_time": "0.5ms"}, "is below 1ms"),
         ({"min": 0}, "min = 0"),
         ({"scale_down_window": "2h"}, "set at most 1h"),
-        ({"queue_time": "10 m"}, "is not a duration"),
+        ({"queue_time": "10 m"}, "is not a length of time"),
         ({"target": ScaleTarget("n", "DaemonSet", "d")}, "is a DaemonSet"),
     ],
 )

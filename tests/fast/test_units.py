@@ -46,11 +46,13 @@ def test_reads_amounts_and_prints_them_as_written(unit, text, amount):
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("size", "16Gb", "16Gi"),
+        ("size", "16Gb", "is not a size (units: (none), k, M, G, T, Ki, Mi, Gi, Ti) write for example 16Gi"),
         ("size", "lots", "16Gi"),
-        ("time", "5 minutes", "300s"),
+        ("size", True, "is not a size write for example 16Gi"),
+        ("time", "5 minutes", "is not a length of time (units: ms, s, m, h, d) write for example 300s"),
         ("time", 10, "300s"),
-        ("cpu", "two", "500m"),
+        ("cpu", "two", "is not an amount of processors (units: (none), m) write for example 500m"),
+        ("share", "most", "is not a share in percent (units: (none), %) write for example 99.9%"),
         ("share", 120, "0 to 100"),
         ("name", "My_Model", "lower-case"),
         ("name", "x" * 41, "40 characters"),

@@ -14,8 +14,16 @@ from gpuserve.kubernetes.spec import known_at_plan_time
 
 @total_ordering
 class Quantity:
-    """A number with a unit that remembers how it was written."""
+    """A number with a unit that remembers how it was written.
 
+    Attributes:
+        noun: What a wrong value is said not to be, with its article.
+        units: What each unit is worth; the empty one stands for a bare number.
+        example: One that is right.
+        json_pattern: The written form, for editors.
+    """
+
+    noun: ClassVar[str]
     units: ClassVar[dict[str, float]]
     example: ClassVar[str]
     json_pattern: ClassVar[str]
@@ -29,7 +37,7 @@ class Quantity:
         names = "|".join(sorted((re.escape(unit) for unit in cls.units), key=len, reverse=True))
         if not re.fullmatch(rf"(\d+(\.\d+)?({names}))+", text):
             known = ", ".join(unit or "(none)" for unit in cls.units)
-            msg = f"is not a {cls.__name__.lower()} (units: {known}); write for example {cls.example}"
+            msg = f"is not {cls.noun} (units: {known}); write for example {cls.example}"
             raise ValueError(msg)
         parts = re.findall(rf"(\d+(?:\.\d+)?)({names})", text)
         return sum(float(number) * cls.units[unit] for number, unit in parts)
@@ -58,7 +66,7 @@ class Quantity:
             if isinstance(value, cls):
                 return value
             if isinstance(value, bool) or not isinstance(value, str | int | float):
-                msg = f"is not a {cls.__name__.lower()}; write for example {cls.example}"
+                msg = f"is not {cls.noun}; write for example {cls.example}"
                 raise ValueError(msg)
             return cls(value)
 
@@ -77,6 +85,7 @@ class Quantity:
 class Duration(Quantity):
     """A length of time, such as ``10ms``, ``300s``, ``1h30m``; ``amount`` is in seconds."""
 
+    noun: ClassVar = "a length of time"
     units: ClassVar = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
     example: ClassVar = "300s"
     json_pattern: ClassVar = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
@@ -98,6 +107,7 @@ class Bytes(Quantity):
     Units are those of Kubernetes resource quantities; ``Gb`` and ``GB`` are no such unit.
     """
 
+    noun: ClassVar = "a size"
     units: ClassVar = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
     example: ClassVar = "16Gi"
     json_pattern: ClassVar = r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
@@ -106,6 +116,7 @@ class Bytes(Quantity):
 class Cpu(Quantity):
     """Processor time as Kubernetes writes it, such as ``100m`` or ``2``; ``amount`` is in cores."""
 
+    noun: ClassVar = "an amount of processors"
     units: ClassVar = {"": 1, "m": 0.001}
     example: ClassVar = "500m"
     json_pattern: ClassVar = r"^\d+(\.\d+)?m?$"
@@ -114,6 +125,7 @@ class Cpu(Quantity):
 class Percent(Quantity):
     """A share from 0 to 100, written ``20`` or ``99.9%``; ``amount`` is in percent."""
 
+    noun: ClassVar = "a share in percent"
     units: ClassVar = {"": 1, "%": 1}
     example: ClassVar = "99.9%"
     json_pattern: ClassVar = r"^\d+(\.\d+)?%?$"
