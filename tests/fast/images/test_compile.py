@@ -87,12 +87,6 @@ class TestBuild:
         assert summaries["fp32"]["source"] == "network"
         assert summaries["fp32"]["memory"]["weights"] >= 4 * (FEATURES * 32 + 32 * 4)
 
-    def test_options_that_the_builder_has_are_taken(self, source, shapes, tmp_path):
-        options = {"workspace": "64Mi", "optimisation_level": 1, "tactic_sources": ["jit-convolutions"]}
-        record = build(source, tmp_path / "e", shapes=shapes, options=options)
-        assert (tmp_path / "e").stat().st_size > 1000
-        assert {name: record.options[name] for name in options} == options
-
     @pytest.mark.parametrize(
         ("options", "words"),
         [
