@@ -1,6 +1,7 @@
 """From an address to verified files in the cache."""
 
 import re
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -41,8 +42,11 @@ def download(source: SourceSpec, address: Address, store: SourceCache, progress:
         place = _place(files, address, store)
         if (place / LAYERS).is_dir():
             place = overlaid(place, _key(source, address), store, address.shown)
-    if not source.allow_pickle and not is_archive(place.name):
-        refuse_contents(address.shown, ((path.name, path) for path in _all(place)))
+    if not source.allow_pickle and not (place.is_file() and is_archive(place.name)):
+        files = _all(place)
+        # Once more by name: a volume has no download, and the cache may have the file from where it was allowed.
+        refuse_names(address.shown, files)
+        refuse_contents(address.shown, files.items())
     return place
 
 
@@ -151,8 +155,8 @@ def _place(files: Path, address: Address, store: SourceCache) -> Path:
     return found
 
 
-def _all(place: Path) -> list[Path]:
-    return list(tree_files(place).values()) if place.is_dir() else [place]
+def _all(place: Path) -> Mapping[str, Path]:
+    return tree_files(place) if place.is_dir() else {place.name: place}
 
 
 def _remove_others(folder: Path, wanted: set[Path]) -> None:

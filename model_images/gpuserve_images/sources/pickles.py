@@ -1,12 +1,27 @@
-"""Files that run code when they are loaded: found by name before a download, and by content after it."""
+"""Files that run code when they are loaded: refused by format and name before a download, and by content after it.
+
+Format and name are what protects: no look at a file's first bytes finds every pickle (the code may come after any amount of data), so
+what nothing but an unpickler loads is refused whatever is in it. The content is a second look at files that pass for something else.
+"""
 
 import ast
+import bz2
+import gzip
+import io
+import lzma
+import pickletools
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from gpuserve_images.errors import SourceError
+from gpuserve_images.sources.spec import Format
+
+# scikit-learn's files are pickles and nothing else. Boosters are read by their own parsers, `.safetensors` and SavedModels hold data,
+# and PyTorch's other files are known by name.
+_FORMATS: frozenset[Format] = frozenset({"sklearn"})
 
 # PyTorch's loader of `.pt2` falls back to full unpickling (torch/_export/serde/serialize.py, `weights_only=False`).
 _SUFFIXES = frozenset(
@@ -18,12 +33,30 @@ _NPY = b"\x93NUMPY"
 _HEAD_BYTES = 4096
 # A pickle of protocol 2 or later starts with PROTO and its number (pickletools.opcodes).
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
-# Compressed joblib files: zlib, gzip, bzip2, xz, lzma, lz4 (joblib/compressor.py). gzip is an archive's, too, and is told by name.
+# Those of before have no start of their own: they are told by a global with a name that Python can have, and a call of it. Arguments
+# of a call are a tuple or follow a mark, which a list of words (`c`, `b` and `R` are instructions, too) does not have.
+_ARGUMENTS = frozenset({"MARK", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
+_CALLS = frozenset({"INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX"})
+_DOTTED = re.compile(r"[^\W\d][\w.]* [^\W\d][\w.]*")
+# Compressed joblib files: zlib, bzip2, xz, lzma, lz4 (joblib/compressor.py).
 _COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"BZh", b"\xfd7zXZ", b"\x5d\x00\x00", b"\x04\x22\x4d\x18")
+# Compressions that files of other kinds have as well, so that what is inside decides.
+_UNPACKERS = ((b"\x1f\x8b", gzip.GzipFile), (b"BZh", bz2.BZ2File), (b"\xfd7zXZ", lzma.LZMAFile))
+_PACKED = (".gz", ".gzip", ".bz2", ".xz", ".lzma", ".z", ".zlib", ".lz4", ".zst")
 _FIX = (
     "Take the model in a form that is data only (ONNX, safetensors, XGBoost JSON, LightGBM text), leave the file out with `include:`, "
     "or, when you trust who made it, write `allow_pickle: true`."
 )
+
+
+def refuse_format(where: str, form: Format) -> None:
+    """Refuse a format whose files are all pickles.
+
+    Raises:
+        SourceError: When it is such a format.
+    """
+    if form in _FORMATS:
+        raise _refusal(where, form, "every model file of this format is one")
 
 
 def refuse_names(where: str, names: Iterable[str]) -> None:
@@ -34,6 +67,8 @@ def refuse_names(where: str, names: Iterable[str]) -> None:
     """
     for name in names:
         plain = PurePosixPath(name).name.lower()
+        while plain.endswith(_PACKED):
+            plain = plain.rpartition(".")[0]
         if PurePosixPath(plain).suffix in _SUFFIXES or _NAMES.fullmatch(plain):
             raise _refusal(where, name, "its name says so")
 
@@ -54,15 +89,51 @@ def pickled(path: Path) -> str | None:
     """Return what in a file's content is pickled, or None."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
-    if _PICKLE.match(head):
-        return "it starts as one"
-    if head.startswith(_NPY):
-        return "it is a NumPy array of Python objects" if _holds_objects(head) else None
+    found = _by_head(head)
+    if found is not None:
+        return found
     if head.startswith(b"PK\x03\x04"):
         return _in_zip(path)
+    for start, unpack in _UNPACKERS:
+        if head.startswith(start) and _by_head(_unpacked(path, unpack)) is not None:
+            return "it is compressed as joblib does"
     if head.startswith(_COMPRESSED) and path.suffix not in {".bz2", ".xz"}:
         return "it is compressed as joblib does"
     return None
+
+
+def _by_head(head: bytes) -> str | None:
+    if _PICKLE.match(head) or _is_old_pickle(head):
+        return "it starts as one"
+    if head.startswith(_NPY) and _holds_objects(head):
+        return "it is a NumPy array of Python objects"
+    return None
+
+
+def _is_old_pickle(head: bytes) -> bool:
+    """Tell whether bytes are a pickle without a start that calls something: every byte up to the call is an instruction."""
+    named = arguments = False
+    try:
+        for operation, argument, _ in pickletools.genops(io.BytesIO(head)):
+            if operation.name in {"GLOBAL", "INST"} and not _DOTTED.fullmatch(str(argument)):
+                return False
+            named |= operation.name in {"GLOBAL", "INST", "STACK_GLOBAL"}
+            arguments |= operation.name in _ARGUMENTS
+            if named and arguments and operation.name in _CALLS:
+                return True
+    except (ValueError, OverflowError):
+        # No instruction, or the end of what was read.
+        return False
+    return False
+
+
+def _unpacked(path: Path, unpack: type[gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]) -> bytes:
+    """Return the first bytes of a compressed file's content; of a damaged one none, for no loader reads it either."""
+    try:
+        with unpack(path) as stream:
+            return stream.read(_HEAD_BYTES)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+        return b""
 
 
 def _in_zip(path: Path) -> str | None:

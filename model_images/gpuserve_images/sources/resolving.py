@@ -8,11 +8,13 @@ from typing import Any
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.files import declared_weights, weight_files
 from gpuserve_images.records import Progress, StageRecord, sha256_file, sha256_json, silent
+from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.cache import SourceCache, cache_folder
 from gpuserve_images.sources.digests import folder_digest, tree_files
 from gpuserve_images.sources.downloading import download, has
 from gpuserve_images.sources.formats import Found, by_name, find, is_archive, unknown_format
 from gpuserve_images.sources.packages import package_folder
+from gpuserve_images.sources.pickles import refuse_format, refuse_names
 from gpuserve_images.sources.spec import Format, SourceSpec
 from gpuserve_images.sources.unpacking import unpacked
 
@@ -87,17 +89,17 @@ def format_of(source: SourceSpec, folder: Path) -> Format:
     """Return what a model is, as far as the plan may know: as declared, else by its name, else by the content of local files.
 
     Raises:
-        SourceError: When nothing tells, or something local is missing or damaged.
+        SourceError: When nothing tells, something local is missing or damaged, or an address gives pickles without leave.
     """
-    if source.format is not None:
-        return source.format
     address = source.address
     if address is not None:
-        name = source.path or address.path
-        found = by_name(name) or ("huggingface" if address.scheme == "hf" and not source.path else None)
+        found = _named_format(source, address)
         if found is None:
             raise unknown_format(f"{FIELD}.url", address.shown)
+        _require_leave(source, address)
         return found
+    if source.format is not None:
+        return source.format
     files = _local(source, folder)
     if files is not None:
         return files.format
@@ -131,6 +133,7 @@ def fetch(source: SourceSpec, folder: Path, *, cache: Path | None = None, progre
         place = unpacked(place, sha256_file(place), store, field)
     else:
         field = f"{FIELD}.url"
+        _require_leave(source, address)
         place = download(source, address, store, progress)
     if address is not None and place.is_file() and is_archive(place.name):
         digest = source.sha256 or sha256_file(place)
@@ -184,6 +187,28 @@ def resolve(source: SourceSpec, folder: Path) -> SourceFiles:
         SourceError: Naming the file, the value, the reason and what to do.
     """
     return fetch(source, folder)
+
+
+def _named_format(source: SourceSpec, address: Address) -> Format | None:
+    """Return the format of an address's model, as declared or told by its name; None where nothing tells before the download."""
+    if source.format is not None:
+        return source.format
+    folder = "huggingface" if address.scheme == "hf" and not source.path else None
+    return by_name(source.path or address.path) or folder
+
+
+def _require_leave(source: SourceSpec, address: Address) -> None:
+    """Refuse what runs code when it is loaded, from an address without `allow_pickle`, as far as spec and name tell it.
+
+    Raises:
+        SourceError: When it is so.
+    """
+    if source.allow_pickle:
+        return
+    refuse_names(address.shown, [address.name if address.path else "", source.path or ""])
+    form = _named_format(source, address)
+    if form is not None:
+        refuse_format(address.shown, form)
 
 
 def _field(source: SourceSpec) -> str:

@@ -31,8 +31,8 @@ class SourceSpec(Spec):
         format: What the files are. Default: told by name and content; required where neither is known before the download.
         include: Of an address with several files (repository, bucket prefix, artifact, archive) only the files that match one of these globs, such as
             `*.safetensors`. Default: all.
-        allow_pickle: Whether an address may give formats that run code when they are loaded (pickle, joblib, PyTorch's `.pt`,
-            `.mar`, NumPy object arrays). Default: no. Files and packages of this machine are trusted.
+        allow_pickle: Whether an address may give formats that run code when they are loaded (all of `format: sklearn`, pickle, joblib,
+            PyTorch's `.pt`, `.mar`, NumPy object arrays). Default: no. Files and packages of this machine are trusted.
     """
 
     file: str | None = None
