@@ -1,9 +1,14 @@
-"""The README's examples are executed as they stand."""
+"""The README's examples are executed as they stand; those that need a cluster are in `tests/e2e/test_06b_readme.py`."""
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import pulumi
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -44,12 +49,56 @@ def test_yaml_examples_are_valid_specs():
 
 def test_python_examples_register_every_component(engine, monkeypatch):
     monkeypatch.chdir(ROOT)
+    platform = yaml.safe_load(_blocks("yaml")[0])["config"]["gpuserve:platform"]
+    monkeypatch.setattr(
+        pulumi.Config, "require_object", lambda self, key: platform if f"{self.name}:{key}" == "gpuserve:platform" else {}
+    )
     program = "\n".join(_blocks("python"))
     engine.run(lambda: exec(program, {}))  # noqa: S102 - the README's own program
     types = {resource.type.rpartition(":")[2] for resource in engine.registered}
-    components = {"GpuNodePool", "ModelImage", "ServingStack", "TrafficPolicy", "GpuAutoscaler", "MonitoringStack"}
+    components = {"GpuNodePool", "ModelImage", "ServingStack", "TrafficPolicy", "GpuAutoscaler", "MonitoringStack", "Platform"}
     assert components <= types
+    assert components == set(
+        re.findall(r"^\| `(\w+)` \| .* \|", README.partition("## The components")[2].partition("###")[0], re.MULTILINE)
+    )
     assert {"Deployment", "HorizontalPodAutoscaler", "Gateway", "ResourceQuota"} <= types
+
+
+def test_the_error_that_is_shown_is_what_is_said(monkeypatch, tmp_path):
+    (shown,) = re.findall(r"^    (stacks/Pulumi\.local\.yaml: .*)$", README, flags=re.MULTILINE)
+    shutil.copytree(ROOT / "stacks", tmp_path / "stacks")
+    file = tmp_path / "stacks/Pulumi.local.yaml"
+    file.write_text(file.read_text().replace("quota: {gpus: 6}", "quota: {gpus: 6, memory: 16Gb}"))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["check", "-s", "local"])
+    assert result.exit_code == 1
+    said = re.sub(r"\s+", " ", result.output)
+    assert re.search(".*".join(re.escape(part) for part in shown.split("...")), said), said
+
+
+def test_the_fields_to_replace_are_those_of_the_stack_file():
+    stack = yaml.safe_load((ROOT / "stacks/Pulumi.dev.yaml").read_text())["config"]["gpuserve:platform"]
+    rows = re.findall(r"^\| (`.*?) \|", README.partition("## Your own cluster")[2].partition("\n## ")[0], flags=re.MULTILINE)
+    fields = [field for row in rows for field in re.findall(r"`([^`]+)`", row)]
+    assert {"registry", "services[].traffic.host"} <= set(fields)
+    for field in fields:
+        found: Any = stack
+        for name in field.split("."):
+            found = found[name.removesuffix("[]")]
+            found = found[0] if name.endswith("[]") else found
+
+
+def test_the_names_of_commands_are_true():
+    """Those that take long, or change things: they are run by other tests, and only called by the right name here."""
+    made = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(re.findall(r"(?:`|^    )make ([a-z-]+)", README, flags=re.MULTILINE)) <= set(made)
+    command = [sys.executable, "-m", "benchmarks", "--help"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    known = re.sub(r"\s+", "", said.partition("which (")[2].partition(")")[0]).split(",")
+    named = {name for line in re.findall(r"python -m benchmarks ([a-z ]+)`", README) for name in line.split()}
+    assert named
+    assert named <= set(known)
+    assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in known)
 
 
 @pytest.mark.parametrize("line", re.findall(r"^    gpuserve ((?:render|check)[^#\n]*)", README, flags=re.MULTILINE))
