@@ -106,7 +106,7 @@ def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> t
         from gpuserve_images.verify.generated import generate
         from gpuserve_images.verify.spec import GenerateSpec
 
-        requests: Sequence[Tensors] = generate(server.signature(), generate_spec or GenerateSpec())
+        requests: Sequence[Tensors] = generate(server.signature(), generate_spec or GenerateSpec(), batch=max(wish.batches))
     else:
         source = _source(wish, declared, progress)
         assert source is not None  # noqa: S101 - without `--build`, which a server does not take, it is an ONNX file
@@ -183,7 +183,7 @@ def _requests(wish: Wish, declared: "ModelSpec | None", source: Path) -> "Sequen
 
     spec = wish.generate(declared)
     if spec is not None:
-        return generate(read_signature(source), spec, table_sizes(source))
+        return generate(read_signature(source), spec, table_sizes(source), max(wish.batches))
     assert declared is not None  # noqa: S101 - without a YAML, inputs are generated
     assert wish.file is not None  # noqa: S101 - the YAML came from it
     build = wish.build or next(iter(declared.builds))

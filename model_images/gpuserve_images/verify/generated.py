@@ -1,9 +1,10 @@
 """Made-up inputs: the same on any machine, within what the model's types and its own tables allow."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,11 @@ from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.files import load
 from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
 from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.verify.sizes import FIELD, require_memory
 from gpuserve_images.verify.spec import GenerateSpec
 
 if TYPE_CHECKING:
     from onnx import GraphProto
-
-FIELD = "verify.generate"
 
 REAL_RANGE = (-1.0, 1.0)
 """Of real numbers: both signs, and the size that normalised inputs have."""
@@ -32,9 +32,14 @@ _SAME_VALUES = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze",
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 _WORD = 8
 
+_BLOCK = 2**20
+"""Numbers that are made at once: on the way to their own type they need some 32 bytes each."""
 
-def generate(signature: Signature, spec: GenerateSpec, bounds: Mapping[str, int] | None = None) -> tuple[Tensors, ...]:
-    """Return `spec.count` requests, each with a batch of 1.
+
+def generate(
+    signature: Signature, spec: GenerateSpec, bounds: Mapping[str, int] | None = None, batch: int = 1
+) -> Sequence[Tensors]:
+    """Return `spec.count` requests, each with a batch of 1, made anew whenever one is asked for: together they may need more than memory.
 
     Numbers are uniform over their range. They come from PCG64's raw output, which NumPy promises to keep, and not from its
     distributions, which may change from one release to the next: an image's own parity figures must not.
@@ -43,9 +48,11 @@ def generate(signature: Signature, spec: GenerateSpec, bounds: Mapping[str, int]
         signature: The model's inputs.
         spec: Count, seed, ranges and shapes.
         bounds: Number of values that an integer input may have, by input (see `table_sizes`).
+        batch: Most requests that will be joined. Default 1.
 
     Raises:
-        SourceError: When the spec names no input of the model, a range does not fit its type, or a dimension is not known.
+        SourceError: When the spec names no input of the model, a range does not fit its type, a dimension is not known, or the
+            requests or their answers are larger than `verify.sizes` allows.
     """
     names = [tensor.name for tensor in signature.inputs]
     for field, given in (("ranges", spec.ranges), ("shapes", spec.shapes)):
@@ -54,9 +61,9 @@ def generate(signature: Signature, spec: GenerateSpec, bounds: Mapping[str, int]
                 raise SourceError(
                     f"{FIELD}.{field}", "names no input of the model", _sentence(suggestion(name, names)), value=name
                 )
-    plans = [_plan(tensor, spec, bounds or {}) for tensor in signature.inputs]
-    source = _Uniform(spec.seed)
-    return tuple({plan.name: plan.draw(source) for plan in plans} for _ in range(spec.count))
+    plans = tuple(_plan(tensor, spec, bounds or {}) for tensor in signature.inputs)
+    require_memory(signature, [(tensor, plan.shape) for tensor, plan in zip(signature.inputs, plans, strict=True)], spec, batch)
+    return _Requests(plans, spec.seed, range(spec.count))
 
 
 def table_sizes(path: Path) -> dict[str, int]:
@@ -80,8 +87,9 @@ def table_sizes(path: Path) -> dict[str, int]:
 class _Uniform:
     """Random numbers in [0, 1)."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, skip: int) -> None:
         self._bits = np.random.PCG64(seed)
+        self._bits.advance(skip)
 
     def take(self, count: int) -> NDArray[np.float64]:
         raw = np.asarray(self._bits.random_raw(count), dtype=np.uint64)
@@ -99,17 +107,49 @@ class _Plan:
     low: float
     high: float
 
+    @property
+    def numbers(self) -> int:
+        """Random numbers that one request takes."""
+        return math.prod(self.shape) * (_WORD if self.dtype == np.dtype(object) else 1)
+
     def draw(self, source: _Uniform) -> NDArray[Any]:
-        count = int(np.prod(self.shape, dtype=np.int64))
+        made = np.empty(math.prod(self.shape), dtype=self.dtype)
+        for start in range(0, len(made), _BLOCK):
+            block = made[start : start + _BLOCK]
+            block[:] = self._values(source, len(block))
+        return made.reshape(self.shape)
+
+    def _values(self, source: _Uniform, count: int) -> "NDArray[Any] | list[str]":
         if self.dtype == np.dtype(object):
             letters = _LETTERS[(source.take(count * _WORD) * len(_LETTERS)).astype(np.int64)]
-            words = ["".join(letters[start : start + _WORD]) for start in range(0, count * _WORD, _WORD)]
-            return np.array(words, dtype=object).reshape(self.shape)
+            return ["".join(letters[start : start + _WORD]) for start in range(0, count * _WORD, _WORD)]
         share = source.take(count)
         if self.dtype.kind in "iub":
             values = np.floor(self.low + share * (self.high - self.low + 1))
-            return np.minimum(values, self.high).astype(self.dtype).reshape(self.shape)
-        return (self.low + share * (self.high - self.low)).astype(self.dtype).reshape(self.shape)
+            return np.minimum(values, self.high).astype(self.dtype)
+        return (self.low + share * (self.high - self.low)).astype(self.dtype)
+
+
+@dataclass(frozen=True)
+class _Requests(Sequence[Tensors]):
+    """Requests that are made when they are asked for; each begins in the random numbers where the one before ended."""
+
+    plans: tuple[_Plan, ...]
+    seed: int
+    numbers: range
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensors: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensors]: ...
+    def __getitem__(self, index: int | slice) -> "Tensors | Sequence[Tensors]":
+        if isinstance(index, slice):
+            return replace(self, numbers=self.numbers[index])
+        source = _Uniform(self.seed, self.numbers[index] * sum(plan.numbers for plan in self.plans))
+        return {plan.name: plan.draw(source) for plan in self.plans}
 
 
 def _plan(tensor: TensorSpec, spec: GenerateSpec, bounds: Mapping[str, int]) -> _Plan:
@@ -159,7 +199,9 @@ def _shape(tensor: TensorSpec, spec: GenerateSpec) -> tuple[int, ...]:
         if DYNAMIC in rest:
             example = [16 if size == DYNAMIC else size for size in rest]
             reason = f"has open dimensions {list(rest)} behind the batch axis, so the size to generate is not known"
-            raise SourceError(field, reason, f"Say it, for example `shapes: {{{tensor.name}: {example}}}`.")
+            option = f"--shape {tensor.name}={','.join(map(str, example))}"
+            fix = f"Say it, for example `shapes: {{{tensor.name}: {example}}}`, or `{option}` for a model file alone."
+            raise SourceError(field, reason, fix)
         return (*first, *rest)
     if len(given) != len(rest) or any(want not in (DYNAMIC, size) for want, size in zip(rest, given, strict=True)):
         fix = f"Give {len(rest)} sizes behind the batch axis that fit {list(rest)} (-1 is open)."

@@ -13,9 +13,20 @@ DISTINCT = 16
 """Batches that callers send in turn: enough that no answer comes from a cache of the last input."""
 
 
+ENOUGH_BYTES = 2**28
+"""Of such batches, of which there are two at least: far more than the last cache of a processor holds, and each caller has its own."""
+
+
 def distinct_batches(requests: Sequence[Tensors], size: int) -> list[Tensors]:
-    """Return up to `DISTINCT` whole batches made of requests."""
-    return list(batches(requests[: size * DISTINCT], size, whole=True))
+    """Return up to `DISTINCT` whole batches made of requests, fewer where they are large."""
+    found: list[Tensors] = []
+    taken = 0
+    for batch in batches(requests[: size * DISTINCT], size, whole=True):
+        if len(found) > 1 and taken > ENOUGH_BYTES:
+            break
+        found.append(batch)
+        taken += sum(array.nbytes for array in batch.values())
+    return found
 
 
 class InProcess:

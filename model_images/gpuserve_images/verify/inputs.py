@@ -1,5 +1,6 @@
 """What a build is judged on: encoded samples, or generated requests."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Requests:
     """
 
     names: tuple[str, ...]
-    tensors: tuple[Tensors, ...]
+    tensors: Sequence[Tensors]
 
 
 def verification_inputs(model: ModelSpec, build: str, folder: Path, signature: Signature, onnx: Path | None) -> Requests:
@@ -34,11 +35,12 @@ def verification_inputs(model: ModelSpec, build: str, folder: Path, signature: S
         onnx: The model as an ONNX file, whose tables bound generated integers; None where there is none.
 
     Raises:
-        SourceError: When the samples are missing or do not fit, or inputs cannot be generated.
+        SourceError: When the samples are missing or do not fit, or inputs cannot be generated, or are too large.
     """
     spec = model.verify.generated
     if spec is not None:
-        tensors = generate(signature, spec, table_sizes(onnx) if onnx else None)
+        batch = max(model.verify_batches()) if signature.batched else 1
+        tensors = generate(signature, spec, table_sizes(onnx) if onnx else None, batch)
         return Requests(tuple(f"generated input {number}" for number in range(len(tensors))), tensors)
     files = sample_set(model, build, folder).verify
     samples = encode_all(load_codec(model.io, folder), files, signature, "verify.inputs")

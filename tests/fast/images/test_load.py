@@ -16,7 +16,7 @@ from gpuserve_images.verify.capacity import Capacity, doubling, measure_capacity
 from gpuserve_images.verify.generated import generate
 from gpuserve_images.verify.grpc_server import GrpcServer
 from gpuserve_images.verify.http_server import HttpServer
-from gpuserve_images.verify.in_process import InProcess
+from gpuserve_images.verify.in_process import InProcess, distinct_batches
 from gpuserve_images.verify.load import LoadError, LoadPoint, Pace, measure_point, measure_points
 from gpuserve_images.verify.remote import Remote
 from gpuserve_images.verify.spec import GenerateSpec, SloSpec
@@ -34,6 +34,12 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def requests(model):
     return generate(Session(model).signature, GenerateSpec(count=16))
+
+
+def test_callers_hold_few_batches_where_they_are_large(requests, monkeypatch):
+    assert [len(batch["x"]) for batch in distinct_batches(requests, 2)] == [2] * 8
+    monkeypatch.setattr("gpuserve_images.verify.in_process.ENOUGH_BYTES", 0)
+    assert len(distinct_batches(requests, 2)) == 2
 
 
 class Sleeper:

@@ -1,6 +1,7 @@
 """Generated inputs: the same everywhere, inside the model's types and tables, and refused where they would be a guess."""
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
 from gpuserve_images.spec import load_model
 from gpuserve_images.verify.generated import generate, table_sizes
+from gpuserve_images.verify.inputs import verification_inputs
 from gpuserve_images.verify.parity import ParityError, measure, reference_outputs
 from gpuserve_images.verify.spec import GenerateSpec, VerifySpec
 
@@ -92,6 +94,85 @@ def test_the_same_seed_gives_the_same_bytes_for_ever():
 
 
 DIGEST = "4d84cb9b9910deb3"
+
+
+INPUTS = tuple(
+    tensor(dtype, -1, 3, name=name)
+    for name, dtype in (("a", "FP32"), ("words", "BYTES"), ("b", "INT64"), ("c", "FP16"), ("d", "BOOL"))
+)
+
+
+@pytest.mark.parametrize("block", [2, 2**20])
+def test_a_request_is_the_same_whenever_it_is_made_and_in_whatever_blocks(block, monkeypatch):
+    monkeypatch.setattr("gpuserve_images.verify.generated._BLOCK", block)
+    requests = generate(signature(*INPUTS), GenerateSpec(count=5, seed=3))
+    last = [(name, array.tolist()) for name, array in requests[-1].items()]
+    texts = [repr((name, array.dtype.str, array.tolist())) for request in requests for name, array in request.items()]
+    # Of the values as they were when all requests were made in one go.
+    assert hashlib.sha256("".join(texts).encode()).hexdigest()[:16] == "85cfa08f204c6fda"
+    assert [(name, array.tolist()) for name, array in requests[2:][-1].items()] == last
+    assert (len(requests), len(requests[1:3]), len(requests[::2])) == (5, 2, 3)
+
+
+def test_requests_are_not_in_memory_together():
+    requests = generate(signature(tensor("FP32", -1, 2**20)), GenerateSpec(count=32))
+    tracemalloc.start()
+    for request in requests:
+        assert request["x"].shape == (1, 2**20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 4 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec", "batch", "words"),
+    [
+        # The product of these is 2**64, which is 0 in 64 bits.
+        (
+            (2**32, 2**32),
+            {},
+            1,
+            r"input x \(FP32 \[4294967296, 4294967296\]\): makes a request of 68,719,476,736.0 GiB, and 2.0 GiB",
+        ),
+        ((2**40,), {}, 1, "makes a request of 4,096.0 GiB.*Fix: .*export the model with smaller ones"),
+        ((-1, -1, 2**20), {"shapes": {"x": (2**20, 2**20)}}, 1, "Fix: Give smaller `verify.generate.shapes`"),
+        ((-1, 2**28), {}, 8, r"makes a batch of 8 take 8.0 GiB, and 4.0 GiB.*Fix: Lower `batch.max`, or name sizes up to 4 in"),
+    ],
+)
+def test_what_memory_does_not_hold_is_refused_before_it_is_made(shape, spec, batch, words):
+    with pytest.raises(SourceError, match=words):
+        generate(signature(tensor("FP32", *shape)), GenerateSpec.parse(spec), batch=batch)
+
+
+def test_answers_that_memory_does_not_hold_are_refused():
+    large = Signature(
+        inputs=(tensor("FP32", -1, 2),), outputs=(TensorSpec(name="mask", dtype="FP32", shape=(-1, 2**26)),), opset=17
+    )
+    words = r"verify.generate.count \(32\): makes answers of 8.0 GiB \(output mask is FP32 .*Fix: Write 16 or less"
+    with pytest.raises(SourceError, match=words):
+        generate(large, GenerateSpec())
+    assert len(generate(large, GenerateSpec(count=16))) == 16
+
+
+@pytest.mark.parametrize("dims", [(2**32, 2**32), (2**40,)])
+def test_a_model_of_absurd_size_is_a_sentence(tmp_path, dims):
+    """Whatever the dimensions of an ONNX file say: they are numbers in a file."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "huge", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "huge.onnx")
+    model = load_model(write_model_folder(tmp_path / "model", source={"file": "../huge.onnx"}, verify={"max_abs_error": 1}))
+    file = tmp_path / "huge.onnx"
+    with pytest.raises(SourceError, match="makes a request of"):
+        verification_inputs(model, "fp32", tmp_path / "model", read_signature(file), file)
+
+
+def test_the_batches_of_the_model_bound_its_requests(tmp_path):
+    model = load_model(write_model_folder(tmp_path / "model", batch={"max": 16}, verify={"max_abs_error": 1}))
+    few = model.model_copy(update={"verify": VerifySpec.parse({"max_abs_error": 1, "batches": [8]})})
+    wide = signature(tensor("FP32", -1, 2**27))
+    with pytest.raises(SourceError, match=r"makes a batch of 16 take 8.0 GiB"):
+        verification_inputs(model, "fp32", tmp_path, wide, None)
+    assert len(verification_inputs(few, "fp32", tmp_path, wide, None).tensors) == 32
 
 
 def test_token_ids_stay_inside_the_models_own_table(tmp_path):

@@ -1,0 +1,74 @@
+"""What made-up requests and their answers need in memory, and where that is refused."""
+
+import math
+from collections.abc import Sequence
+
+from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
+from gpuserve_images.verify.spec import GenerateSpec
+
+FIELD = "verify.generate"
+
+MOST_REQUEST_BYTES = 2**31
+"""Of one request: the largest message that Protocol Buffers carry (https://protobuf.dev/programming-guides/proto-limits/), so no server
+could be asked for more over gRPC."""
+
+MOST_BYTES = 2**32
+"""Of one batch, and of the answers that are kept to be compared: all the memory that a builder's pod has by default (4 Gi), which must
+hold the model's own tensors besides."""
+
+TEXT_BYTES = 64
+"""Of a text: a short Python string with the pointer to it, rounded up."""
+
+
+def require_memory(
+    signature: Signature, shapes: Sequence[tuple[TensorSpec, tuple[int, ...]]], spec: GenerateSpec, batch: int
+) -> None:
+    """Refuse requests that are too large to make, to join, or to keep the answers of.
+
+    Args:
+        signature: The model; sizes of outputs that it leaves open count as 1.
+        shapes: Each input with the shape of one request.
+        spec: How many requests.
+        batch: Most requests that are joined.
+
+    Raises:
+        SourceError: Naming the largest tensor, its size, and what to change.
+    """
+    sizes = {tensor.name: _bytes(tensor, shape) for tensor, shape in shapes}
+    request = sum(sizes.values())
+    if request > MOST_REQUEST_BYTES:
+        tensor, shape = max(shapes, key=lambda pair: sizes[pair[0].name])
+        reason = f"makes a request of {_shown(request)}, and {_shown(MOST_REQUEST_BYTES)} is the most that a server can be sent"
+        fix = f"Give smaller `{FIELD}.shapes` where dimensions are open, or export the model with smaller ones."
+        raise SourceError(f"{FIELD}: input {tensor.name}", reason, fix, value=f"{tensor.dtype} {list(shape)}")
+    if request * batch > MOST_BYTES:
+        tensor, shape = max(shapes, key=lambda pair: sizes[pair[0].name])
+        reason = (
+            f"makes a batch of {batch} take {_shown(request * batch)}, and {_shown(MOST_BYTES)} is the most that is made up"
+        )
+        fix = f"Lower `batch.max`, or name sizes up to {MOST_BYTES // request} in `verify.batches`."
+        raise SourceError(f"{FIELD}: input {tensor.name}", reason, fix, value=f"{tensor.dtype} {list(shape)}")
+    answers = [_bytes(tensor, tuple(1 if size == DYNAMIC else size for size in tensor.shape)) for tensor in signature.outputs]
+    if sum(answers) * spec.count > MOST_BYTES:
+        tensor = signature.outputs[answers.index(max(answers))]
+        reason = (
+            f"makes answers of {_shown(sum(answers) * spec.count)} (output {tensor.name} is {tensor.dtype} {list(tensor.shape)}), "
+            f"and {_shown(MOST_BYTES)} is the most that is kept to compare"
+        )
+        most = MOST_BYTES // sum(answers)
+        fix = (
+            f"Write {most} or less, or name so few samples in `verify.inputs`."
+            if most
+            else "Export a model with smaller outputs."
+        )
+        raise SourceError(f"{FIELD}.count", reason, fix, value=str(spec.count))
+
+
+def _bytes(tensor: TensorSpec, shape: tuple[int, ...]) -> int:
+    # Not NumPy's product, which overflows without a word.
+    return math.prod(shape) * (TEXT_BYTES if tensor.dtype == "BYTES" else tensor.numpy_dtype.itemsize)
+
+
+def _shown(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
