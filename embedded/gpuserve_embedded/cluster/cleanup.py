@@ -1,14 +1,12 @@
 """Removing everything of the cluster, in whatever state it was left, and saying what is still there."""
 
-import ctypes
-import os
 import shutil
 from collections.abc import Callable  # noqa: TC003 - stands in an annotation that mypy needs
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gpuserve_embedded.cluster import cgroups, network, processes
+from gpuserve_embedded.cluster import cgroups, image_builds, mounted, network, packages, processes
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import (
     CNI_RESULTS,
@@ -17,9 +15,6 @@ from gpuserve_embedded.cluster.layout import (
     RUN,
     STATE,
 )
-
-_DETACH: Final = 2
-"""``MNT_DETACH`` of umount(2): gone from the tree at once, released when the last user is."""
 
 _OUR_DEVICE_SOCKETS: Final = "gpuserve-*.sock"
 _KUBELET_DEVICE_FILES: Final = ("kubelet.sock", "kubelet_internal_checkpoint", "DEPRECATION")
@@ -38,7 +33,7 @@ def remove_everything() -> None:
     """Stop and remove all that is there, gently where order matters and surely everywhere.
 
     The order: the kubelet first, that it restarts nothing; every other process; what they held (mounts, sockets, links,
-    rules); the settings as they were; the state last, because it holds what the earlier steps need to know.
+    rules, also a killed image build's); the settings as they were; the state last, because it holds what the earlier steps need to know.
 
     Raises:
         ClusterError: something would not go; it names it.
@@ -48,11 +43,13 @@ def remove_everything() -> None:
     stubborn = cgroups.kill_all()
     if stubborn:
         raise _stuck("processes that would not end", stubborn)
-    _unmount_all()
+    for stuck in (mounted.unmount(RUN, STATE), image_builds.remove()):
+        if stuck:
+            raise _stuck("mounts or processes that would not go", [str(one) for one in stuck])
     network.remove()
     network.restore_settings()
     cgroups.remove()
-    for path in _shared_leftovers():
+    for path in (*_shared_leftovers(), *packages.refusal()):
         path.unlink(missing_ok=True)
     for folder in _SHARED_FOLDERS:
         with suppress(OSError):  # absent, or somebody else's files are in it
@@ -69,30 +66,16 @@ def leftovers() -> list[str]:
         ("network interface", network.links),
         ("nftables table", lambda: [f"{family} {table}" for family, table in network.tables()]),
         ("control group", lambda: [str(path) for path in cgroups.groups()]),
-        ("file", lambda: [str(path) for path in _shared_leftovers()]),
+        ("file", lambda: [str(path) for path in (*_shared_leftovers(), *packages.refusal())]),
         ("folder", lambda: [str(folder) for folder in (RUN, STATE) if folder.exists()]),
+        ("image build", image_builds.left),
     )
     return [f"{kind}: {found}" for kind, find in checks for found in find()]
 
 
 def mounts() -> list[Path]:
     """Return the mount points below the cluster's folders, the deepest last."""
-    found: list[Path] = []
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        path = Path(line.split(" ")[1].encode().decode("unicode_escape"))  # spaces are written as \040
-        if any(path.is_relative_to(folder) for folder in (RUN, STATE)):
-            found.append(path)
-    return found
-
-
-def _unmount_all() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    for path in reversed(mounts()):
-        if libc.umount2(os.fsencode(path), 0) != 0:
-            libc.umount2(os.fsencode(path), _DETACH)
-    remaining = mounts()
-    if remaining:
-        raise _stuck("mounts that would not go", [str(path) for path in remaining])
+    return mounted.below(RUN, STATE)
 
 
 def _shared_leftovers() -> list[Path]:

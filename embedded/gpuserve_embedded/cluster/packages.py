@@ -1,9 +1,11 @@
 """Programs that come from the distribution: Debian 12 and Ubuntu 22.04 or later."""
 
+import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Generator
+import tempfile
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -26,19 +28,43 @@ PACKAGES: Final[dict[str, str | Path]] = {
 }
 """Package to the program (or file) that it is needed for; the last three build base images."""
 
+FOR_TESTS: Final[dict[str, str | Path]] = {
+    "curl": "curl",
+    "libpython3.11": "libpython3.11.so.1.0",
+    "openjdk-17-jre-headless": "java",
+}
+"""Package to the program or library that only tests need: the README's example, Triton of its wheel, TorchServe.
+
+Other distributions than Debian 12 lack some of them; the tests of what is missing are skipped there.
+"""
+
+FINISHES: Final = "GPUSERVE_FINISHES"
+"""Variable of an installation's processes: one that outlives its run is waited for, since a package that was left
+half-installed stops every later installation."""
+
 _SERVICES: Final = ("etcd", "docker-registry")
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _REFUSE: Final = "#!/bin/sh\n# Keeps installed services from starting; removed when the installation ends.\nexit 101\n"
 _LOG_LINES: Final = 15
 
 
-def missing() -> list[str]:
-    """Return the packages whose program or file is not on this machine."""
-    return [package for package, needed in PACKAGES.items() if not _is_here(needed)]
+def missing(packages: Mapping[str, str | Path] = PACKAGES) -> list[str]:
+    """Return the packages whose program, library or file is not on this machine."""
+    return [package for package, needed in packages.items() if not _is_here(needed)]
 
 
 def _is_here(needed: str | Path) -> bool:
-    return needed.exists() if isinstance(needed, Path) else shutil.which(needed, path=search_path()) is not None
+    if isinstance(needed, Path):
+        return needed.exists()
+    return _loads(needed) if ".so" in needed else shutil.which(needed, path=search_path()) is not None
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def install(progress: Callable[[str], None]) -> None:
@@ -70,6 +96,28 @@ def install(progress: Callable[[str], None]) -> None:
             "installed, but the program is not on PATH",
             "add /usr/bin and /usr/sbin to PATH",
         )
+
+
+def install_for_tests(progress: Callable[[str], None]) -> list[str]:
+    """Install what only tests need, as far as this distribution has it.
+
+    Returns:
+        The packages that are missing still.
+    """
+    wanted = missing(FOR_TESTS)
+    if wanted and shutil.which("apt-get"):
+        progress(f"installing {', '.join(wanted)}")
+        with _no_service_starts():
+            if _apt("install", *wanted).returncode != 0:
+                _apt("update")
+                for package in wanted:  # one that this distribution lacks must not keep the others away
+                    _apt("install", package)
+    return missing(FOR_TESTS)
+
+
+def refusal() -> list[Path]:
+    """Return the file that keeps services from starting, where an installation that was killed left it."""
+    return [_POLICY] if _POLICY.exists() and _POLICY.read_text() == _REFUSE else []
 
 
 @contextmanager
@@ -104,15 +152,19 @@ def _systemctl(verb: str, service: str) -> bool:
 
 def _apt(verb: str, *packages: str) -> subprocess.CompletedProcess[str]:
     options = ["--yes", "--quiet", "--no-install-recommends"] if verb == "install" else ["--quiet"]
-    return subprocess.run(
-        ["/usr/bin/apt-get", *options, verb, *packages],
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    command = ["/usr/bin/apt-get", *options, verb, *packages]
+    # A file, not a pipe: nobody reads a pipe any more once this process was killed, and dpkg would stop in the middle.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", FINISHES: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        output.seek(0)
+        return subprocess.CompletedProcess(command, done.returncode, output.read(), "")
 
 
 def _checked(step: str, done: subprocess.CompletedProcess[str]) -> None:

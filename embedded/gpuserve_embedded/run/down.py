@@ -18,6 +18,6 @@ def down(stack: str, steps: Steps) -> None:
         with steps.step(f"pulumi destroy -s {stack}") as progress:
             Pulumi(folder, stack, environment.variables(folder), folder / ".gpuserve" / "pulumi.log").destroy(progress)
         return
-    with steps.step("Stop the cluster and remove what it made"):
-        end_orphans()  # before the cluster: an engine without its run would only fail on it
+    with steps.step("Stop the cluster and remove what it made") as progress:
+        end_orphans(progress)  # before the cluster: an engine without its run would only fail on it
         stop()

@@ -1,55 +1,109 @@
-"""Processes of an engine that was killed, or whose run was: found by a mark in their environment, and ended.
+"""Processes of a run that was killed: found by a mark in their environment, or in that of a process above them, and ended.
 
-A plugin looks whether its engine lives, but the Kubernetes provider does so every five minutes only.
+Pulumi's plugins look whether their engine lives, but the Kubernetes provider does so every five minutes only, and compilers
+and builders of images never look.
 """
 
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from gpuserve_embedded.cluster import cgroups
+from gpuserve_embedded.cluster.packages import FINISHES
 from gpuserve_embedded.cluster.processes import start_time
 
-_MARK = "GPUSERVE_RUN"
+_RUN = "GPUSERVE_RUN"
+_ENGINE = "GPUSERVE_ENGINE"
+_MARKS = (_RUN, _ENGINE, FINISHES)
 _GRACE_SECONDS = 5.0
+_INSTALLATION_SECONDS = 600.0
+"""For an installation of packages, which may have to download them; it is ended after that."""
+_INSTALLATION_LOOK_SECONDS = 0.5
 _LOOK_SECONDS = 0.1
 
 
-def mark() -> dict[str, str]:
-    """Return the variable that marks all processes below as this run's."""
-    return {_MARK: f"{os.getpid()} {start_time(os.getpid())}"}
+def mark(*, engine: bool = False) -> dict[str, str]:
+    """Return the variables that mark all processes below as this run's.
+
+    Args:
+        engine: Those below are Pulumi's engine and its plugins, which may finish what they began when their run is killed.
+    """
+    return {_RUN: f"{os.getpid()} {start_time(os.getpid())}", **({_ENGINE: "1"} if engine else {})}
 
 
-def end_orphans() -> None:
-    """End the marked processes whose run has ended, gently first."""
-    orphans = dict(_orphans())
+def end_orphans(progress: Callable[[str], None] = lambda _: None, *, engines: bool = True) -> None:
+    """End the processes of runs that have ended, gently first.
+
+    An installation of packages is waited for: one that is cut off stops every later one. This process and those above it are
+    left alone, and so is the cluster, which is no run's.
+
+    Args:
+        progress: Told what is waited for.
+        engines: End Pulumi's engines and plugins too.
+    """
+    deadline = time.monotonic() + _INSTALLATION_SECONDS
+    while (installing := [one for one in _orphans() if FINISHES in one.marks]) and time.monotonic() < deadline:
+        progress(f"waiting for packages that a killed run began to install (process {installing[0].pid})")
+        time.sleep(_INSTALLATION_LOOK_SECONDS)
+    orphans = [one for one in _orphans() if engines or _ENGINE not in one.marks]
     for kind in (signal.SIGTERM, signal.SIGKILL):
-        for pid in _living(orphans):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, kind)
+        for orphan in orphans:
+            if orphan.lives():
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(orphan.pid, kind)
         deadline = time.monotonic() + _GRACE_SECONDS
-        while _living(orphans) and time.monotonic() < deadline:
+        while any(orphan.lives() for orphan in orphans) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
 
 
-def _orphans() -> Iterator[tuple[int, str]]:
-    """Yield the process id and the start time of each."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError):  # it has ended meanwhile, or is another user's
-            run = _marked(folder / "environ")
-            started = start_time(int(folder.name))
-            if run and started and start_time(int(run[0])) != run[1]:
-                yield int(folder.name), started
+@dataclass(frozen=True)
+class _Process:
+    pid: int
+    parent: int
+    started: str
+    marks: Mapping[str, str]
+
+    def lives(self) -> bool:
+        return start_time(self.pid) == self.started
 
 
-def _marked(environment: Path) -> list[str]:
-    """Return the process id and the start time of the run that a process belongs to; nothing where it belongs to none."""
-    mark_ = f"{_MARK}=".encode()
-    variables = environment.read_bytes().split(b"\0")
-    return next((variable[len(mark_) :].decode().split() for variable in variables if variable.startswith(mark_)), [])
+def _orphans() -> list[_Process]:
+    """Return the processes whose run has ended: what builds an image starts some with an environment of its own."""
+    processes = {one.pid: one for folder in Path("/proc").glob("[0-9]*") if (one := _read(folder))}
+    kept = {*_with_ancestors(os.getpid(), processes), *cgroups.processes()}
+    found = [_Process(one.pid, one.parent, one.started, _inherited(one, processes)) for one in processes.values()]
+    return [one for one in found if one.pid not in kept and _has_ended(one.marks.get(_RUN, ""))]
 
 
-def _living(processes: dict[int, str]) -> list[int]:
-    return [pid for pid, started in processes.items() if start_time(pid) == started]
+def _read(folder: Path) -> _Process | None:
+    with suppress(OSError, ValueError):  # it has ended meanwhile, or is another user's
+        state, parent, *rest = (folder / "stat").read_text().rpartition(")")[2].split()
+        pairs = (entry.partition("=") for entry in (folder / "environ").read_bytes().decode(errors="replace").split("\0"))
+        marks = {name: value for name, _, value in pairs if name in _MARKS}
+        return None if state in "ZX" else _Process(int(folder.name), int(parent), rest[17], marks)
+    return None
+
+
+def _inherited(process: _Process, processes: Mapping[int, _Process]) -> Mapping[str, str]:
+    """Return the marks of the process, or of the nearest above it that is marked."""
+    for pid in _with_ancestors(process.pid, processes):
+        if _RUN in processes[pid].marks:
+            return processes[pid].marks
+    return {}
+
+
+def _with_ancestors(pid: int, processes: Mapping[int, _Process]) -> list[int]:
+    found: list[int] = []
+    while pid in processes and pid not in found:
+        found.append(pid)
+        pid = processes[pid].parent
+    return found
+
+
+def _has_ended(run: str) -> bool:
+    pid, _, started = run.partition(" ")
+    return pid.isdigit() and start_time(int(pid)) != started

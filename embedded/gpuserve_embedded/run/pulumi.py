@@ -76,13 +76,16 @@ class Pulumi:
                     progress(f"waiting for another run on this stack to end (pulumi, process {pid})")
                     time.sleep(1)
                 lock.unlink(missing_ok=True)
-        end_orphans()
+        end_orphans(progress)
 
     def _run(self, arguments: list[str], progress: Progress) -> list[str]:
         command = ["pulumi", "--non-interactive", "--color", "never", *arguments]
         lines: list[str] = []
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a") as log, _started(command, self.folder, {**os.environ, **self.variables, **mark()}) as process:
+        with (
+            self.log.open("a") as log,
+            _started(command, self.folder, {**os.environ, **self.variables, **mark(engine=True)}) as process,
+        ):
             log.write(f"$ {' '.join(command)}\n")
             for line in process.stdout or ():
                 log.write(line)

@@ -1,5 +1,6 @@
 """`make up`: from nothing to a prediction, in steps that each do nothing when nothing is to be done."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from gpuserve.platform.compose import image_requests
 from gpuserve_embedded import cluster
 from gpuserve_embedded.cluster.layout import PROMETHEUS
 from gpuserve_embedded.run import environment
+from gpuserve_embedded.run.orphans import end_orphans, mark
 from gpuserve_embedded.run.predict import first_prediction
 from gpuserve_embedded.run.pulumi import Pulumi
 from gpuserve_embedded.run.ready import wait_until_ready
@@ -54,7 +56,9 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
     external = environment.is_external()
     if not external:
         cluster.check()
+    os.environ.update(mark())
     with steps.step("Tools: Pulumi, provider, cluster") as progress:
+        end_orphans(progress, engines=False)  # an engine is waited for before `pulumi up`
         variables = environment.prepare(folder, progress)
         if not external:
             cluster.prepare(progress)

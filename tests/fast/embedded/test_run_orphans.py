@@ -6,17 +6,21 @@ import sys
 
 import pytest
 
+from gpuserve_embedded.cluster.packages import FINISHES
+from gpuserve_embedded.cluster.processes import start_time
 from gpuserve_embedded.run.orphans import end_orphans, mark
 
 SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+GONE = {"GPUSERVE_RUN": f"{os.getpid()} 1"}
+"""The mark of a run that had this process's id, but started at boot."""
 
 
 @pytest.fixture
 def sleeping():
     processes = []
 
-    def start(variables):
-        process = subprocess.Popen(SLEEP, env={**os.environ, **variables}, stdout=subprocess.PIPE)
+    def start(variables, command=SLEEP):
+        process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         processes.append(process)
@@ -43,6 +47,43 @@ def test_ends_what_belongs_to_a_run_that_is_gone_and_nothing_else(sleeping):
 
 
 def test_a_process_id_that_was_given_again_is_another_run(sleeping):
-    orphan = sleeping({"GPUSERVE_RUN": f"{os.getpid()} 1"})  # this process's id, but of one that started at boot
+    orphan = sleeping(GONE)
     end_orphans()
     assert orphan.wait(timeout=1) != 0
+
+
+def test_what_a_marked_process_started_with_an_environment_of_its_own_is_ended_too():
+    child = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], env={}).pid, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", child]
+    with subprocess.Popen(command, env={**os.environ, **GONE}, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout is not None
+        grandchild = int(orphan.stdout.readline())
+        assert start_time(grandchild)
+        end_orphans()
+    assert start_time(grandchild) is None
+
+
+def test_engines_are_left_to_finish_where_that_is_asked(sleeping):
+    engine, builder = sleeping({**mark(engine=True), **GONE}), sleeping(GONE)
+    end_orphans(engines=False)
+    assert builder.wait(timeout=1) != 0
+    assert engine.poll() is None
+    end_orphans()
+    assert engine.wait(timeout=1) != 0
+
+
+def test_an_installation_of_packages_is_waited_for(sleeping):
+    finishing = [sys.executable, "-c", "import time; print(flush=True); time.sleep(0.7)"]
+    installation = sleeping({**GONE, FINISHES: "1"}, finishing)
+    said = []
+    end_orphans(said.append)
+    assert installation.wait(timeout=1) == 0
+    assert f"process {installation.pid}" in said[0]
+
+
+def test_a_process_does_not_end_itself_nor_those_above_it():
+    """It was started from a shell of a run that has ended."""
+    code = "from gpuserve_embedded.run.orphans import end_orphans; end_orphans(); print('lives')"
+    above = ["sh", "-c", '"$0" -c "$1"; echo so does its shell', sys.executable, code]
+    done = subprocess.run(above, env={**os.environ, **GONE}, capture_output=True, text=True, check=True)
+    assert done.stdout == "lives\nso does its shell\n"
