@@ -13,13 +13,14 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 up: .venv/.installed ## Everything: tools, cluster, images, pulumi up, and a real prediction at the end
-	@$(PY) -m gpuserve_embedded up --stack $(STACK) --file $(FILE)
+	@$(PY) -m gpuserve_embedded up --stack "$(STACK)" --file "$(FILE)"
 
 down: .venv/.installed ## Leave nothing behind (with your own cluster: pulumi destroy)
-	@$(PY) -m gpuserve_embedded down --stack $(STACK)
+	@$(PY) -m gpuserve_embedded down --stack "$(STACK)"
 
 # The cluster's tests in one process, those of the servers beside them in another: tests/e2e/conftest.py shares them out.
-test: .venv/.installed ## Every test, with a real cluster (root)
+test: .venv/.installed ## Every test, with a real cluster (root); ends the cluster of `make up`
+	@$(PY) -m gpuserve_embedded prepare --tests
 	@$(PY) -m pytest tests/fast tests/pulumi -n auto --dist loadfile
 	@$(PY) -m pytest tests/servers tests/e2e -n 2 --dist loadscope
 

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 cluster_app = typer.Typer(no_args_is_help=True, help="The embedded Kubernetes cluster.")
 app.add_typer(cluster_app, name="cluster")
-for command in (commands.up, commands.down, commands.env):
+for command in (commands.up, commands.down, commands.prepare, commands.env):
     app.command()(guarded(command))
 
 _console = Console()

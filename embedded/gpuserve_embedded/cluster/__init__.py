@@ -10,7 +10,7 @@ cluster.stop()
 from gpuserve_embedded.cluster.cleanup import leftovers
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import KUBECONFIG
-from gpuserve_embedded.cluster.lifecycle import Progress, check, prepare, start, stop
+from gpuserve_embedded.cluster.lifecycle import Progress, check, install, prepare, start, stop
 from gpuserve_embedded.cluster.status import ClusterStatus, DaemonStatus, PodStatus, status
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PodStatus",
     "Progress",
     "check",
+    "install",
     "leftovers",
     "prepare",
     "start",

@@ -54,6 +54,25 @@ def check() -> None:
         network.check_free()
 
 
+def install(progress: Progress = lambda _: None, *, for_tests: bool = False) -> list[str]:
+    """Install the distribution's packages that the cluster needs.
+
+    Args:
+        progress: told about each step as it begins.
+        for_tests: those too that only tests need, where the distribution has them.
+
+    Returns:
+        The tests' packages that it lacks.
+
+    Raises:
+        ClusterError: the user is not root, or a package of the cluster cannot be installed.
+    """
+    _require_root("install packages")
+    with _alone():
+        packages.install(progress)
+        return packages.install_for_tests(progress) if for_tests else []
+
+
 def prepare(progress: Progress = lambda _: None) -> None:
     """Get the cluster's programs and definitions, which on a bare machine takes minutes the first time.
 

@@ -9,10 +9,12 @@ import typer
 
 from gpuserve_embedded.run import environment, report
 from gpuserve_embedded.run.down import down as run_down
+from gpuserve_embedded.run.prepare import prepare as run_prepare
 from gpuserve_embedded.run.steps import Steps
 from gpuserve_embedded.run.up import up as run_up
 
 _UP_STEPS = 6
+_PREPARE_STEPS = 2
 
 Stack = Annotated[str, typer.Option("--stack", "-s", help="Stack: the file stacks/Pulumi.<stack>.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to standard error.")]
@@ -37,6 +39,11 @@ def up(
 def down(stack: Stack = "local") -> None:
     """Leave nothing behind; caches outside the checkout stay."""
     run_down(stack, Steps(total=1))
+
+
+def prepare(*, tests: Annotated[bool, typer.Option("--tests", help="Also what only the tests need.")] = False) -> None:
+    """Packages and tools of the cluster, before they are needed; starts nothing."""
+    run_prepare(Steps(total=_PREPARE_STEPS), tests=tests)
 
 
 def env() -> None:
