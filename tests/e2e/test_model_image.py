@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e_registry import BINARY, RegistryServer
+from e2e_registry import RegistryServer
 from e2e_small_model import write_model_folder
 
 from gpuserve_embedded.tools import prepare_pulumi
@@ -102,7 +102,6 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    assert BINARY is not None, "docker-registry is not installed: apt-get install docker-registry"
     # A registry that forgets an image is what a refresh has to notice.
     monkeypatch.setenv("REGISTRY_STORAGE_DELETE_ENABLED", "true")
     (tmp_path / "registry").mkdir()
