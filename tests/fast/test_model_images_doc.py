@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from e2e_registry import RegistryServer
 from e2e_small_model import write_model_folder
+from e2e_text_model import write_text_model
 from typer.testing import CliRunner
 
 from gpuserve.cli.main import app
@@ -55,6 +56,7 @@ def place(tmp_path_factory):
     work = root / "work"
     (work / "small.onnx").rename(work / "classifier.onnx")
     (work / "small.yaml").unlink()
+    write_text_model(work / "text.onnx")
     (work / "classifier.yaml").write_text(blocks("yaml")[0])
     shutil.copytree(Path(__file__).parents[2] / "stacks", work / "stacks")
     key = ec.generate_private_key(ec.SECP256R1())

@@ -41,8 +41,10 @@ class Options:
         architectures: As in the YAML.
         samples: Folder of sample inputs.
         calibrate: Folder of calibration samples.
-        max_batch: Largest batch.
+        max_batch: Largest batch. Default: that of the profiles, else 32.
         bars: Bars, by name.
+        profiles: Shapes that an engine accepts, by input (see `cli.profiles`).
+        shapes: Sizes of generated inputs, by input. Default: those that the profiles are tuned for.
     """
 
     name: str = ""
@@ -54,6 +56,8 @@ class Options:
     calibrate: Path | None = None
     max_batch: int = 0
     bars: Sequence[str] = ()
+    profiles: Sequence[str] = ()
+    shapes: Sequence[str] = ()
 
     def given(self) -> list[str]:
         """Return the names of the options that say something."""
@@ -101,23 +105,38 @@ def target_of(server: str, gpu: str) -> "Target":
 
 
 def _from_file(model: Path, options: Options) -> Chosen:
+    from gpuserve.cli.bench_options import shapes
+    from gpuserve.cli.profiles import generated_shapes, largest_batch, read_profiles
     from gpuserve_images.spec import ModelSpec
 
     if not model.exists():
         raise _problem("MODEL", str(model), "does not exist", "name a model's YAML file, a model file or a folder")
     build: dict[str, Any] = {"engine": options.engine or ("tensorrt-rtx" if options.architectures else "onnxruntime")}
+    profiles = read_profiles(options.profiles)
+    if profiles and build["engine"] == "onnxruntime":
+        raise _problem(
+            "--profile", options.profiles[0], "bounds an engine's shapes, and none is made", "add --arch, or leave it out"
+        )
+    if options.shapes and options.samples:
+        raise _problem("--shape", options.shapes[0], "sizes generated inputs, and --samples gives real ones", "leave one out")
+    sizes = generated_shapes(profiles) | shapes(options.shapes)
+    build |= {"profiles": profiles} if profiles else {}
     build |= {"precision": options.precision} if options.precision else {}
     build |= {"architectures": list(options.architectures)} if options.architectures else {}
     build |= {"calibrate": str(options.calibrate.resolve())} if options.calibrate else {}
     verify: dict[str, Any] = dict(_bar(text) for text in options.bars)
-    verify |= {"inputs": str(options.samples.resolve())} if options.samples else {}
+    if options.samples:
+        verify["inputs"] = str(options.samples.resolve())
+    elif sizes:
+        verify["generate"] = {"shapes": sizes}
     data: dict[str, Any] = {
         "name": options.name or _name(model),
         "source": {"file": str(model.resolve())} | ({"format": options.form} if options.form else {}),
         "builds": {"model": build},
         "verify": verify,
     }
-    data |= {"batch": {"max": options.max_batch}} if options.max_batch else {}
+    most = options.max_batch or largest_batch(profiles)
+    data |= {"batch": {"max": most}} if most else {}
     return Chosen(ModelSpec.parse(data), "model", model.parent)
 
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpuserve.cli.building import Chosen, Options, choose, target_of
+from gpuserve.cli.building import YAML, Chosen, Options, choose, target_of
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import to_json
+from gpuserve.cli.profiles import by_option
 from gpuserve.cli.progress import progress
 from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve_images.errors import ImageError
 
 if TYPE_CHECKING:
     from gpuserve.cli.progress import Tell
@@ -39,7 +41,18 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
     calibrate: Annotated[
         Path | None, typer.Option(help="Sample inputs that INT8 ranges are measured on.", metavar="DIR")
     ] = None,
-    max_batch: Annotated[int, typer.Option(help="Largest batch; default 32.", min=0, metavar="N")] = 0,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Shapes an engine accepts, such as ids=-1x1:-1x64:-1x512, or one; may be repeated.",
+            metavar="INPUT=MIN:OPT:MAX",
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="Sizes behind the batch axis of a generated input; default the profile's OPT.", metavar="INPUT=N,N"),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(help="Largest batch; default the profile's, else 32.", min=0, metavar="N")] = 0,
     bar: Annotated[list[str] | None, typer.Option(help="How near to the source it must stay.", metavar="NAME=VALUE")] = None,
     force: Annotated[bool, typer.Option(help="Write into a folder that is not empty.")] = False,
     as_json: JsonOption = False,
@@ -55,13 +68,18 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
         calibrate=calibrate,
         max_batch=max_batch,
         bars=tuple(bar or ()),
+        profiles=tuple(profile or ()),
+        shapes=tuple(shape or ()),
     )
     chosen = choose(model, build, options)
     place = output or Path(f"{chosen.model.name}-{chosen.build}")
     if place.exists() and not force and (not place.is_dir() or any(place.iterdir())):
         raise SpecError([Problem("--output", str(place), "is there already", "name another folder, or give --force")])
-    with progress() as tell:
-        result = _compile(chosen, gpu, place, tell)
+    try:
+        with progress() as tell:
+            result = _compile(chosen, gpu, place, tell)
+    except ImageError as error:
+        raise (error if model.suffix.lower() in YAML else by_option(error)) from None
     if as_json:
         typer.echo(to_json(result))
     else:

@@ -59,7 +59,8 @@ def _derived(tensor: TensorSpec, sizes: tuple[int, int, int] | None) -> Profile:
         )
         fix = (
             f"Declare `profiles: {{{tensor.name}: {{min: [{', '.join(least)}], opt: [{', '.join(most)}], max: [{', '.join(most)}]}}}}` "
-            "with your sizes, or export the model with that axis fixed."
+            f"with your sizes (a model file alone: `--profile {tensor.name}={'x'.join(least)}:{'x'.join(most)}:{'x'.join(most)}`), "
+            "or export the model with that axis fixed."
         )
         raise CompileError(f"input {tensor.name}", reason, fix, value=str(list(tensor.shape)))
     return Profile(*([(size, *fixed) for size in sizes] if sizes else [fixed] * 3))
