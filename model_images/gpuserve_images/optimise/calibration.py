@@ -1,10 +1,10 @@
 """Feeding samples to ONNX Runtime's calibrators, and the range of every tensor."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from gpuserve_images.disks import scratch
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors, batches
 
@@ -38,17 +38,17 @@ def largest_values(model: Path, samples: Sequence[Tensors], *, batched: bool = T
     """Return the largest magnitude that each float tensor of a model takes over samples; infinite where it overflows already.
 
     Args:
-        model: An ONNX file with the shapes of its inner tensors.
+        model: An ONNX file with the shapes of its inner tensors. Temporary files, as large as it is, are written beside it.
         samples: Inputs to run, of one request each.
         batched: Whether requests can be joined.
     """
     import numpy as np
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch(model.parent) as folder:
         calibrator: Any = create_calibrator(
             model,
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            augmented_model_path=str(folder / "augmented.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
         )
         calibrator.collect_data(cast("Any", SampleReader(samples, size=CALIBRATION_BATCH if batched else 1)))

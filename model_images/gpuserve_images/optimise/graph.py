@@ -1,9 +1,9 @@
 """Graph optimisation by ONNX Runtime, done once and ahead of time: constants folded, dead nodes dropped, shapes written down."""
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuserve_images.disks import scratch
 from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.optimise.saving import drop_weight_inputs, save, with_shapes
@@ -40,6 +40,7 @@ def optimise(model: Path, out: Path, level: str) -> StageRecord:
 
     Raises:
         SourceError: When ONNX Runtime lacks an operator, which is named with its node, or cannot run the model.
+        OSError: When the disk of `out` is full.
     """
     import onnx
 
@@ -49,8 +50,8 @@ def optimise(model: Path, out: Path, level: str) -> StageRecord:
     if level == "none":
         after = before
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            plain, written = Path(folder) / "plain.onnx", Path(folder) / "optimised.onnx"
+        with scratch(out.parent) as folder:
+            plain, written = folder / "plain.onnx", folder / "optimised.onnx"
             if changed:
                 save(before, plain)
             Session(plain if changed else model, threads=1, optimise=LEVELS[level], save_to=written)

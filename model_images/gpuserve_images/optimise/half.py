@@ -6,12 +6,12 @@ leaves casts to float as they are; nvidia-modelopt's AutoCast needs PyTorch and 
 to its caller are done in `optimise.casts`.
 """
 
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuserve_images.disks import scratch
 from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
@@ -50,6 +50,7 @@ def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Se
     Raises:
         SourceError: When nothing can be converted, `keep` names nothing of the model, or the result cannot be run.
         CompileError: When TensorRT accepts the model and not the result.
+        OSError: When the disk of `out` is full.
     """
     import onnx
 
@@ -59,7 +60,7 @@ def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Se
     name_nodes(loaded)
     loaded = with_shapes(loaded)
     looked_at = samples[:: -(-len(samples) // RANGE_SAMPLES) or 1]
-    largest = _largest(loaded, model, looked_at)
+    largest = _largest(loaded, model, looked_at, out.parent)
     try:
         kept = kept_in_fp32(loaded, largest, keep)
     except KeyError as error:
@@ -95,11 +96,11 @@ def _convert(model: "ModelProto", kept: Sequence[str], path: Path) -> "ModelProt
             raise SourceError(str(path), reason, "Build it in fp32.") from error
 
 
-def _largest(model: "ModelProto", path: Path, samples: Sequence[Tensors]) -> dict[str, float]:
+def _largest(model: "ModelProto", path: Path, samples: Sequence[Tensors], beside: Path) -> dict[str, float]:
     if not samples:
         return {}
-    with tempfile.TemporaryDirectory() as folder:
-        named = Path(folder) / "named.onnx"
+    with scratch(beside) as folder:
+        named = folder / "named.onnx"
         save(model, named)
         return largest_values(named, samples, batched=read_signature(path).batched)
 

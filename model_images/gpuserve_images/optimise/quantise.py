@@ -1,14 +1,18 @@
 """Stage 4: INT8, static with measured ranges, or dynamic."""
 
 import contextlib
+import importlib
 import io
 import logging
+import shutil
 import tempfile
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+from gpuserve_images.disks import scratch
 from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.files import external_files, load
 from gpuserve_images.onnx_model.session import QUIET
@@ -30,6 +34,7 @@ PER_CHANNEL_OPSET = 13
 DEFAULT_SEVERITY = 2
 """ONNX Runtime's own severity, warnings; it cannot be asked for."""
 
+_WRITERS = ("quantize", "quant_utils", "shape_inference")
 _one_at_a_time = threading.Lock()
 """The quantiser's output is caught by process-wide means, and its activations fill the memory once."""
 
@@ -57,6 +62,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
 
     Raises:
         SourceError: When the model has nothing to quantise, or the quantiser fails on it.
+        OSError: When the disk of `out` is full.
         CompileError: When the target is a GPU, and TensorRT accepts the model and not the result.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
@@ -70,7 +76,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
     symmetric = target.kind == "gpu"
     # A model without a batch axis takes one sample at a time.
     size = CALIBRATION_BATCH if read_signature(model).batched else 1
-    with _prepared(model) as prepared:
+    with _prepared(model, out) as prepared:
         kept = heads(prepared) if calibrate.keep_head else []
         quantize(
             prepared,
@@ -114,10 +120,11 @@ def quantise_dynamic(model: Path, out: Path) -> StageRecord:
 
     Raises:
         SourceError: When the model has nothing to quantise, or the quantiser fails on it.
+        OSError: When the disk of `out` is full.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _prepared(model) as prepared:
+    with _prepared(model, out) as prepared:
         quantize_dynamic(
             prepared,
             out,
@@ -153,8 +160,8 @@ def heads(model: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _prepared(model: Path) -> Generator[Path]:
-    """Infer shapes and fold constants, as the quantiser wants it."""
+def _prepared(model: Path, out: Path) -> Generator[Path]:
+    """Infer shapes and fold constants, as the quantiser wants it; temporary files lie beside `out`."""
     import onnx
     import onnx.version_converter
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -164,8 +171,8 @@ def _prepared(model: Path) -> Generator[Path]:
         reason = f"has none of the operators that INT8 speeds up ({', '.join(OPERATORS)})"
         raise SourceError(str(model), reason, "Build it in fp32.", value=", ".join(sorted(kinds)))
     try:
-        with _quiet(), tempfile.TemporaryDirectory() as folder:
-            plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
+        with _quiet(), scratch(out.parent) as folder, _writing_into(folder):
+            plain, prepared = folder / "plain.onnx", folder / "prepared.onnx"
             loaded = onnx.load(model)
             listed = drop_weight_inputs(loaded)
             if read_signature(model).opset < PER_CHANNEL_OPSET:
@@ -180,6 +187,31 @@ def _prepared(model: Path) -> Generator[Path]:
         raise SourceError(
             str(model), reason, "Build it in fp32, calibrate on samples of one shape, or export it with opset 13 or later."
         ) from error
+
+
+@contextlib.contextmanager
+def _writing_into(folder: Path) -> Generator[None]:
+    """Have the quantiser's own temporary folders made in a folder: it takes those of `/tmp`, and cannot be told another place.
+
+    Only its own modules are changed, one quantisation at a time: `tempfile.tempdir` would move the files of other threads too.
+    """
+    modules = [vars(importlib.import_module(f"onnxruntime.quantization.{name}")) for name in _WRITERS]
+    before = [module["tempfile"] for module in modules]
+    for module in modules:
+        module["tempfile"] = SimpleNamespace(TemporaryDirectory=lambda prefix="": _kept_on_failure(folder, prefix))
+    try:
+        yield
+    finally:
+        for module, real in zip(modules, before, strict=True):
+            module["tempfile"] = real
+
+
+@contextlib.contextmanager
+def _kept_on_failure(folder: Path, prefix: str) -> Generator[str]:
+    """Give a folder that stays when something fails, so that `scratch` sees how full the disk was."""
+    place = tempfile.mkdtemp(prefix=prefix, dir=folder)
+    yield place
+    shutil.rmtree(place)
 
 
 def _is_large(model: Path) -> bool:

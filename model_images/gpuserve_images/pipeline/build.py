@@ -1,7 +1,8 @@
 """From a model file to a verified image in a registry; unchanged inputs cost one request."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from gpuserve_images.oci import BakeResult, File, ImageConfig, Layer, bake, push
 from gpuserve_images.oci.spec import NON_ROOT, BakeSpec
 from gpuserve_images.pipeline import making
 from gpuserve_images.pipeline.chain import Chain, plan
+from gpuserve_images.pipeline.folders import usable
 from gpuserve_images.pipeline.inventory import BUILDS, keep_report
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.key import image_reference
-from gpuserve_images.pipeline.locks import locked
+from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.published import published
 from gpuserve_images.pipeline.publishing import Facts, publish, require_base_signature, require_signature, signing_key
 from gpuserve_images.pipeline.report import BuildReport, Summary
@@ -62,7 +64,7 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
         SpecError: When the model has no such build, or not for this target.
         SourceError: When the model or its samples are missing or damaged.
         ParityError: When the result strays too far from its source; nothing was pushed.
-        StoreError: When the disk is full.
+        StoreError: When the disk is full, or the cache is no folder or cannot be written.
         RegistryError: When the registry is down or refuses.
         SigningKeyError: When the model has a signer whose key cannot be used.
         SignatureError: When the registry has the image without that signature, or the base lacks the one that it should have.
@@ -76,7 +78,7 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
     # A key that cannot be used is said before hours of building.
     signing_key(model.bake, folder)
     root = cache or cache_folder()
-    with locked(root / BUILDS / f"{chain.key}.lock", lambda: progress("another build is at it", 0, 0)):
+    with _alone(root, chain.key, lambda: progress("another build is at it", 0, 0)):
         return trusted(tag, model.bake, folder) or _Build(chain, tag, registry, root, progress, started).run()
 
 
@@ -133,7 +135,12 @@ class _Build:
                 notes=(*notes, *_notes(self.chain)),
                 seconds=round(time.monotonic() - self.started, 3),
             )
-        keep_report(self.root, report)
+        try:
+            keep_report(self.root, report)
+        except OSError as error:
+            # The image is there, whole and under its tag: nothing of that is undone by a full disk here.
+            note = f"the image is pushed, and `gpuserve images ls` on this machine will not know it: {error}"
+            return report.model_copy(update={"notes": (*report.notes, note)})
         return report
 
     def _publish(
@@ -207,6 +214,18 @@ class _Build:
 
     def _sent(self, done: int, total: int) -> None:
         self.progress("push", done, total)
+
+
+@contextmanager
+def _alone(root: Path, key: str, waiting: Callable[[], None]) -> Generator[None]:
+    """Be the only build of a key on this machine."""
+    lock = Lock(root / BUILDS / f"{key}.lock")
+    with usable(root):
+        lock.alone(waiting)
+    try:
+        yield
+    finally:
+        lock.close()
 
 
 def _notes(chain: Chain) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,11 +74,20 @@ def inventory(root: Path, sources: Path) -> Inventory:
 
 
 def keep_report(root: Path, report: BuildReport) -> None:
-    """Write down that an image was built and pushed here."""
+    """Write down that an image was built and pushed here.
+
+    Raises:
+        OSError: When it cannot be written; nothing of it stays.
+    """
     path = root / BUILDS / f"{report.summary.key}.json"
     temporary = path.with_suffix(f".{os.getpid()}.new")
-    temporary.write_text(report.model_dump_json(indent=2), encoding="utf-8")
-    temporary.rename(path)
+    try:
+        temporary.write_text(report.model_dump_json(indent=2), encoding="utf-8")
+        temporary.rename(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def collect(root: Path, sources: Path, wanted: Wanted, *, dry_run: bool = False) -> list[Removal]:

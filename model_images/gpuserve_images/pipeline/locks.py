@@ -2,8 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -63,14 +62,3 @@ class Lock:
             return False
         held = os.fstat(handle)
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
-
-
-@contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Generator[None]:
-    """Hold a lock file alone."""
-    lock = Lock(path)
-    lock.alone(waiting)
-    try:
-        yield
-    finally:
-        lock.close()

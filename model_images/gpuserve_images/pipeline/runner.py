@@ -9,10 +9,11 @@ from typing import Self
 
 from gpuserve_images.errors import ImageError
 from gpuserve_images.pipeline.downloads import use_lock
+from gpuserve_images.pipeline.folders import StoreError
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.sharing import WORTH_BYTES_PER_SECOND, StageShare
 from gpuserve_images.pipeline.stage import Done, Origin, Source, Stage, Work
-from gpuserve_images.pipeline.store import StageStore, StoreError, read_kept, write_record
+from gpuserve_images.pipeline.store import StageStore, read_kept, write_record
 from gpuserve_images.records import Progress, silent
 
 

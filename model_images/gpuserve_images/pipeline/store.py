@@ -1,6 +1,5 @@
 """The local store of finished stages: each made once per key, whole or not there at all."""
 
-import errno
 import json
 import os
 import shutil
@@ -15,18 +14,11 @@ from typing import Self
 from pydantic import ValidationError
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve_images.errors import ImageError
+from gpuserve_images.pipeline.folders import usable
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.records import StageRecord
 
 RECORD = "record.json"
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_CLOSED = frozenset({errno.EACCES, errno.EROFS})
-
-
-class StoreError(ImageError):
-    """The folder of finished stages cannot be used."""
 
 
 class Kept(Spec):
@@ -102,28 +94,25 @@ class StageStore:
             waiting: Called once when another build is at work on the same key.
 
         Raises:
-            StoreError: When the disk is full or the folder cannot be written.
+            StoreError: When the disk is full, or the folder is none or cannot be written.
         """
         final = self.root / stage / key
         lock = Lock(lock_of(final))
         self._held.callback(lock.close)
         try:
-            while True:
-                if read_kept(final) is not None:
-                    lock.together()
+            with usable(self.root):
+                while True:
                     if read_kept(final) is not None:
-                        os.utime(final)
-                        return final
+                        lock.together()
+                        if read_kept(final) is not None:
+                            os.utime(final)
+                            return final
+                        lock.close()
+                    lock.alone(waiting)
+                    if read_kept(final) is None:
+                        _make(final, make)
+                    # Between giving up the one lock and getting the other, another program may remove it: hence the loop.
                     lock.close()
-                lock.alone(waiting)
-                if read_kept(final) is None:
-                    _make(final, make)
-                # Between giving up the one lock and getting the other, another program may remove it: hence the loop.
-                lock.close()
-        except OSError as error:
-            lock.close()
-            _explain(error, self.root)
-            raise
         except BaseException:
             lock.close()
             raise
@@ -182,16 +171,3 @@ def _make(final: Path, make: Callable[[Path], None]) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-
-
-def _explain(error: OSError, root: Path) -> None:
-    """Say what to do about a disk that is full or closed; another error is not this folder's.
-
-    Raises:
-        StoreError: When it is one of these.
-    """
-    if error.errno in _FULL:
-        fix = "Free some, for example with `gpuserve images gc`, or set XDG_CACHE_HOME to a larger disk."
-        raise StoreError(str(root), "the disk has no space left; nothing half-written was kept", fix) from error
-    if error.errno in _CLOSED:
-        raise StoreError(str(root), f"cannot be written: {error}", "Set XDG_CACHE_HOME to a folder that can.") from error

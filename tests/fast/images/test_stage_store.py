@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from e2e_stage_process import after, writes
 
+from gpuserve_images.pipeline.folders import StoreError
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Source, Stage, Work
-from gpuserve_images.pipeline.store import StageStore, StoreError, read_kept, write_record
+from gpuserve_images.pipeline.store import StageStore, read_kept, write_record
 from gpuserve_images.records import StageRecord
 
 SCRIPT = Path(__file__).parents[2] / "e2e" / "e2e_stage_process.py"

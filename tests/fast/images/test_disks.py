@@ -1,0 +1,176 @@
+"""Disks that fill up and caches that are none: the disk is named, and not the model; a pushed image is never a failed build."""
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from e2e_small_model import FEATURES
+
+from gpuserve_images.disks import FULL_BYTES, scratch
+from gpuserve_images.errors import ImageError, SourceError
+from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.optimise import graph
+from gpuserve_images.optimise.graph import optimise
+from gpuserve_images.optimise.half import to_fp16
+from gpuserve_images.optimise.quantise import quantise_dynamic, quantise_static
+from gpuserve_images.optimise.spec import CalibrateSpec
+from gpuserve_images.pipeline.build import build
+from gpuserve_images.pipeline.folders import StoreError, usable
+from gpuserve_images.pipeline.runner import Runner
+from gpuserve_images.pipeline.stage import Stage, Work
+from gpuserve_images.records import StageRecord
+from gpuserve_images.spec import load_model
+from gpuserve_images.target import Target
+
+SAMPLES = [{"x": np.random.default_rng(seed).normal(size=(1, FEATURES)).astype(np.float32)} for seed in range(16)]
+STATIC = CalibrateSpec.parse({"inputs": "samples"})
+STAGES = {
+    "optimise": lambda source, out: optimise(source, out, "extended"),
+    "fp16": lambda source, out: to_fp16(source, out, samples=SAMPLES),
+    "int8": lambda source, out: quantise_static(source, out, SAMPLES, STATIC, Target("cpu")),
+    "int8-dynamic": quantise_dynamic,
+}
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """Free bytes by folder, where what is not named has room; `tmp` stands for `/tmp`."""
+    free: dict[Path, int] = {}
+
+    def usage(folder):
+        named = [free[path] for path in (Path(folder), *Path(folder).parents) if path in free]
+        return SimpleNamespace(free=named[0] if named else 1 << 40)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return free
+
+
+class TestScratch:
+    @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+    def test_no_stage_writes_anywhere_but_beside_its_output(self, source, tmp_path, monkeypatch, stage):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+        out = tmp_path / "stage" / "model.onnx"
+        out.parent.mkdir()
+        stage(source, out)
+        assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
+
+    def test_what_a_library_says_of_a_full_disk_is_not_said_of_the_model(self, source, tmp_path, disk, monkeypatch):
+        def cannot_write(*_: object, save_to: Path, **__: object) -> None:
+            save_to.write_bytes(b"half")
+            disk[save_to.parent] = FULL_BYTES - 1
+            raise SourceError("model", "cannot be run by ONNX Runtime", "Export it with operators that it has.")
+
+        monkeypatch.setattr(graph, "Session", cannot_write)
+        with pytest.raises(OSError, match="No space left") as raised:
+            optimise(source, tmp_path / "out.onnx", "basic")
+        assert raised.value.errno == errno.ENOSPC
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["source.onnx"]
+
+    def test_an_error_with_room_on_the_disk_stays_as_it_is(self, tmp_path, disk):
+        disk[tmp_path] = FULL_BYTES
+        with pytest.raises(SourceError, match="no operator"), scratch(tmp_path):
+            raise SourceError("model", "no operator", "Export it anew.")
+
+
+class TestWhichDisk:
+    """What the store says, by what is full and what the system names."""
+
+    @pytest.mark.parametrize(
+        ("full", "named", "said"),
+        [
+            ("root", None, "root.*gpuserve images gc.*XDG_CACHE_HOME"),
+            ("root", "root/stages/x", "root.*gpuserve images gc.*XDG_CACHE_HOME"),
+            ("tmp", None, "tmp: the disk has no space left.*TMPDIR"),
+            ("tmp", "tmp/x", "tmp: the disk has no space left.*TMPDIR"),
+            ("other", "other/x", "other: the disk has no space left; nothing half-written was kept. Fix: Free some.$"),
+        ],
+    )
+    def test_the_full_one_is_named(self, tmp_path, disk, full, named, said):
+        disk[tmp_path / full] = 0
+        named = str(tmp_path / named) if named else None
+        with pytest.raises(StoreError, match=said), usable(tmp_path / "root"):
+            raise OSError(errno.ENOSPC, "No space left on device", named)
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOTDIR, errno.EEXIST])
+    def test_errors_about_other_files_are_left_alone(self, tmp_path, number):
+        with pytest.raises(OSError, match="elsewhere"), usable(tmp_path):
+            raise OSError(number, os.strerror(number), "/elsewhere/model.bin")
+
+
+class TestNoFolder:
+    """`XDG_CACHE_HOME` names a file, or leads through one."""
+
+    @pytest.mark.parametrize("below", ["", "gpuserve", "gpuserve/images", "gpuserve/images/stages"])
+    def test_a_stage_says_what_is_none(self, tmp_path, below):
+        file = tmp_path / "cache" / below
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        with (
+            Runner(tmp_path / "cache/gpuserve/images") as runner,
+            pytest.raises(StoreError, match=f"{file} is none.*Fix: Set XDG_CACHE_HOME to a folder"),
+        ):
+            runner.get(Stage("any", lambda work: StageRecord(stage="any")))
+
+    def test_a_closed_folder_is_named(self, tmp_path):
+        def fail(work: Work) -> StageRecord:
+            raise PermissionError(errno.EACCES, "Permission denied", str(work.out / "file"))
+
+        with Runner(tmp_path) as runner, pytest.raises(StoreError, match=r"cannot be written: .*Fix: Set XDG_CACHE_HOME"):
+            runner.get(Stage("any", fail))
+
+    def test_a_build_says_it_before_any_work(self, sandbox, registry, tmp_path):
+        (tmp_path / "cache").touch()
+        base = bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
+        model = load_model(sandbox.models / "tiny.yaml")
+        with pytest.raises(ImageError, match=f"{tmp_path}/cache is none.*Fix: Set XDG_CACHE_HOME to a folder"):
+            build(
+                model,
+                "fp32",
+                folder=sandbox.models,
+                registry=registry.host,
+                base=base,
+                cache=tmp_path / "cache/gpuserve/images",
+            )
+
+    @pytest.mark.parametrize(
+        "command",
+        [("compile", "tiny.yaml", "--build", "fp32", "-o", "out"), ("images", "ls"), ("images", "gc", "--keep", "1Gi")],
+    )
+    def test_no_command_ends_with_the_systems_words_alone(self, sandbox, cli, tmp_path, monkeypatch, command):
+        monkeypatch.chdir(sandbox.models)
+        (tmp_path / "cache").touch()
+        result = cli(*command, env={"XDG_CACHE_HOME": str(tmp_path / "cache")})
+        assert "Errno" not in result.output
+        if command[0] == "compile":
+            assert result.exit_code != 0
+            assert f"{tmp_path}/cache is none. Fix: Set XDG_CACHE_HOME to a folder" in " ".join(result.output.split())
+        else:
+            assert result.exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_report_that_cannot_be_kept_is_a_note_and_no_failure(sandbox, registry, tmp_path, monkeypatch, number):
+    real = Path.write_text
+
+    def fails(path: Path, *arguments: object, **options: object) -> object:
+        if path.parent.name == "builds":
+            real(path, "half")
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", fails)
+    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.02)
+    base = bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
+    where = f"{registry.host}/noted{number}"
+    model = load_model(sandbox.models / "tiny.yaml")
+    report = build(model, "fp32", folder=sandbox.models, registry=where, base=base, cache=tmp_path / "cache")
+    assert report.pushed
+    assert "the image is pushed, and `gpuserve images ls`" in report.notes[-1]
+    assert not list((tmp_path / "cache/builds").glob("*.new"))
