@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 import requests
 
@@ -58,13 +59,9 @@ class HuggingFace:
                 raise SourceError(address.shown, reason, "Correct the path.", value=address.path)
             if isinstance(found[0], RepoFile):
                 return Listing((self._remote(found[0], address.name),), folder=False)
-        tree = self._ask(
-            lambda: list(
-                self._api.list_repo_tree(address.place, address.path or None, recursive=True, revision=address.revision)
-            )
-        )
+        tree = self._ask(self._tree)
         prefix = f"{address.path}/" if address.path else ""
-        files = tuple(self._remote(entry, entry.path.removeprefix(prefix)) for entry in tree if isinstance(entry, RepoFile))
+        files = tuple(self._remote(entry, entry.path.removeprefix(prefix)) for entry in tree)
         if not files:
             raise SourceError(address.shown, "holds no files", "Name another repository or commit.")
         return Listing(files, folder=True)
@@ -72,6 +69,26 @@ class HuggingFace:
     def read(self, file: RemoteFile, start: int) -> AbstractContextManager[Reading]:
         """Open a file from a byte on."""
         return self._web.read(file, start)
+
+    def _tree(self) -> "list[RepoFile]":
+        """Return the files below the folder.
+
+        As `list_repo_tree` of the library does it, which waits by itself however long the hub asks it to, and says so in a log.
+        """
+        from huggingface_hub import RepoFile
+        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
+
+        address = self._address
+        validate_repo_id(address.place)
+        where = "/".join(quote(part, safe="") for part in (str(address.revision), address.path) if part)
+        url: str | None = f"{self._api.endpoint}/api/models/{address.place}/tree/{where}?recursive=true&expand=false"
+        files: list[RepoFile] = []
+        while url:
+            page = get_session().get(url, headers=build_hf_headers())
+            hf_raise_for_status(page)
+            files += [RepoFile(**entry) for entry in page.json() if entry["type"] == "file"]
+            url = page.links.get("next", {}).get("url")
+        return files
 
     def _remote(self, entry: "RepoFile", path: str) -> RemoteFile:
         url = self._hub.hf_hub_url(self._address.place, entry.path, revision=self._address.revision, endpoint=self._endpoint)

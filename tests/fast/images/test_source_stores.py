@@ -363,6 +363,35 @@ class TestHuggingFace:
         with pytest.raises(SourceError, match=words):
             fetch(self.spec(), HERE)
 
+    @pytest.mark.parametrize("status", [429, 500, 503])
+    def test_what_may_pass_is_tried_again(self, hub, status):
+        tree, file = f"api/models/{self.REPOSITORY}/tree/{COMMIT}", f"{self.REPOSITORY}/resolve/{COMMIT}/config.json"
+        plain = Fault(headers={"Content-Type": "application/json"})
+        hub.put(tree, hub.files[tree], Fault(status=status), Fault(status=status), *[plain] * 9)
+        hub.put(file, b"{}", Fault(status=status))
+        assert set(fetch(self.spec(), HERE).files) == set(self.FILES)
+        assert [asked.path.partition("?")[0] for asked in hub.asked].count(f"/{tree}") == 3
+
+    def test_a_long_list_comes_in_pages(self, hub):
+        tree = f"api/models/{self.REPOSITORY}/tree/{COMMIT}"
+        entries = [{"type": "directory", "path": "sub", "oid": "0" * 40, "size": 0}]
+        entries += [self.entry(name, content) for name, content in self.FILES.items()]
+        hub.put("more", json.dumps(entries[2:]).encode())
+        follows = {"Link": f'<{hub.url}/more>; rel="next"'}
+        hub.put(tree, json.dumps(entries[:2]).encode(), Fault(headers=follows))
+        assert {name: path.read_bytes() for name, path in fetch(self.spec(), HERE).files.items()} == self.FILES
+
+    @pytest.mark.parametrize("status", [429, 502])
+    def test_a_hub_that_stays_away_is_given_up(self, hub, status):
+        hub.put(f"api/models/{self.REPOSITORY}/tree/{COMMIT}", b"", *[Fault(status=status)] * 99)
+        with pytest.raises(SourceError, match=f"failed 6 times in a row: HTTP {status}: the hub failed"):
+            fetch(self.spec(), HERE)
+
+    def test_a_hub_that_asks_for_an_hour_is_not_waited_for(self, hub):
+        hub.put(f"api/models/{self.REPOSITORY}/tree/{COMMIT}", b"", *[Fault(status=429, headers={"Retry-After": "3600"})] * 9)
+        with pytest.raises(SourceError, match="HTTP 429: the hub failed, and asks for a pause of 3600 s"):
+            fetch(self.spec(), HERE)
+
     def test_a_cut_file_is_continued(self, hub):
         url = f"{self.REPOSITORY}/resolve/{COMMIT}/model.safetensors"
         hub.put(url, self.FILES["model.safetensors"], Fault(cut_after=1000))
