@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,18 +42,22 @@ def run(
     stdin: str | None = None,
     timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end with `variables` over this process's own, and return what it said, whatever its status."""
-    environment = {**os.environ, **(variables or {})}
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    """Run a program to its end with `variables` over this process's own, and return what it said, whatever its status.
+
+    What it leaves among its temporary files goes with it (the Kubernetes provider leaves a kubeconfig with each run), unless the
+    variables say where to: daemons that it starts outlive it.
+    """
+    with tempfile.TemporaryDirectory(prefix="gpuserve-e2e-", ignore_cleanup_errors=True) as temporary:
+        return subprocess.run(
+            [str(part) for part in command],
+            cwd=cwd,
+            env={**os.environ, "TMPDIR": temporary, **(variables or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
 
 
 class Cluster:
@@ -91,9 +96,13 @@ class Cluster:
 
     def address(self, version: str) -> str:
         """Return the base URL of the version's own Service."""
+        return f"http://{self.endpoint(version, 'http')}"
+
+    def endpoint(self, version: str, port_name: str) -> str:
+        """Return address and port of the version's own Service."""
         service = self.get("service", f"{SERVICE}-{version}", "-n", NAMESPACE)
-        (port,) = [port["port"] for port in service["spec"]["ports"] if port["name"] == "http"]
-        return f"http://{service['spec']['clusterIP']}:{port}"
+        (port,) = [port["port"] for port in service["spec"]["ports"] if port["name"] == port_name]
+        return f"{service['spec']['clusterIP']}:{port}"
 
     def successes(self, version: str) -> int:
         """Return how many requests the version's pods have answered, by Triton's own count."""

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from e2e_cluster import ROOT, Cluster, run
+from e2e_cluster import ROOT, VERSIONS, Cluster, run
 from e2e_stack import Stack, command
 from e2e_traffic import HOST, INPUT, MODEL, OUTPUT, infer, random_inputs
+from tritonclient.grpc import InferenceServerClient, InferInput
 
 from gpuserve.platform.load import load_stack
 from gpuserve_images.onnx_model.session import Session
@@ -34,6 +35,15 @@ def test_fp32_answers_random_inputs_as_the_source_model(quiet: Cluster, source: 
         inputs = random_inputs(rows, seed)
         expected = source.run({INPUT: inputs})[OUTPUT]
         np.testing.assert_allclose(infer(quiet.address("fp32"), inputs), expected, rtol=0, atol=FP32_BAR)
+
+
+def test_fp32_answers_over_grpc_too(quiet: Cluster, source: Session):
+    inputs = random_inputs(3, seed=20)
+    tensor = InferInput(INPUT, list(inputs.shape), "INT32")
+    tensor.set_data_from_numpy(inputs)
+    with InferenceServerClient(quiet.endpoint("fp32", "grpc")) as client:
+        answer = client.infer(MODEL, [tensor], client_timeout=30).as_numpy(OUTPUT)
+    np.testing.assert_allclose(answer, source.run({INPUT: inputs})[OUTPUT], rtol=0, atol=FP32_BAR)
 
 
 def test_int8_agrees_with_the_source_model_as_declared(quiet: Cluster, source: Session):
@@ -127,3 +137,16 @@ def test_status_is_ready_and_says_what_the_outputs_say(stack: Stack, quiet: Clus
     assert found["blocked_by"] is None
     assert found["parts"]
     assert all(part["ready"] for part in found["parts"].values())
+
+
+def test_the_registry_has_every_build_also_the_engine_that_is_not_served(stack: Stack, quiet: Cluster):
+    listed = [ROOT / ".venv/bin/gpuserve", "images", "ls", "localhost:5000/models/filetype", "--json"]
+    done = run(listed, stack.variables)
+    assert done.returncode == 0, done.stderr
+    images = json.loads(done.stdout)
+    assert {image["summary"]["build"] for image in images} == {"fp32", "int8", "rtx"}
+    assert all(image["summary"]["architectures"] for image in images if image["summary"]["build"] == "rtx")
+    digests = {image["reference"].partition("@")[2]: image["summary"]["build"] for image in images}
+    for version in VERSIONS:
+        (pod,) = quiet.pods(version)
+        assert digests[pod["spec"]["containers"][0]["image"].partition("@")[2]] == version
