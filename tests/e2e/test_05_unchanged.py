@@ -1,4 +1,4 @@
-"""What is up is left as it is: by a second `up`, a preview and a refresh."""
+"""What is up is left as it is: by a second `make up`, and by preview, up and refresh by hand."""
 
 import json
 import tempfile
@@ -54,6 +54,13 @@ def test_a_preview_by_hand_expects_no_changes_and_runs_the_policies(stack: Stack
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gpuserve" in done.stdout
     assert "Policies" in done.stdout or "policy" in done.stdout.lower()
+
+
+def test_an_up_by_hand_with_the_policies_changes_nothing(stack: Stack, quiet: Cluster):
+    by_hand = ("up", "-s", "local", "--yes", "--skip-preview", "--expect-no-changes", "--policy-pack", "policies")
+    done = _pulumi(stack, *by_hand)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "polic" in done.stdout.lower()
 
 
 def test_a_refresh_by_hand_finds_what_the_state_says(stack: Stack, quiet: Cluster):
