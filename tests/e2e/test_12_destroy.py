@@ -15,7 +15,13 @@ from e2e_stack import Stack, command
 pytestmark = pytest.mark.e2e
 
 
+TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+
+
 def test_destroy_removes_what_the_stack_made_and_nothing_else(stack: Stack):
+    (node,) = stack.cluster.get("nodes")
+    assert node["metadata"]["labels"]["gpuserve.io/pool"] == "local"
+    assert TAINT in node["spec"]["taints"]
     done = run(
         ["pulumi", "--non-interactive", "destroy", "-s", "local", "--yes", "--skip-preview"], stack.variables, timeout=400
     )
@@ -25,7 +31,7 @@ def test_destroy_removes_what_the_stack_made_and_nothing_else(stack: Stack):
     assert {"monitoring", "gateway-system", "kube-system"} <= namespaces
     (node,) = stack.cluster.get("nodes")
     assert "gpuserve.io/pool" not in node["metadata"]["labels"]
-    assert not [taint for taint in node["spec"].get("taints", []) if taint["key"] == "nvidia.com/gpu"]
+    assert not [taint for taint in node["spec"].get("taints", []) if taint["key"] == TAINT["key"]]
     assert "gpuserve-rules" not in stack.cluster.kubectl("get", "configmaps", "-n", "monitoring", "-o", "name")
 
 
