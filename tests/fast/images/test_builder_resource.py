@@ -1,5 +1,6 @@
 """`ModelImage` with builder `job`: what is refused in a preview, what the state knows, where the log goes."""
 
+import tempfile
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ PROVIDER = ImageProvider()
 @pytest.fixture
 def props(tmp_path, registry, monkeypatch) -> dict[str, Any]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what a pod leaves goes with the pod
     monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.02)
     folder = write_model_folder(tmp_path / "model").parent
     base = bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
