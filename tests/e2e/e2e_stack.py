@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,8 @@ from gpuserve_embedded.run import environment
 
 def command(name: str, *arguments: str, cwd: Path = ROOT, **options: Any) -> Any:
     """Run `python -m gpuserve_embedded NAME`, which is all that `make` does for it."""
-    return run([sys.executable, "-m", "gpuserve_embedded", name, *arguments], cwd=cwd, **options)
+    variables = {"TMPDIR": tempfile.gettempdir(), **options.pop("variables", {})}
+    return run([sys.executable, "-m", "gpuserve_embedded", name, *arguments], variables, cwd=cwd, **options)
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,16 @@ class Workshop:
     @classmethod
     def below(cls, place: Path) -> Self:
         """Make one in an empty folder: only `stacks/` is copied."""
-        folder, backend = place / "checkout", place / "state"
+        folder, backend, temporary = place / "checkout", place / "state", place / "tmp"
         shutil.copytree(ROOT / "stacks", folder / "stacks")
         for name in ("Pulumi.yaml", "__main__.py"):
             shutil.copy(ROOT / name, folder / name)
         for name in (".venv", "policies", "model_images", "embedded", "components", "README.md"):
             (folder / name).symlink_to(ROOT / name)
         backend.mkdir()
-        return cls(folder, {**environment.variables(ROOT), "PULUMI_BACKEND_URL": f"file://{backend}"})
+        temporary.mkdir()
+        own = {"PULUMI_BACKEND_URL": f"file://{backend}", "TMPDIR": str(temporary)}
+        return cls(folder, {**environment.variables(ROOT), **own})
 
     def stack_file(self, name: str) -> Path:
         return self.folder / "stacks" / f"Pulumi.{name}.yaml"
