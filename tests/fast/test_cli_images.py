@@ -69,6 +69,10 @@ class TestCompile:
         result = run("compile", "small.onnx", "--arch", "sm_80", "--arch", "sm_89", "-o", "engines")
         assert "sm_80/model.engine" in result.stdout
         assert (place / "engines/sm_89/model.engine").stat().st_size > 1000
+        note = "No engine was run: the differences are those of the ONNX file that the engines were compiled from"
+        report = json.loads((place / "engines/report.json").read_text())
+        for told in (result.stdout, (place / "engines/report.html").read_text(), report["notes"][0]):
+            assert note in " ".join(told.split())
 
     def test_nothing_is_run_twice(self, place):
         run("compile", "small.yaml", "--build", "fp32", "-o", "one")
@@ -192,6 +196,8 @@ class TestBake:
             Path(f"{name}.pub").write_bytes(public)
         image = said("bake", "small.onnx:/m/", "--image", f"{registry.host}/signed:1", "--sign", "mine.key")
         assert "is signed by this key" in run("images", "verify", image["reference"], "--key", "mine.pub").stdout
+        checked = said("images", "verify", image["reference"], "--key", "mine.pub")
+        assert (checked["digest"], checked["named"]) == (image["digest"], f"{registry.host}/signed")
         assert (
             "none of them by this key" in run("images", "verify", image["reference"], "--key", "other.pub", fails=True).output
         )
