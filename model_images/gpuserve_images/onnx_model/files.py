@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.text import undecodable
 from gpuserve_images.onnx_model.wire import truncation
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ def load(path: Path) -> "ModelProto":
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
-        reason = f"is a damaged ONNX file: {error}"
-        raise SourceError(str(path), reason, "Export or copy the model again.") from error
+        raise _damaged(str(path), str(error)) from error
+    odd = undecodable(model)
+    if odd is not None:
+        raise _damaged(str(path), f"{odd} is not text")
     if not model.graph.node:
         raise SourceError(str(path), "holds no operators", "Export a whole model, not its weights alone.")
     if not model.opset_import:
@@ -49,6 +52,10 @@ def check(path: Path) -> None:
     except onnx.checker.ValidationError as error:
         finding = " ".join(str(error).split())
         raise SourceError(str(path), f"is not a valid ONNX model: {finding}", "Export the model again.") from error
+    except UnicodeDecodeError as error:
+        # The checker's finding, which repeats bytes of the file that are no text.
+        reason = "is not a valid ONNX model: it holds bytes where text belongs"
+        raise SourceError(str(path), reason, "Export or copy the model again.") from error
 
 
 class Weights(NamedTuple):
@@ -97,7 +104,10 @@ def _outside(model: "ModelProto") -> Iterator[Weights]:
 
     for tensor in _tensors(model.graph):
         if uses_external_data(tensor):
-            info = ExternalDataInfo(tensor)
+            try:
+                info = ExternalDataInfo(tensor)
+            except ValueError as error:
+                raise _damaged(f"tensor {tensor.name}", f"the place of its weights is no place: {error}") from error
             yield Weights(tensor.name, info.location, int(info.offset or 0) + int(info.length or 0))
 
 
@@ -109,20 +119,28 @@ def weight_files(weights: Iterable[Weights], path: Path) -> Iterator[Path]:
     """
     seen: dict[Path, None] = {}
     for tensor, location, needed in weights:
-        file = (path.parent / location).resolve()
         where = f"{path}: tensor {tensor}"
+        try:
+            file = (path.parent / location).resolve()
+            size = file.stat().st_size if file.is_file() else None
+        except (OSError, ValueError) as error:
+            # Too long a name, or one with a zero byte.
+            raise _damaged(where, f"the name of its weights' file is no name of a file: {error}") from error
         if not file.is_relative_to(path.parent.resolve()):
             reason = "keeps its weights outside of the model's folder"
             raise SourceError(where, reason, "Save the model with its weights beside it.", value=location)
-        if not file.is_file():
+        if size is None:
             reason = f"keeps its weights in a file that is missing: {file}"
             raise SourceError(where, reason, "Copy that file beside the model.", value=location)
-        size = file.stat().st_size
         if needed > size:
             reason = f"needs {needed} bytes of {file}, which has {size}"
             raise SourceError(where, reason, "The file is truncated: copy it again.", value=location)
         seen[file] = None
     yield from seen
+
+
+def _damaged(where: str, finding: str) -> SourceError:
+    return SourceError(where, f"is a damaged ONNX file: {finding}", "Export or copy the model again.")
 
 
 def _tensors(graph: "GraphProto") -> Iterator["TensorProto"]:

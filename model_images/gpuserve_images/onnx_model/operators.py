@@ -56,7 +56,9 @@ def _operator(node: "NodeProto") -> str:
 
 def _node(node: "NodeProto") -> str:
     """Name a node, by its first output where it has no name: exporters leave names out."""
-    return f"node {node.name!r}" if node.name else f"the node that makes {node.output[0]!r}"
+    if node.name:
+        return f"node {node.name!r}"
+    return f"the node that makes {node.output[0]!r}" if node.output else "a node without name and outputs"
 
 
 def _known(node: "NodeProto") -> bool:

@@ -108,7 +108,8 @@ def _tensor(value: "ValueInfoProto", path: Path) -> TensorSpec:
         reason = "is not a tensor, and inference servers carry tensors only"
         raise SourceError(where, reason, "Export the model with tensor inputs and outputs.", value=kind)
     tensor = value.type.tensor_type
-    onnx_type = TensorProto.DataType.Name(tensor.elem_type)
+    names = {number: name for name, number in TensorProto.DataType.items()}
+    onnx_type = names.get(tensor.elem_type, str(tensor.elem_type))
     if onnx_type not in DATA_TYPES:
         reason = "has a type that the inference protocol cannot carry"
         raise SourceError(where, reason, f"Cast it inside the model to one of {sorted(DATA_TYPES)}.", value=onnx_type)

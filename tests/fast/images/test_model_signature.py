@@ -76,6 +76,7 @@ def test_every_type_reaches_the_config(tmp_path, onnx_type):
     ("model", "words"),
     [
         (identity(TensorProto.BFLOAT16, ["n"]), r"x \(BFLOAT16\): has a type that the inference protocol cannot carry"),
+        (identity(153, ["n"]), r"x \(153\): has a type that the inference protocol cannot carry"),
         (identity(TensorProto.FLOAT, None), "x: declares no shape"),
     ],
 )

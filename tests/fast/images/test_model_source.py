@@ -1,15 +1,22 @@
 """A model file that is missing, empty, truncated, foreign or incomplete gives a sentence, never a stack of parser errors."""
 
+from pathlib import Path
+
+import numpy as np
 import onnx
 import pytest
 from e2e_small_model import classifier, write_model_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.files import check
+from gpuserve_images.onnx_model.operators import require_operators
+from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.samples.picking import MAX_SAMPLE_BYTES, pick, sample_set
 from gpuserve_images.samples.spec import SampleSpec
+from gpuserve_images.sources.packages import package_folder
 from gpuserve_images.sources.resolving import resolve
 from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.spec import load_model
@@ -88,6 +95,56 @@ def test_an_invalid_graph_is_refused_by_onnx_itself(tmp_path):
         check(resolve(FILE, tmp_path).path)
 
 
+def outside(model: onnx.ModelProto, folder: Path) -> bytes:
+    """Return a model's file without its weights, so that every byte of it says something."""
+    onnx.save(model, folder / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    return (folder / "m.onnx").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Ignoring unknown external data")
+@pytest.mark.parametrize("kind", ["weights inside", "weights outside", "magika"])
+def test_changed_bytes_give_nothing_but_a_sentence(tmp_path, kind):
+    real = (
+        onnx.load(package_folder("magika", "source") / "models/standard_v3_3/model.onnx") if kind == "magika" else classifier()
+    )
+    whole = WHOLE if kind == "weights inside" else outside(real, tmp_path)
+    chance = np.random.default_rng(4)
+    refused = 0
+    path = tmp_path / "model.onnx"
+    for _ in range(150):
+        content = bytearray(whole)
+        for place in chance.integers(0, len(content), chance.integers(1, 4)):
+            content[place] = chance.integers(0, 256)
+        path.write_bytes(content)
+        for read in (lambda _: resolve(FILE, tmp_path), check, read_signature, require_operators):
+            try:
+                read(path)
+            except GpuserveError:
+                refused += 1
+    assert refused, "some of the changes do harm"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((b"first", b"f\xffrst"), r"damaged ONNX file: graph.node\[0\].name is not text"),
+        ((b"MatMul", b"Mat\x80ul"), r"damaged ONNX file: graph.node\[0\].op_type is not text"),
+        ((b"batch", b"b\xfftch"), r"damaged ONNX file: graph.input\[0\].type.tensor_type.shape.dim\[0\].dim_param is not text"),
+    ],
+)
+def test_bytes_in_place_of_text_are_refused_by_their_field(tmp_path, change, words):
+    (tmp_path / "model.onnx").write_bytes(WHOLE.replace(*change))
+    with pytest.raises(SourceError, match=words):
+        resolve(FILE, tmp_path)
+
+
+def test_a_remark_may_be_in_the_letters_of_an_old_machine(tmp_path):
+    model = classifier()
+    model.doc_string = "gruen"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString().replace(b"gruen", b"gr\xfcn "))
+    check(resolve(FILE, tmp_path).path)
+
+
 class TestExternalData:
     @pytest.fixture
     def folder(self, tmp_path):
@@ -106,6 +163,26 @@ class TestExternalData:
         weights = folder / "weights.bin"
         weights.write_bytes(weights.read_bytes()[:-4])
         with pytest.raises(SourceError, match=r"needs .* bytes of .*weights.bin, which has"):
+            resolve(FILE, folder)
+
+    @pytest.mark.parametrize(
+        ("key", "value", "words"),
+        [
+            ("offset", "many", "damaged ONNX file: the place of its weights is no place"),
+            ("length", "-1", "damaged ONNX file: the place of its weights is no place"),
+            ("location", "a\0b", "damaged ONNX file: the name of its weights' file is no name"),
+            ("location", "a" * 300, "damaged ONNX file: the name of its weights' file is no name"),
+        ],
+    )
+    def test_impossible_places(self, folder, key, value, words):
+        model = onnx.load(folder / "model.onnx", load_external_data=False)
+        for entry in model.graph.initializer[0].external_data:
+            if entry.key == key:
+                entry.value = value
+        if key == "offset":
+            model.graph.initializer[0].external_data.add(key=key, value=value)
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(SourceError, match=words):
             resolve(FILE, folder)
 
     def test_outside_of_the_folder(self, folder):
