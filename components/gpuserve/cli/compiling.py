@@ -124,6 +124,7 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
         "parity": made.summary.parity.model_dump() if made.summary.parity else None,
         "capacity": capacity.model_dump(exclude={"points"}) if capacity else None,
         "engines": {name: engine.model_dump() for name, engine in report.engines.items()},
+        "notes": list(report.notes),
         "missed": list(made.missed),
         "stages": stages,
     }
@@ -156,6 +157,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
         lines.append(
             f"differs from the source by at most {parity['max_abs_error']:.3g}{agreement} on {parity['samples']} inputs"
         )
+    lines += result["notes"]
     if capacity and capacity["at_slo"]:
         lines.append(f"answers {capacity['at_slo']:.0f} samples/s here")
     ran = [stage["stage"] for stage in result["stages"] if stage["origin"] == "made"]

@@ -29,7 +29,7 @@ from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import CPU, Target
 from gpuserve_images.verify.attached import attach_report
 from gpuserve_images.verify.capacity import Capacity
-from gpuserve_images.verify.report import VerifyReport
+from gpuserve_images.verify.report import ENGINES_NOT_RUN, VerifyReport
 
 ENGINE_ARTIFACT = "application/vnd.gpuserve.tensorrt-rtx.v1"
 MODEL_ARTIFACT = "application/vnd.gpuserve.model.v1"
@@ -232,5 +232,5 @@ def _notes(chain: Chain) -> tuple[str, ...]:
     if chain.job.spec.engine == "native":
         return ("parity is not applicable: the server runs the source model itself",)
     if chain.ways[0].engines:
-        return ("parity is that of the ONNX file which the engines were compiled from: they run on their GPUs only",)
+        return (ENGINES_NOT_RUN,)
     return ()

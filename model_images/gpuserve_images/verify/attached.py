@@ -107,7 +107,7 @@ def _completed(report: VerifyReport, pinned: str) -> VerifyReport:
         return report
     if earlier is None or report.build not in {None, earlier.build}:
         return report
-    return report.model_copy(update={name: getattr(earlier, name) for name in ("build", "parity", "bars", "engines")})
+    return report.model_copy(update={name: getattr(earlier, name) for name in ("build", "parity", "bars", "engines", "notes")})
 
 
 def _whole(reference: str) -> VerifyReport:

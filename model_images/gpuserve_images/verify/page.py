@@ -51,12 +51,13 @@ _COLUMNS = (
 )
 
 
-def page(
+def page(  # noqa: PLR0913, PLR0917 - one parameter per part of the page
     facts: Mapping[str, str],
     parity: Parity | None,
     bars: Mapping[str, float],
     capacity: Capacity | None,
     engines: Mapping[str, EngineSummary] = {},
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the page.
 
@@ -66,6 +67,7 @@ def page(
         bars: Bars of the differences.
         capacity: Speed.
         engines: What engines are made of, by GPU architecture.
+        notes: What a reader must know of these figures.
     """
     title = " ".join(facts[name] for name in ("model", "build") if name in facts)
     parts = [
@@ -74,6 +76,7 @@ def page(
         f"<title>{escape(title)}</title><style>{_STYLE}{STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(name)}: {escape(value)}</p>" for name, value in facts.items() if name not in {"model", "build"}),
+        *(f"<p><b>{escape(note)}</b></p>" for note in notes),
         *(_parity(parity, bars) if parity else ()),
         *(_capacity(capacity) if capacity else ()),
         *(_engines(engines) if engines else ()),

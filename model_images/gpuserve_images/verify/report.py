@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import model_validator
+
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.compile.inspection import EngineSummary
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.page import page
+
+ENGINES_NOT_RUN = "No engine was run: the differences are those of the ONNX file that the engines were compiled from, in ONNX Runtime on the CPU."
 
 
 class VerifyReport(Spec):
@@ -21,6 +25,7 @@ class VerifyReport(Spec):
         bars: The bars that it met, by name.
         capacity: Its speed; None where it was not measured.
         engines: What its engines are made of, by GPU architecture.
+        notes: What a reader must know of these figures. Default: of engines with a parity, that it is not theirs.
     """
 
     model: str
@@ -30,10 +35,17 @@ class VerifyReport(Spec):
     bars: Mapping[str, float] = {}
     capacity: Capacity | None = None
     engines: Mapping[str, EngineSummary] = {}
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _noted(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("engines") and data.get("parity") and "notes" not in data:
+            return {**data, "notes": (ENGINES_NOT_RUN,)}
+        return data
 
     def html(self) -> str:
         """Return a self-contained page: no scripts, nothing to load, light or dark as the reader's system is."""
         facts: dict[str, Any] = {"model": self.model, "build": self.build, "image": self.image}
-        return page(
-            {name: str(value) for name, value in facts.items() if value}, self.parity, self.bars, self.capacity, self.engines
-        )
+        shown = {name: str(value) for name, value in facts.items() if value}
+        return page(shown, self.parity, self.bars, self.capacity, self.engines, self.notes)

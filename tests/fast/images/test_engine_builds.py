@@ -18,8 +18,9 @@ from gpuserve_images.compile.gpus import Gpus
 from gpuserve_images.pipeline.build import build
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
+from gpuserve_images.verify.attached import attached_report
 from gpuserve_images.verify.parity import ParityError
-from gpuserve_images.verify.report import VerifyReport
+from gpuserve_images.verify.report import ENGINES_NOT_RUN, VerifyReport
 
 pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
 
@@ -55,6 +56,9 @@ def test_a_precision_is_made_judged_compiled_and_pushed(make, changes, stages, p
     done = [record.stage for record in report.records]
     assert [stage for stage in done if stage in {"optimise", "fp16", "quantise", "compile"}] == stages
     assert report.summary.parity is not None
+    attached = attached_report(report.reference)
+    assert attached is not None
+    assert report.notes == attached.notes == (ENGINES_NOT_RUN,)
     assert report.summary.architectures == ("sm_80", "sm_89")
     summaries = [record.options["summary"] for record in report.records if record.stage == "compile"]
     assert all(summary["precisions"].get(precision) for summary in summaries)

@@ -3,15 +3,17 @@
 import json
 import re
 from html.parser import HTMLParser
+from typing import ClassVar
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from gpuserve_images.compile.inspection import EngineSummary
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.chart import Limit, Line, _scale, line_chart
 from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.load import LoadPoint
-from gpuserve_images.verify.report import VerifyReport
+from gpuserve_images.verify.report import ENGINES_NOT_RUN, VerifyReport
 from gpuserve_images.verify.spec import SloSpec
 
 WILD = "</title><script>alert('x')</script>&\"<b>"
@@ -89,6 +91,29 @@ def test_the_page_shows_every_figure_and_loads_nothing():
     assert page.addresses == []
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert "prefers-color-scheme:dark" in text
+
+
+class TestEngines:
+    """No engine runs where it is built: whoever reads its figures is told whose they are."""
+
+    ENGINES: ClassVar = {"sm_80": EngineSummary(source="network", layers={"SHUFFLE": 1}, precisions={"HALF": 1}, memory={})}
+
+    def test_the_page_and_the_data_say_that_none_was_run(self):
+        made = report(engines=self.ENGINES)
+        assert "No engine was run: the differences are those of the ONNX file" in " ".join(read(made.html()).text)
+        assert json.loads(made.model_dump_json())["notes"] == [ENGINES_NOT_RUN]
+        assert VerifyReport.model_validate_json(made.model_dump_json()) == made
+
+    def test_a_report_that_was_written_before_says_it_too(self):
+        written = json.loads(report(engines=self.ENGINES).model_dump_json())
+        del written["notes"]
+        assert VerifyReport.model_validate_json(json.dumps(written)).notes == (ENGINES_NOT_RUN,)
+
+    @pytest.mark.parametrize("changes", [{}, {"engines": ENGINES, "parity": None}])
+    def test_nothing_is_said_where_there_is_no_engine_or_no_difference(self, changes):
+        plain = VerifyReport.model_validate({"model": "small", "parity": report().parity} | changes)
+        assert plain.notes == ()
+        assert "engine was run" not in plain.html()
 
 
 def test_names_are_text_and_never_markup():
