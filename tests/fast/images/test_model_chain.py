@@ -204,6 +204,7 @@ def test_a_booster_comes_out_as_an_image_that_answers_as_it_does_itself(kind, fi
     export = {"inputs": [{"name": "measured", "shape": [-1, FEATURES]}]}
     report = shop.build(ORT, source={"file": file}, export=export, verify={"max_abs_error": 1e-4})
     assert [run.stage for run in report.stages] == ["export", "optimise", "verify", "capacity", "layout"]
+    assert report.summary.parity.batches == (1, 8, 16)  # one, the preferred, the largest: as docs/model-images.md says
     session = onnxruntime.InferenceSession(in_image(report.reference, "/models/small/1/model.onnx"))
     assert [(put.name, put.shape) for put in session.get_inputs()] == [("measured", ["batch", FEATURES])]
     assert {put.name: put.shape[0] for put in session.get_outputs()} == {"label": "batch", "probabilities": "batch"}
