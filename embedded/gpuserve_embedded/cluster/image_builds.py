@@ -32,7 +32,7 @@ def left() -> list[str]:
     with _nobody_builds() as abandoned:
         if not abandoned:
             return []
-        processes = [f"process: {pid} in {root}" for pid, root in _processes().items()]
+        processes = [f"process: {pid} {command}" for pid, command in _processes().items()]
         return [*processes, *(f"mount: {path}" for path in mounted.below(folder())), f"folder: {folder()}"]
 
 
@@ -44,25 +44,35 @@ def remove() -> list[str]:
         if not abandoned:
             return []
         deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
-        while (running := _processes()) and time.monotonic() < deadline:
-            for pid in running:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+        while stuck := _remove():
+            if time.monotonic() > deadline:
+                return stuck
             time.sleep(_POLL_SECONDS)
-        stubborn = [str(path) for path in mounted.unmount(folder())]
-        if not stubborn:
+        return []
+
+
+def _remove() -> list[str]:
+    for pid in _processes():
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    try:
+        mounted.unmount(folder())
+        if not mounted.below(folder()):
             shutil.rmtree(folder())
-        return [*map(str, running), *stubborn]
+    except OSError as error:  # what was killed a moment ago wrote on
+        return [f"{error.filename}: {error.strerror}"] if folder().exists() else []
+    return [str(path) for path in mounted.below(folder())]
 
 
-def _processes() -> dict[int, Path]:
-    """Return what runs in an image that was being built, by process id: its environment is the image's, so it bears no mark."""
-    found: dict[int, Path] = {}
+def _processes() -> dict[int, str]:
+    """Return buildah's processes, and what runs in its image with an environment that bears no mark, by process id."""
+    found: dict[int, str] = {}
+    store = os.fsencode(folder() / "root")
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile, or is another user's
-            root = (process / "root").readlink()
-            if root.is_relative_to(folder()):
-                found[int(process.name)] = root
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if store in words or (process / "root").readlink().is_relative_to(folder()):
+                found[int(process.name)] = os.fsdecode(b" ".join(words)).strip()
     return found
 
 

@@ -1,6 +1,7 @@
 """One build with buildah in a store of its own, pushed to a registry and cleaned away."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -29,15 +30,18 @@ def build(folder: Path, reference: str, *, mirror: str, work: Path, report: Call
     _clear(work)
     work.mkdir(parents=True)
     settings = _write_settings(work, mirror)
+    # Where it mounts what it builds; else that lies in /var/tmp when it is killed.
+    (work / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(work / "tmp")}
     secure = not is_loopback(Reference.parse(reference).registry)
     tls = [f"--tls-verify={str(secure).lower()}", "--signature-policy", str(settings["policy"])]
     secrets = [f"--secret=id={name},src={settings[name]}" for name in ("apt", "pip", "ca") if name in settings]
     try:
         command = ["buildah", *store, "--registries-conf", str(settings["registries"]), "bud", "--isolation", "chroot"]
         command += ["--network", "host", "--format", "oci", *tls, *secrets, "--tag", reference, str(folder)]
-        run(command, what=f"base image {folder.name}", report=report)
+        run(command, what=f"base image {folder.name}", report=report, env=environment)
         push = ["buildah", *store, "push", *tls, reference, f"docker://{reference}"]
-        run(push, what=f"base image {folder.name}", report=report)
+        run(push, what=f"base image {folder.name}", report=report, env=environment)
     finally:
         _clear(work)
 
