@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from e2e_cluster import ROOT, Cluster, wait_for
 from e2e_machine import Machine
+from e2e_sharing import SEVERAL, SHARED_OUT, several_have_the_cluster
 from e2e_stack import Stack, Workshop, command
 from xdist.scheduler import LoadScopeScheduling
 
@@ -39,6 +40,19 @@ class ClusterBesideServers(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """Share the tests out so with `--dist loadscope`. (xdist's own groups, 3.8, are not seen by pytest 9.2.)"""
     return ClusterBesideServers(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell each process of a run whose tests are shared out so; those of another run are told nothing."""
+    node.workerinput[SHARED_OUT] = node.config.getoption("dist") == "loadscope"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse the cluster's tests where several processes may run them: each would start the machine's one cluster."""
+    if _needs_the_cluster(item.path) and several_have_the_cluster(getattr(item.config, "workerinput", {})):
+        pytest.fail(SEVERAL, pytrace=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
