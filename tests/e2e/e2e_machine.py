@@ -43,6 +43,9 @@ PROGRAMS = frozenset(
 )
 """What the cluster runs, as daemons and in pods, and Pulumi's engine."""
 
+BUILDERS = frozenset(["buildah", "buildah-chroot-runtime", "buildah-chroot-exec", "mmdebstrap", "go", "apt-get"])
+"""What builds tools and images, and installs packages. Those that the tests began: people build on their machines meanwhile."""
+
 SCRIPTS = ("gpuserve_embedded.language_host", "language_host/program.py", "language_host/dynamic_provider.py")
 """What runs in Python on the engine's behalf: its arguments end so."""
 
@@ -94,15 +97,17 @@ def _processes() -> set[str]:
     found: set[str] = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if _worker((folder / "environ").read_bytes()) not in (None, os.environ.get("PYTEST_XDIST_WORKER")):
+            worker, ours = _worker((folder / "environ").read_bytes()), os.environ.get("PYTEST_XDIST_WORKER")
+            if worker not in (None, ours):
                 continue
             words = (folder / "cmdline").read_bytes().split(b"\0")
             state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
         name = Path(words[0].decode(errors="replace")).name
+        name = Path(words[1].decode(errors="replace")).name if name == "perl" and len(words) > 1 else name  # mmdebstrap
         scripts = [word for word in (part.decode(errors="replace") for part in words) if word.endswith(SCRIPTS)]
-        if (name in PROGRAMS or scripts) and state != "Z":
+        if (name in PROGRAMS or (name in BUILDERS and worker == ours) or scripts) and state != "Z":
             found.add(f"{folder.name} {name} {' '.join(scripts)}".rstrip())
     return found
 
