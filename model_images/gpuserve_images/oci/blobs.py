@@ -145,8 +145,7 @@ class Transfer:
         def chunks() -> Iterator[bytes]:
             return iter(blob.chunks())
 
-        Upload(self.client, self.place, blob.digest, Content(blob.size, chunks, self.meter.add)).run()
-        self._sent(blob.size)
+        self._send(blob.digest, Content(blob.size, chunks, self.meter.add))
 
     def push_all(self, blobs: Iterable[Blob]) -> None:
         """Send several blobs at once, the largest first so that none is left to run alone; equal ones once."""
@@ -183,14 +182,16 @@ class Transfer:
         def chunks(start: int = 0) -> Iterator[bytes]:
             return steadily(source_client, source, digest, size, start)
 
-        Upload(self.client, self.place, digest, Content(size, chunks, self.meter.add, seek=chunks)).run()
-        self._sent(size)
+        self._send(digest, Content(size, chunks, self.meter.add, seek=chunks))
+
+    def _send(self, digest: str, content: Content) -> None:
+        upload = Upload(self.client, self.place, digest, content)
+        upload.run()
+        with self._lock:
+            self.uploaded_bytes += content.size - upload.kept
+            self.reused_bytes += upload.kept
 
     def _reuse(self, size: int) -> None:
         with self._lock:
             self.reused_bytes += size
         self.meter.add(size)
-
-    def _sent(self, size: int) -> None:
-        with self._lock:
-            self.uploaded_bytes += size

@@ -1,7 +1,7 @@
-"""What this machine remembers between bakes: digests of layers whose files did not change, and where base layers went.
+"""What this machine remembers between bakes: digests of layers whose files did not change, where base layers went, and begun uploads.
 
 It only saves work: every digest is checked by the registry, every place is asked before it is used, and without the file (or on a
-full disk) everything is found out again. Nothing secret is in it.
+full disk) everything is found out again. Nothing secret is in it: the address of an upload is of use to those only who may push there.
 """
 
 import fcntl
@@ -15,6 +15,7 @@ from pathlib import Path
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS layers (key TEXT PRIMARY KEY, digest TEXT, size INTEGER, diff_id TEXT)",
     "CREATE TABLE IF NOT EXISTS places (registry TEXT, digest TEXT, repository TEXT, PRIMARY KEY (registry, digest, repository))",
+    "CREATE TABLE IF NOT EXISTS uploads (registry TEXT, repository TEXT, digest TEXT, url TEXT, PRIMARY KEY (registry, repository, digest))",
 )
 # Another process holds the file for milliseconds only.
 _SECONDS = 5.0
@@ -50,6 +51,41 @@ def repositories(registry: str, digest: str) -> list[str]:
 def remember_repository(registry: str, digest: str, repository: str) -> None:
     """Remember that a repository has a blob now."""
     _ask("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", registry, digest, repository)
+
+
+def recall_upload(registry: str, repository: str, digest: str) -> str | None:
+    """Return the address of an upload that did not come to its end, or None."""
+    rows = _ask("SELECT url FROM uploads WHERE registry = ? AND repository = ? AND digest = ?", registry, repository, digest)
+    return rows[0][0] if rows else None
+
+
+def remember_upload(registry: str, repository: str, digest: str, url: str) -> None:
+    """Remember where an upload goes on."""
+    _ask("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", registry, repository, digest, url)
+
+
+def forget_upload(registry: str, repository: str, digest: str) -> None:
+    """Forget an upload that ended, or that the registry will not go on with."""
+    _ask("DELETE FROM uploads WHERE registry = ? AND repository = ? AND digest = ?", registry, repository, digest)
+
+
+@contextmanager
+def unshared(name: str) -> Generator[bool]:
+    """Tell whether nobody else on this machine does the same thing, and keep it so; never waits."""
+    path = _folder() / "sending" / hashlib.sha256(name.encode()).hexdigest()[:_LOCK_DIGITS]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w")
+    except OSError:
+        yield False
+        return
+    with stream:
+        alone = True
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            alone = False
+        yield alone
 
 
 @contextmanager

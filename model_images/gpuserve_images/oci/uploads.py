@@ -2,17 +2,19 @@
 
 A small blob goes in one request. A large one goes as a series of PATCH requests with `Content-Range`; after a cut the registry is asked
 how much it has, and the upload goes on from there. Where the registry forgot the upload it begins anew, and a registry that does
-not take pieces gets the blob in one request (distribution specification 1.1, "Pushing blobs").
+not take pieces gets the blob in one request (distribution specification 1.1, "Pushing blobs"). Where a large one goes is remembered, so
+that the next process goes on with what a killed one began.
 """
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import requests
 
 from gpuserve_images.errors import ImageError, RegistryError
+from gpuserve_images.oci import memory
 from gpuserve_images.oci.client import ATTEMPTS, RETRIED, Body, RegistryClient, Request, pause
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.refusals import refusal, unreachable
@@ -85,9 +87,8 @@ class Content:
     def _go_to(self, start: int) -> None:
         if start == self._position:
             return
-        self._stream, self._rest, skip = iter(self._chunks()), b"", start
-        if self._seek:
-            self._stream, skip = self._seek(start), 0
+        self._rest, skip = b"", 0 if self._seek else start
+        self._stream = self._seek(start) if self._seek else iter(self._chunks())
         while skip:
             chunk = next(self._stream, b"")
             if not chunk:
@@ -126,6 +127,7 @@ class Upload:
         digest: Digest of the content; the registry checks it.
         content: The bytes.
         piece: Bytes per request; a registry may ask for more.
+        kept: Bytes that the registry had from an earlier process.
     """
 
     client: RegistryClient
@@ -133,6 +135,8 @@ class Upload:
     digest: str
     content: Content
     piece: int = PIECE_BYTES
+    kept: int = field(default=0, init=False)
+    _remembers: bool = field(default=False, init=False)
 
     def run(self) -> None:
         """Send the content.
@@ -141,9 +145,22 @@ class Upload:
             RegistryError: The registry refused, or sending broke off again and again without getting on.
             ImageError: The content changed while it was sent.
         """
-        session: _Session | None = None
+        if self.content.size <= self.piece:
+            self._run(None, whole=True)
+            return
+        # Two processes in one upload would spoil it for each other: the second begins one of its own, which is not remembered.
+        with memory.unshared("/".join(self._name)) as self._remembers:
+            try:
+                self._run(self._begun_before(), whole=False)
+            except RegistryError as error:
+                # One that breaks off, or fails for now, is gone on with; so is one whose base's registry failed.
+                if error.registry == self.place.registry and error.status not in {None, *RETRIED}:
+                    self._forget()
+                raise
+            self._forget()
+
+    def _run(self, session: _Session | None, *, whole: bool) -> None:
         furthest = failures = 0
-        whole = self.content.size <= self.piece
         while True:
             try:
                 session = session or self._begin()
@@ -163,6 +180,7 @@ class Upload:
                     raise cut.error from None
                 pause(failures - 1, cut.wait)
                 session = None if whole or session is None or cut.lost else self._resumed(session)
+                self.kept = self.kept if session else 0
                 # The answer may be all that was cut off.
                 if session is None and self.client.has_blob(self.place, self.digest):
                     return
@@ -172,7 +190,40 @@ class Upload:
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
         if least.isdigit():
             self.piece = max(self.piece, int(least))
-        return _Session(self.client.location(answer))
+        session = _Session(self.client.location(answer))
+        self._remember(session)
+        return session
+
+    @property
+    def _name(self) -> tuple[str, str, str]:
+        return self.place.registry, self.place.repository, self.digest
+
+    def _begun_before(self) -> _Session | None:
+        """Return the upload that an earlier process began, if the registry still has it."""
+        url = memory.recall_upload(*self._name) if self._remembers else None
+        if url is None or not self._is_here(url):
+            return None
+        try:
+            session = self._resumed(_Session(url))
+        except RegistryError as error:
+            if error.status is None:
+                raise
+            return None
+        self.kept = session.offset if session else 0
+        return session
+
+    def _remember(self, session: _Session) -> None:
+        if self._remembers and self._is_here(session.url):
+            memory.remember_upload(*self._name, session.url)
+
+    def _forget(self) -> None:
+        if self._remembers:
+            memory.forget_upload(*self._name)
+
+    def _is_here(self, url: str) -> bool:
+        """Return whether an address is the registry's own, without a password: those of a store behind it may be signed for anybody."""
+        there, here = urlsplit(url), urlsplit(self.client.url(self.place, ""))
+        return (there.scheme, there.netloc) == (here.scheme, here.netloc) and "@" not in there.netloc
 
     def _send_whole(self, session: _Session) -> None:
         self._finish(session, self.content.part(0, self.content.size) if self.content.size else None)
@@ -191,6 +242,7 @@ class Upload:
                 raise refusal(self.place, answer)
             session.offset += length
             session.url = self.client.location(answer)
+            self._remember(session)
         self._finish(session, None)
         return True
 
