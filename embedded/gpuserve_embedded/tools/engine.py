@@ -38,7 +38,7 @@ class PulumiTools:
 def prepare_pulumi(folder: Path, python: Path, progress: Callable[[str], None]) -> PulumiTools:
     """Get Pulumi's programs and lay them out where the engine looks for them.
 
-    The Kubernetes provider goes where `pulumi plugin install` would put it, under `$PULUMI_HOME` (default `~/.pulumi`):
+    A Kubernetes provider that Pulumi installed itself (`pulumi plugin install resource kubernetes`) is used. Another goes where `pulumi plugin install` would put it, under `$PULUMI_HOME` (default `~/.pulumi`):
     so call this again if that variable changes.
 
     Args:
@@ -54,7 +54,7 @@ def prepare_pulumi(folder: Path, python: Path, progress: Callable[[str], None]) 
     """
     folder.mkdir(parents=True, exist_ok=True)
     pulumi = ensure("pulumi", progress)
-    provider = ensure("pulumi-resource-kubernetes", progress)
+    provider = _installed_provider() or ensure("pulumi-resource-kubernetes", progress)
     host = _language_host(pulumi, progress)
     engine = folder / "pulumi"
     if host is None:
@@ -70,6 +70,11 @@ def prepare_pulumi(folder: Path, python: Path, progress: Callable[[str], None]) 
     if shutil.which(provider.name) != str(provider):
         _symbolic_link(provider, _plugin_folder() / provider.name)
     return PulumiTools(folder, engine, provider, stand_in=host is None)
+
+
+def _installed_provider() -> Path | None:
+    found = _plugin_folder() / "pulumi-resource-kubernetes"
+    return found if found.is_file() and not found.is_symlink() else None  # a link is this project's
 
 
 def _plugin_folder() -> Path:

@@ -264,6 +264,14 @@ class TestPulumi:
         plugin = tmp_path / "home" / "plugins" / "resource-kubernetes-v4.25.0" / "pulumi-resource-kubernetes"
         assert plugin.samefile(built / "pulumi-resource-kubernetes")
 
+    def test_builds_no_provider_where_pulumi_has_installed_one(self, built, tmp_path):
+        (built / "pulumi-resource-kubernetes").unlink()
+        plugin = tmp_path / "home" / "plugins" / "resource-kubernetes-v4.25.0" / "pulumi-resource-kubernetes"
+        plugin.parent.mkdir(parents=True)
+        plugin.write_text("official")
+        assert prepare_pulumi(tmp_path / "bin", Path(sys.executable), silent).kubernetes_provider == plugin
+        assert plugin.read_text() == "official"
+
     def test_prefers_the_official_language_host(self, built, tmp_path):
         prepare_pulumi(tmp_path / "bin", Path(sys.executable), silent)
         (built / "pulumi-language-python").write_text("official")
