@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuserve_images.errors import ExportError
-from gpuserve_images.export.spec import TENSOR_NAME
 from gpuserve_images.onnx_model.files import load
-from gpuserve_images.onnx_model.signature import DYNAMIC, TensorSpec
+from gpuserve_images.onnx_model.signature import DYNAMIC, TensorSpec, carried
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto
@@ -47,16 +46,16 @@ def tidy(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 
 
 def require_names(tensors: Sequence[TensorSpec], where: str) -> None:
-    """Refuse names that a server could not carry.
+    """Refuse names that a model which is ONNX already may not have either (`carried`).
 
     Raises:
         ExportError: Naming the first such tensor.
     """
     for tensor in tensors:
-        if not TENSOR_NAME.fullmatch(tensor.name):
-            reason = "has a tensor whose name no server's configuration can carry"
+        if not carried(tensor.name):
+            reason = "has an input or output whose name is empty, or has spaces or control characters in it"
             fix = "Name them in order: `export: {inputs: [{name: ...}], outputs: [...]}`."
-            raise ExportError(where, reason, fix, value=tensor.name)
+            raise ExportError(where, reason, fix, value=repr(tensor.name))
 
 
 def _ir(opset: int) -> int:

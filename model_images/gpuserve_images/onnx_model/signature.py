@@ -80,11 +80,20 @@ class Signature(Spec):
         )
 
 
+def carried(name: str) -> bool:
+    """Tell whether an input or output may be called so: one word of characters that can be seen.
+
+    ONNX asks for C identifiers (docs/IR.md, "Names Within a Graph"), which exporters do not keep to: `serving_default_x:0` and `495` are
+    common and do no harm. Spaces and control characters are nobody's habit, and are lost in configurations and command lines.
+    """
+    return bool(name) and name.isprintable() and " " not in name
+
+
 def read_signature(path: Path) -> Signature:
     """Read the signature of an ONNX file.
 
     Raises:
-        SourceError: When the file is no whole ONNX model, has no inputs, or has a type that no server can take.
+        SourceError: When the file is no whole ONNX model, has no inputs, or has a name or a type that no server can take.
     """
     model = load(path)
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -102,6 +111,10 @@ def _tensors(values: "Iterable[ValueInfoProto]", path: Path) -> tuple[TensorSpec
 def _tensor(value: "ValueInfoProto", path: Path) -> TensorSpec:
     from onnx import TensorProto
 
+    if not carried(value.name):
+        reason = "has an input or output whose name is empty, or has spaces or control characters in it"
+        fix = "Export the model with other names: letters, digits and _ . : / - are safe everywhere."
+        raise SourceError(str(path), reason, fix, value=repr(value.name))
     where = f"{path}: {value.name}"
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":

@@ -11,14 +11,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images.errors import ExportError
+from gpuserve_images.errors import ExportError, SourceError
 from gpuserve_images.export.environments import BACKENDS, Backend, environment
 from gpuserve_images.export.exporting import export, source_runner
 from gpuserve_images.export.processes import ExportProcess
 from gpuserve_images.export.spec import ExportSpec
 from gpuserve_images.export.tidying import require_names, tidy
 from gpuserve_images.onnx_model.session import Session
-from gpuserve_images.onnx_model.signature import TensorSpec
+from gpuserve_images.onnx_model.signature import TensorSpec, read_signature
 
 X = TensorSpec(name="x", dtype="FP32", shape=(-1, 2))
 Y = TensorSpec(name="y", dtype="FP32", shape=(-1, 2))
@@ -168,8 +168,21 @@ def test_tidy_tells_of_another_interface(tmp_path):
         tidy(path, [X], [X, Y], "source")
 
 
-@pytest.mark.parametrize("name", ["petal width (cm)", "", "1st", "a\nb", "größe"])
-def test_names_of_the_source_that_no_server_carries(name):
-    with pytest.raises(ExportError, match="no server's configuration can carry") as caught:
+@pytest.mark.parametrize("name", ["petal width (cm)", "", " ", "a\nb", "a\tb", "a\u00a0b", "a\x7f"])
+def test_a_name_that_is_not_one_word_is_refused_of_any_model(tmp_path, name):
+    reason = "name is empty, or has spaces or control characters"
+    with pytest.raises(ExportError, match=reason) as caught:
         require_names([X, TensorSpec(name=name, dtype="FP32", shape=(-1,))], "model.pt2")
     assert "export: {inputs: [{name: ...}]" in caught.value.fix
+    for inputs, outputs in ((["a", name], ["b"]), (["a"], ["b", name])):
+        path = written(tmp_path / "model.onnx", [helper.make_node("Neg", ["a"], ["b"])], inputs, outputs)
+        with pytest.raises(SourceError, match=reason) as caught:
+            read_signature(path)
+        assert caught.value.value == repr(name)
+
+
+@pytest.mark.parametrize("name", ["1st", "495", "größe", "serving_default_x:0", "/model/layer.1/out", "a(b)", "x@1"])
+def test_a_name_of_one_word_is_taken_of_any_model(tmp_path, name):
+    require_names([TensorSpec(name=name, dtype="FP32", shape=(-1,))], "model.pt2")
+    path = written(tmp_path / "model.onnx", [helper.make_node("Neg", [name], ["b"])], [name], ["b"])
+    assert [tensor.name for tensor in read_signature(path).inputs] == [name]
