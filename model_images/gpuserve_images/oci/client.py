@@ -21,6 +21,7 @@ from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MAN
 from gpuserve_images.oci.layers import CHUNK_BYTES
 from gpuserve_images.oci.reference import Reference, address_of
 from gpuserve_images.oci.refusals import BROKEN_OFF, refusal, unreachable
+from gpuserve_images.waiting import asked_wait
 
 ATTEMPTS = 4
 """One try and three retries: their doubling waits ride out a restart or a rate limit (3.5 s in all) without looking like a hang."""
@@ -258,10 +259,8 @@ class RegistryClient:
 
 
 def pause(attempt: int, asked: str | None = None) -> None:
-    """Wait before the next attempt: twice as long each time, or as long as the registry asks for."""
-    wait = _FIRST_WAIT_SECONDS * 2**attempt
-    if asked and asked.isdigit():
-        wait = max(wait, float(asked))
+    """Wait before the next attempt: twice as long each time, or as long as the registry asks for with `Retry-After`."""
+    wait = max(_FIRST_WAIT_SECONDS * 2**attempt, asked_wait(asked) or 0.0)
     time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
 
 

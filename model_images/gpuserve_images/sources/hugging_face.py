@@ -11,7 +11,8 @@ import requests
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.remote import HiccupError, Listing, Reading, RemoteFile
-from gpuserve_images.sources.web import Web, asked_wait
+from gpuserve_images.sources.web import Web
+from gpuserve_images.waiting import asked_wait
 
 if TYPE_CHECKING:
     from huggingface_hub import RepoFile

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 
 import requests
@@ -13,6 +11,7 @@ import urllib3
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.remote import CHUNK_BYTES, HiccupError, Listing, Reading, RemoteFile
+from gpuserve_images.waiting import asked_wait
 
 # Seconds to connect, and between two bytes.
 _TIMEOUT = (10.0, 60.0)
@@ -121,15 +120,3 @@ def _chunks(answer: requests.Response) -> Iterator[bytes]:
         yield from answer.raw.stream(CHUNK_BYTES, decode_content=False)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise HiccupError("the connection was cut") from error
-
-
-def asked_wait(header: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
-    if not header:
-        return None
-    if header.isdigit():
-        return float(header)
-    try:
-        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None

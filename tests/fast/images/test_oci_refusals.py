@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -219,13 +220,26 @@ def test_without_a_memory_everything_is_found_out_again(server, tmp_path, monkey
     assert bake(f"{server.host}/m:1", [LAYER]).uploaded_bytes > 3_000_000
 
 
-def test_the_wait_that_the_registry_asks_for_is_kept(server, monkeypatch):
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [
+        (lambda: "7", 7, 7),
+        (lambda: formatdate(time.time() + 20, usegmt=True), 18, 20),
+        (lambda: formatdate(time.time() + 3600, usegmt=True), 30, 30),
+        (lambda: formatdate(time.time() - 3600, usegmt=True), 0.01, 0.01),
+        (lambda: "soon", 0.01, 0.01),
+        (lambda: "\u00b2", 0.01, 0.01),
+    ],
+    ids=["seconds", "date", "too far", "past", "words", "no decimal"],
+)
+def test_the_wait_that_the_registry_asks_for_is_kept(server, monkeypatch, asked, least, most):
     waits = []
     monkeypatch.setattr(client.time, "sleep", waits.append)
     server.refuse[("HEAD", "manifests")] = [429]
-    server.retry_after = "7"
+    server.retry_after = asked()
     bake(f"{server.host}/m:1", [LAYER])
-    assert waits == [7.0]
+    assert len(waits) == 1
+    assert least <= waits[0] <= most
 
 
 def test_a_token_is_fetched_for_each_scope(server, tmp_path, monkeypatch):
