@@ -16,9 +16,20 @@ from e2e_cluster import ROOT, run, wait_for
 from e2e_machine import Machine
 from e2e_stack import Stack, command
 
+from gpuserve_embedded.cluster import cgroups
 from gpuserve_embedded.cluster.layout import cache_folder
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.usefixtures("stack")
+def test_no_process_of_the_cluster_is_taken_for_one_of_the_run_that_started_it():
+    bearing: list[str] = []
+    for pid, command_line in cgroups.processes().items():
+        with suppress(OSError):
+            if b"GPUSERVE_RUN=" in Path(f"/proc/{pid}/environ").read_bytes():
+                bearing.append(command_line)
+    assert bearing == []
 
 
 def test_down_leaves_no_process_mount_bridge_or_rule(stack: Stack, machine: Machine):
