@@ -11,6 +11,7 @@ import pytest
 from e2e_signing import key_pair
 from e2e_small_model import write_model_folder
 from pulumi.dynamic.dynamic import serialize_provider
+from pulumi.runtime.settings import set_root_resource
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.errors import SourceError
@@ -230,8 +231,11 @@ class Mocks(pulumi.runtime.Mocks):
 def mocks():
     made = Mocks()
     asyncio.set_event_loop(asyncio.new_event_loop())
+    # The stack belongs to a loop: neither another test's here, nor this one's there.
+    set_root_resource(None)
     pulumi.runtime.set_mocks(made, project="p", stack="s")
-    return made
+    yield made
+    set_root_resource(None)
 
 
 def test_the_component_knows_key_and_tag_at_plan_time(mocks, props, tmp_path):
