@@ -118,8 +118,11 @@ def module_folder(folder: Path, module: str) -> Path:
 
 
 def _build_into(folder: Path, source: Path, module: GoModule, progress: Callable[[str], None]) -> None:
-    work = folder / ".source"
+    work, temporary = folder / ".source", folder / ".temporary"
     shutil.copytree(source, work)
+    temporary.mkdir()
+    # Go leaves its temporary files when it is ended: here they go with the unfinished build, by the next one at the latest.
+    environment = {**os.environ, **_ENVIRONMENT, "GOTMPDIR": str(temporary)}
     for file in module.files:
         original = module_folder(work, file.module) / file.path
         content = original.read_bytes()
@@ -134,13 +137,12 @@ def _build_into(folder: Path, source: Path, module: GoModule, progress: Callable
             command = ["nice", "-n", "5", "go", "build", *_FLAGS, "-ldflags", _linker_flags(module)]
             command += ["-tags", ",".join(module.tags)] if module.tags else []
             command += ["-o", str(folder / program), package]
-            process = subprocess.Popen(
-                command, cwd=work, env={**os.environ, **_ENVIRONMENT}, stdout=output, stderr=subprocess.STDOUT
-            )
+            process = subprocess.Popen(command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT)
             _wait(process, module.name, started, progress)
             if process.returncode != 0:
                 raise _failure(module.name, log, process.returncode)
-    shutil.rmtree(work)
+    for used in (work, temporary):
+        shutil.rmtree(used)
     for link in module.links:
         (folder / link).symlink_to(next(iter(module.packages)))
     progress(f"built {module.name} in {time.monotonic() - started:.0f} s")

@@ -38,6 +38,17 @@ def test_a_daemon_is_detached_recorded_and_enters_its_group_first(sleeper, folde
     assert int((folders / "cgroup.procs").read_text()) == pid
 
 
+def test_a_daemon_outlives_its_run_and_does_not_bear_its_mark(folders, monkeypatch) -> None:
+    monkeypatch.setenv("GPUSERVE_RUN", "1 1")
+    daemon = Daemon("printer", [sys.executable, "-c", "import os; print(*os.environ)"], environment={"OWN": "1"})
+    processes.start(daemon)
+    deadline = time.monotonic() + 5
+    while not daemon.log.read_text().strip() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert {"HOME", "OWN", "PATH"} <= set(daemon.log.read_text().split())
+    assert "GPUSERVE_RUN" not in daemon.log.read_text()
+
+
 def test_starting_twice_is_starting_once(sleeper) -> None:
     pid = processes.pid_of(sleeper)
     processes.start(sleeper)

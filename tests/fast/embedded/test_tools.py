@@ -167,6 +167,15 @@ class TestBuild:
         assert (folder / "seen").read_text() == "0|\n"
         assert "-mod=readonly -trimpath -buildvcs=false -ldflags -s -w -X main.version=1" in fake_go.read_text()
 
+    def test_keeps_the_compilers_temporary_files_in_the_unfinished_folder(self, modules, fake_go, monkeypatch, tmp_path):
+        monkeypatch.setenv(
+            "FAKE_GO", f'touch "$GOTMPDIR/object"; dirname "$GOTMPDIR" > {tmp_path}/place; dirname "$out" >> {tmp_path}/place'
+        )
+        folder = build(MODULE, silent)
+        compilers, programs = (tmp_path / "place").read_text().splitlines()
+        assert compilers == programs
+        assert sorted(path.name for path in folder.iterdir()) == ["greeter", "hello"]
+
     def test_a_failure_shows_the_end_of_the_log_and_what_to_do(self, modules, fake_go, monkeypatch):
         monkeypatch.setenv("FAKE_GO", "for i in $(seq 50); do echo line $i; done; exit 3")
         with pytest.raises(ToolError) as raised:
