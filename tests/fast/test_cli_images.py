@@ -108,6 +108,33 @@ class TestCompile:
         assert words in " ".join(run("compile", *arguments, fails=True).output.split())
         assert sorted(path.name for path in place.iterdir()) == before
 
+    @pytest.mark.parametrize(
+        ("arrays", "words"),
+        [
+            (
+                {"image": np.zeros((1, FEATURES), np.float32)},
+                "(['image']): holds other inputs than the model has. Fix: Save exactly ['x']",
+            ),
+            ({"x": np.zeros((1, 3), np.float32)}, "['x'] (float32 [1, 3]): has another type or shape than the model's input"),
+            (
+                {"x": np.zeros((1, FEATURES), np.int64)},
+                "['x'] (int64 [1, 8]): has another type or shape than the model's input",
+            ),
+        ],
+        ids=["names", "shapes", "types"],
+    )
+    def test_a_calibration_set_that_the_model_does_not_take(self, place, arrays, words):
+        (place / "odd").mkdir()
+        for number in range(8):
+            np.savez(place / f"odd/{number}.npz", **arrays)
+        before = sorted(path.name for path in place.iterdir())
+        options = ("--precision", "int8", "--bar", "top1_agreement=0.5", "--samples", "samples")
+        output = " ".join(run("compile", "small.onnx", *options, "--calibrate", "odd", fails=True).output.split())
+        assert words in output
+        assert "sample odd/" in output
+        assert sorted(path.name for path in place.iterdir()) == before
+        run("compile", "small.onnx", *options, "--calibrate", "samples")
+
     @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
     @pytest.mark.slow
     def test_a_build_that_is_ended_leaves_nothing_and_the_next_goes_on_where_it_was(self, place, tmp_path, end):

@@ -120,11 +120,15 @@ def batches(samples: Sequence[Tensors], size: int, *, whole: bool = False) -> It
 
 
 def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> None:
-    where = f"{codec.origin or 'io'}: encode({file.name})"
+    # Without a codec of the model's own, what is wrong is in the archive itself.
+    own = codec.origin is not None
+    where = f"{codec.origin}: encode({file.name})" if own else f"sample {file.parent.name}/{file.name}"
     wanted = {tensor.name: tensor for tensor in signature.inputs}
     if tensors.keys() != wanted.keys():
-        fix = f"Return exactly {sorted(wanted)}."
-        raise CodecError(where, "returns other inputs than the model has", fix, value=str(sorted(tensors)))
+        fix = f"{'Return' if own else 'Save'} exactly {sorted(wanted)}."
+        raise CodecError(
+            where, f"{'returns' if own else 'holds'} other inputs than the model has", fix, value=str(sorted(tensors))
+        )
     for name, array in tensors.items():
         tensor = wanted[name]
         fits = array.ndim == len(tensor.shape) and all(

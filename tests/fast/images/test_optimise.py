@@ -275,7 +275,10 @@ class TestCalibration:
     @pytest.mark.parametrize(
         ("arrays", "words"),
         [
-            ({"image": np.zeros((1, FEATURES), np.float32)}, r"\(\['image'\]\): returns other inputs.*Return exactly \['x'\]"),
+            (
+                {"image": np.zeros((1, FEATURES), np.float32)},
+                r"0.npz \(\['image'\]\): holds other inputs.*Save exactly \['x'\]",
+            ),
             ({"x": np.zeros((1, 3), np.float32)}, r"float32 \[1, 3\].*wants FP32 of shape \[-1, 8\]"),
             ({"x": np.zeros((1, FEATURES), np.int64)}, r"int64 \[1, 8\].*wants FP32"),
         ],
