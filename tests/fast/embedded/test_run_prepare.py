@@ -14,13 +14,15 @@ from gpuserve_embedded.tools import PROGRAMS
 @pytest.fixture
 def machine(monkeypatch):
     """A machine that has nothing; returns what was got for it."""
-    got = {"packages": [], "tools": []}
+    got = {"packages": [], "tools": [], "orphans": []}
 
     def install(progress, *, for_tests=False):
         got["packages"].append(for_tests)
         return ["libpython3.11"] if for_tests else []
 
     monkeypatch.setattr(prepare, "is_root", lambda: True)
+    # The real one would end those of test_run_orphans.py, which may run beside this.
+    monkeypatch.setattr(prepare, "end_orphans", lambda *, engines: got["orphans"].append(engines))
     monkeypatch.setattr(cluster, "install", install)
     monkeypatch.setattr(cluster, "prepare", lambda _: got["tools"].append("the cluster's"))
     monkeypatch.setattr(prepare, "ensure_all", lambda names, _: got["tools"].extend(names))
@@ -74,6 +76,7 @@ def test_a_cluster_of_the_users_own_is_not_used_for_tests(machine, monkeypatch, 
     assert f"KUBECONFIG={tmp_path}/config is not used" in run("--tests").stdout.replace("\n", "")
 
 
-def test_what_it_starts_bears_its_mark(machine):
+def test_what_a_killed_run_left_is_ended_first_and_what_this_one_starts_bears_its_mark(machine):
     run("--tests")
+    assert machine["orphans"] == [False]  # engines may finish
     assert os.environ["GPUSERVE_RUN"] == orphans.mark()["GPUSERVE_RUN"]

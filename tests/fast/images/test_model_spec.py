@@ -93,7 +93,7 @@ def test_every_model_of_the_repository_loads(path):
         ({"verify": {"inputs": []}}, "verify.inputs", "at least 1"),
         ({"verify": {"inputs": "samples", "top1_agreement": 99}}, "verify.top1_agreement", "less than or equal to 1"),
         ({"batch": {"max": 4, "preferred": [8]}}, "batch", "above the largest batch 4"),
-        ({"batch": {"queue_delay": "1 minute"}}, "batch.queue_delay", "not a duration"),
+        ({"batch": {"queue_delay": "1 minute"}}, "batch.queue_delay", "is not a length of time"),
         ({"slo": {"availability": "101%"}}, "slo.availability", "over 100 percent"),
     ],
 )
