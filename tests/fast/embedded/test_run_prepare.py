@@ -57,7 +57,7 @@ def test_another_user_than_root_is_told_what_needs_none(machine, monkeypatch):
     assert done.exit_code == 1
     assert "Traceback" not in done.output
     assert "make test-fast" in done.output
-    assert machine == {"packages": [], "tools": []}
+    assert machine == {"packages": [], "tools": [], "orphans": []}
 
 
 def test_a_failure_is_said_in_words(machine, monkeypatch):
