@@ -125,6 +125,8 @@ def _from_file(model: Path, options: Options) -> Chosen:
     build |= {"architectures": list(options.architectures)} if options.architectures else {}
     build |= {"calibrate": str(options.calibrate.resolve())} if options.calibrate else {}
     verify: dict[str, Any] = dict(_bar(text) for text in options.bars)
+    if options.precision == "int8":
+        _require_what_int8_needs(options)
     if options.samples:
         verify["inputs"] = str(options.samples.resolve())
     elif sizes:
@@ -138,6 +140,16 @@ def _from_file(model: Path, options: Options) -> Chosen:
     most = options.max_batch or largest_batch(profiles)
     data |= {"batch": {"max": most}} if most else {}
     return Chosen(ModelSpec.parse(data), "model", model.parent)
+
+
+def _require_what_int8_needs(options: Options) -> None:
+    """Name the options: the spec's own words are about fields of a YAML file, and there is none."""
+    if not options.calibrate:
+        fix = "add --calibrate with a folder of sample inputs"
+        raise _problem("--precision", "int8", "needs the ranges of values that real inputs have", fix)
+    if not options.bars:
+        fix = "add for example --bar top1_agreement=0.99"
+        raise _problem("--precision", "int8", "strays from the source, and nothing says how far it may", fix)
 
 
 def _name(model: Path) -> str:
