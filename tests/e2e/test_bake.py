@@ -32,8 +32,10 @@ print(json.dumps({"uploaded": result.uploaded_bytes, "rss_mib": peak_kib / 1024}
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    with RegistryServer(tmp_path_factory.mktemp("registry")) as server:
+    folder = tmp_path_factory.mktemp("registry")
+    with RegistryServer(folder) as server:
         yield server
+    shutil.rmtree(folder)  # 8 GB, which the tests that run beside and after these may need
 
 
 def tool(*command):

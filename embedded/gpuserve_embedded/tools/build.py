@@ -177,7 +177,7 @@ def _failure(program: str, log: Path, status: int) -> ToolError:
         program,
         f"the build from its Go module ended with status {status}",
         "read the lines above; a module that cannot be fetched needs the network or GOPROXY, and a full disk needs room "
-        "(20 GB for all first builds); then run the same command again",
+        "(40 GB for all first builds); then run the same command again",
         log=log,
         tail=tuple(lines[-_TAIL_LINES:]),
     )
