@@ -193,8 +193,9 @@ UrlPath = Annotated[
             "start it with '/', for example '/models/filetype', without '//', '/./' and '/../'",
         )
     ),
+    AfterValidator(lambda path: path.rstrip("/") or "/"),
 ]
-"""A URL path prefix."""
+"""A URL path prefix; a slash at its end is dropped, as it means nothing to a gateway."""
 
 GpuCount = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100_000, strict=True)]
 """A whole number of GPUs: Kubernetes refuses fractions of an extended resource."""

@@ -106,7 +106,7 @@ def _unique_names(platform: PlatformSpec) -> Iterator[Problem]:
 def _unique_routes(platform: PlatformSpec) -> Iterator[Problem]:
     first: dict[tuple[str, str], int] = {}
     for index, service in enumerate(platform.services):
-        route = (service.traffic.host, service.traffic.path.rstrip("/") or "/")
+        route = (service.traffic.host, service.traffic.path)
         if route in first:
             other = platform.services[first[route]].name
             reason = f"with path {route[1]!r} is already taken by service {other!r} (services[{first[route]}])"

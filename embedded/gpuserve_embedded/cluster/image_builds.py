@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from gpuserve_embedded.cluster import mounted
-from gpuserve_embedded.cluster.layout import cache_folder
 
 _KILL_TIMEOUT_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.05
@@ -22,14 +21,14 @@ _POLL_SECONDS: Final = 0.05
 
 def folder() -> Path:
     """Return where buildah keeps what it builds; there is none when no build is under way."""
-    return cache_folder() / "buildah"
+    from gpuserve_images.bases.recipes import work_folder
+
+    return work_folder()
 
 
 def left() -> list[str]:
     """Return, in words, what a killed build left; nothing while one is under way."""
-    if not folder().exists():
-        return []
-    with _nobody_builds() as abandoned:
+    with _abandoned() as abandoned:
         if not abandoned:
             return []
         processes = [f"process: {pid} {command}" for pid, command in _processes().items()]
@@ -38,9 +37,7 @@ def left() -> list[str]:
 
 def remove() -> list[str]:
     """End, unmount and remove what a killed build left, and return what would not go; nothing while one is under way."""
-    if not folder().exists():
-        return []
-    with _nobody_builds() as abandoned:
+    with _abandoned() as abandoned:
         if not abandoned:
             return []
         deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
@@ -77,8 +74,11 @@ def _processes() -> dict[int, str]:
 
 
 @contextmanager
-def _nobody_builds() -> Generator[bool]:
-    """Hold the builds' lock, and say whether it was to be had."""
+def _abandoned() -> Generator[bool]:
+    """Say whether a build was killed in the folder, and hold the builds' lock meanwhile."""
+    if not folder().exists():
+        yield False
+        return
     with folder().with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

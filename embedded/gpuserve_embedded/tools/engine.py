@@ -38,8 +38,8 @@ class PulumiTools:
 def prepare_pulumi(folder: Path, python: Path, progress: Callable[[str], None]) -> PulumiTools:
     """Get Pulumi's programs and lay them out where the engine looks for them.
 
-    A Kubernetes provider that Pulumi installed itself (`pulumi plugin install resource kubernetes`) is used. Another goes where `pulumi plugin install` would put it, under `$PULUMI_HOME` (default `~/.pulumi`):
-    so call this again if that variable changes.
+    A Kubernetes provider that Pulumi installed itself (`pulumi plugin install resource kubernetes`) is used. Another goes where
+    that would put it, under `$PULUMI_HOME` (default `~/.pulumi`): so call this again if that variable changes.
 
     Args:
         folder: The folder to fill; made if it is not there. What this project put there before is replaced.

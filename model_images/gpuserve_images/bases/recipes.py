@@ -57,13 +57,18 @@ def ensure_base(recipe: str, registry: str, progress: Report | None = None) -> s
     if resolve(reference):
         return reference
     report = progress or _silent
-    work = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "gpuserve", "buildah")
+    work = work_folder()
     with _only_one(work.with_suffix(".lock")):
         # Another process may have built it while this one waited.
         if not resolve(reference):
             debian.ensure_roots(folder / "Dockerfile", registry, report)
             buildah.build(folder, reference, mirror=registry, work=work, report=report)
     return reference
+
+
+def work_folder() -> Path:
+    """Return where images are built: there is none when no build is under way; the lock of the builds lies beside it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gpuserve", "buildah")
 
 
 def _recipe_folder(recipe: str) -> Path:

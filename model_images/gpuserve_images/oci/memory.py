@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS layers (key TEXT PRIMARY KEY, digest TEXT, size INTEGER, diff_id TEXT)",
@@ -72,37 +73,37 @@ def forget_upload(registry: str, repository: str, digest: str) -> None:
 @contextmanager
 def unshared(name: str) -> Generator[bool]:
     """Tell whether nobody else on this machine does the same thing, and keep it so; never waits."""
-    path = _folder() / "sending" / hashlib.sha256(name.encode()).hexdigest()[:_LOCK_DIGITS]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("w")
-    except OSError:
-        yield False
-        return
-    with stream:
-        alone = True
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            alone = False
+    with _lock_file("sending", name) as stream:
+        alone = False
+        with suppress(OSError):
+            if stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
         yield alone
 
 
 @contextmanager
 def only_one(name: str) -> Generator[None]:
     """Keep others on this machine from doing the same thing meanwhile; the kernel frees the lock of a killed process."""
-    # Two names that meet in one of these files wait for each other now and then, and the files stay few.
-    path = _folder() / "locks" / hashlib.sha256(name.encode()).hexdigest()[:_LOCK_DIGITS]
+    with _lock_file("locks", name) as stream:
+        if stream:  # else the work is done twice at worst
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _lock_file(kind: str, name: str) -> Generator[TextIO | None]:
+    """Open the file that stands for a name, or give None where there is no place for locks."""
+    # Two names that meet in one of these files are in each other's way now and then, and the files stay few.
+    path = _folder() / kind / hashlib.sha256(name.encode()).hexdigest()[:_LOCK_DIGITS]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("w")
     except OSError:
-        # No place for locks: the work is done twice at worst.
-        yield
+        yield None
         return
     with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+        yield stream
 
 
 def _folder() -> Path:

@@ -1,10 +1,11 @@
 import onnx
 import pytest
 from e2e_small_model import classifier
+from registry_in_pieces import Registry
 
 from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.layouts.spec import BatchSpec
-from gpuserve_images.oci import memory
+from gpuserve_images.oci import client, memory
 from gpuserve_images.onnx_model.signature import read_signature
 
 
@@ -13,6 +14,15 @@ def _no_memory_of_other_runs(tmp_path_factory, monkeypatch):
     """A test sends what it says it sends, whatever was baked on this machine before."""
     folder = tmp_path_factory.mktemp("memory")
     monkeypatch.setattr(memory, "_folder", lambda: folder)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A registry that takes blobs in pieces and fails where a test wants it to; whoever is refused does not wait long."""
+    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
+    with Registry() as running:
+        yield running
+        running.shutdown()
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-from registry_in_pieces import Registry
 
 from gpuserve_images.errors import RegistryError
-from gpuserve_images.oci import client, memory
+from gpuserve_images.oci import memory
 from gpuserve_images.oci.blobs import Blob, Meter, Transfer
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.reference import Reference
@@ -36,14 +35,6 @@ def chunks():
 
 Upload(RegistryClient(host), Reference(host, name), digest, Content(size, chunks), piece).run()
 """
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
-    with Registry() as running:
-        yield running
-        running.shutdown()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import threading
 from contextlib import suppress
 
 import pytest
-from registry_in_pieces import Registry
 
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import File, Layer, bake, client
@@ -17,14 +16,6 @@ from gpuserve_images.oci.uploads import Content, Upload
 PIECE = 100_000
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes: five pieces and a rest
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
-    with Registry() as running:
-        yield running
-        running.shutdown()
 
 
 def chunks(content=CONTENT, size=7000):

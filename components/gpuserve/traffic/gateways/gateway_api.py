@@ -50,7 +50,7 @@ def http_route(name: str, spec: "TrafficSpec", rule: dict[str, Any]) -> Manifest
     parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway.name or name}
     if gateway.namespace is not None:
         parent["namespace"] = gateway.namespace
-    match = {"path": {"type": "PathPrefix", "value": spec.path.rstrip("/") or "/"}}
+    match = {"path": {"type": "PathPrefix", "value": spec.path}}
     filters = [*_without_prefix(spec), *rule.get("filters", [])]
     body = {"matches": [match], **rule, **({"filters": filters} if filters else {})}
     return manifest(
@@ -66,7 +66,7 @@ def http_route(name: str, spec: "TrafficSpec", rule: dict[str, Any]) -> Manifest
 
 def _without_prefix(spec: "TrafficSpec") -> list[dict[str, Any]]:
     """Return the filter that takes the policy's path off a request, and off its mirrored copy; none for ``/``."""
-    if not spec.path.rstrip("/"):
+    if spec.path == "/":
         return []
     return [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}]
 
