@@ -11,7 +11,7 @@ from gpuserve.cli.bench_options import BenchError, duration, ranges, shapes
 if TYPE_CHECKING:
     from gpuserve_images.records import Progress
     from gpuserve_images.samples.codec import Tensors
-    from gpuserve_images.spec import ModelSpec
+    from gpuserve_images.spec import BuildSpec, ModelSpec
     from gpuserve_images.verify.load import Callee
     from gpuserve_images.verify.report import VerifyReport
     from gpuserve_images.verify.spec import GenerateSpec, SloSpec
@@ -76,19 +76,20 @@ def measure(wish: Wish, progress: "Progress") -> "VerifyReport":
         ImageError: When the model or the server cannot be measured.
     """
     from gpuserve_images.verify.capacity import Capacity
-    from gpuserve_images.verify.load import Pace, cores, measure_points
+    from gpuserve_images.verify.load import Pace, measure_points
     from gpuserve_images.verify.report import VerifyReport
 
     declared = wish.declared()
     slo = wish.promise(declared)
-    name, callee = _server(wish, declared, progress) if wish.url else _in_process(wish, declared, progress)
     pace = Pace(warm_up=wish.warm_up, seconds=wish.seconds)
-    points = measure_points(callee, wish.batches, wish.concurrencies, pace, progress)
-    capacity = Capacity.of(points, slo, where=callee.where, cores=None if wish.url else cores())
+    with _server(wish, declared, progress) if wish.url else _in_process(wish, declared, progress) as (name, callee):
+        points = measure_points(callee, wish.batches, wish.concurrencies, pace, progress)
+        capacity = Capacity.of(points, slo, where=callee.where, cores=callee.cores)
     return VerifyReport(model=name, build=wish.build or None, capacity=capacity)
 
 
-def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> tuple[str, "Callee"]:
+@contextmanager
+def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Generator[tuple[str, "Callee"]]:
     from gpuserve_images.verify.grpc_server import GrpcServer
     from gpuserve_images.verify.http_server import HttpServer
     from gpuserve_images.verify.remote import Remote
@@ -111,25 +112,30 @@ def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> t
         source = _source(wish, declared, progress)
         assert source is not None  # noqa: S101 - without `--build`, which a server does not take, it is an ONNX file
         requests = _requests(wish, declared, source)
-    return name, server.sending(requests)
+    yield name, server.sending(requests)
 
 
-def _in_process(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> tuple[str, "Callee"]:
-    from gpuserve_images.onnx_model.session import Session
-    from gpuserve_images.verify.in_process import InProcess
-
+@contextmanager
+def _in_process(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Generator[tuple[str, "Callee"]]:
     for option, value in (("--model", wish.model), ("--host", wish.host)):
         if value:
             raise BenchError(option, value, "belongs to a server", "add `--url URL`, or leave it out")
     if wish.file is None:
         raise BenchError("MODEL", None, "is missing, and so is `--url`", "name an ONNX file, a model's YAML file, or a server")
+    if declared is not None and wish.build:
+        with _build(wish, declared, progress) as callee:
+            yield declared.name, callee
+        return
     source = _source(wish, declared, progress)
-    with _built(wish, declared, progress) as built:
-        measured = built or source
-        assert measured is not None  # noqa: S101 - a source that is no ONNX file comes with a build
-        requests = _requests(wish, declared, source or measured)
-        session = Session(measured, threads=wish.threads)
-    return (declared.name if declared else wish.file.stem), InProcess(session, requests, threads=wish.threads)
+    assert source is not None  # noqa: S101 - a source that is no ONNX file comes with a build
+    yield (declared.name if declared else wish.file.stem), _session(wish, source, _requests(wish, declared, source))
+
+
+def _session(wish: Wish, file: Path, requests: "Sequence[Tensors]") -> "Callee":
+    from gpuserve_images.onnx_model.session import Session
+    from gpuserve_images.verify.in_process import InProcess
+
+    return InProcess(Session(file, threads=wish.threads), requests, threads=wish.threads)
 
 
 def _source(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Path | None:
@@ -156,23 +162,52 @@ def _source(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> P
 
 
 @contextmanager
-def _built(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Generator[Path | None]:
-    """Give the ONNX file of the build that was named, made unless it was made before; None where the source itself is measured."""
-    if not wish.build or declared is None or wish.file is None:
-        yield None
-        return
+def _build(wish: Wish, declared: "ModelSpec", progress: "Progress") -> Generator["Callee"]:
+    """Give the build that was named, made unless it was made before: its ONNX file on this processor, or its engine on this GPU."""
+    from gpuserve_images.compile.spec import COMPILED
     from gpuserve_images.pipeline.chain import plan
-    from gpuserve_images.pipeline.job import Job
+    from gpuserve_images.pipeline.job import Job, require_build
     from gpuserve_images.pipeline.making import make
     from gpuserve_images.pipeline.runner import Runner
+    from gpuserve_images.pipeline.stages.engine_measures import engine_here
     from gpuserve_images.pipeline.store import cache_folder
     from gpuserve_images.target import Target
+    from gpuserve_images.verify.in_process import InProcess
 
-    if declared.builds.get(wish.build) and declared.builds[wish.build].engine != "onnxruntime":
-        reason = "makes engines for GPUs, which do not run in this process"
+    assert wish.file is not None  # noqa: S101 - the YAML came from it
+    spec = require_build(declared, wish.build)
+    if spec.engine == "native":
+        reason = "serves the source model as it is, with the server's own framework"
         raise BenchError("--build", wish.build, reason, "measure the server that runs it, with `--url`")
+    compiled = spec.engine in COMPILED
+    target = Target("gpu", _gpu_here(wish.build, spec)) if compiled else Target()
+    source = _source(wish, declared, progress)
     with Runner(cache_folder(), None, progress) as runner:
-        yield make(plan(Job(declared, wish.build, wish.file.parent, Target())), runner).model.file
+        job = Job(declared, wish.build, wish.file.parent, target)
+        made = make(plan(job), runner)
+        file = runner.get(made.way.model).file if made.way.model else made.model.file
+        requests = _requests(wish, declared, source or file)
+        if not compiled:
+            yield _session(wish, file, requests)
+            return
+        with engine_here(job, made.model, job.architectures[0]) as (engine, gpu):
+            yield InProcess(engine, requests, gpu=gpu)
+
+
+def _gpu_here(name: str, spec: "BuildSpec") -> str:
+    """Return the architecture of a GPU of this machine that runs one of a build's engines."""
+    from gpuserve_images.compile.gpus import find_gpus
+    from gpuserve_images.compile.matching import fitting
+
+    gpus = find_gpus()
+    for gpu in gpus.visible:
+        if fitting(spec.architectures, gpu.architecture, spec.compile):
+            return gpu.architecture
+    there = ", ".join(f"{gpu.name} ({gpu.architecture})" for gpu in gpus.visible)
+    reason = f"makes engines for {', '.join(spec.architectures)}, and {f'this machine has {there}' if there else gpus.reason}"
+    raise BenchError(
+        "--build", name, reason, "measure the server that runs it, with `--url`, or run this on a machine with that GPU"
+    )
 
 
 def _requests(wish: Wish, declared: "ModelSpec | None", source: Path) -> "Sequence[Tensors]":

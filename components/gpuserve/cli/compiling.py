@@ -88,13 +88,11 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
 
 
 def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, Any]:
-    from gpuserve_images.compile.inspection import engine_summaries
     from gpuserve_images.pipeline.chain import plan
     from gpuserve_images.pipeline.job import Job
     from gpuserve_images.pipeline.making import make, runs
     from gpuserve_images.pipeline.runner import Runner
     from gpuserve_images.pipeline.store import cache_folder
-    from gpuserve_images.verify.report import VerifyReport
 
     job = Job(chosen.model, chosen.build, chosen.folder, target_of("triton", gpu))
     if job.spec.engine == "native":
@@ -103,16 +101,8 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
     chain = plan(job)
     with Runner(cache_folder(), progress=tell) as runner:
         made = make(chain, runner)
-        capacity = made.capacity(runner)
+        report = made.report(chain, runner)
         stages = [run.model_dump() for run in runs(chain, runner)]
-        report = VerifyReport(
-            model=chosen.model.name,
-            build=chosen.build,
-            parity=made.summary.parity,
-            bars=chosen.model.bars(chosen.build).stated(),
-            capacity=capacity,
-            engines=engine_summaries(done.record for done in runner.done.values()),
-        )
         files = made.outputs(runner)
         texts = {"report.json": report.model_dump_json(indent=2), "report.html": report.html()}
         _write(place, files, texts)
@@ -122,8 +112,9 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
         "key": chain.key,
         "quantisation": made.summary.quantisation,
         "parity": made.summary.parity.model_dump() if made.summary.parity else None,
-        "capacity": capacity.model_dump(exclude={"points"}) if capacity else None,
+        "capacity": report.capacity.model_dump(exclude={"points"}) if report.capacity else None,
         "engines": {name: engine.model_dump() for name, engine in report.engines.items()},
+        "ran": {name: parity.model_dump() for name, parity in report.ran.items()},
         "notes": list(report.notes),
         "missed": list(made.missed),
         "stages": stages,
@@ -153,13 +144,16 @@ def _lines(result: dict[str, Any]) -> list[str]:
     parity, capacity = result["parity"], result["capacity"]
     lines = [f"{result['output']}: {', '.join(result['files'])}"]
     if parity:
-        agreement = "" if parity["top1_agreement"] is None else f", top-1 agreement {parity['top1_agreement']:.2%}"
-        lines.append(
-            f"differs from the source by at most {parity['max_abs_error']:.3g}{agreement} on {parity['samples']} inputs"
-        )
+        lines.append(_differences(parity))
+    lines += [f"engine for {name}, run on its GPU: {_differences(own)}" for name, own in result["ran"].items()]
     lines += result["notes"]
     if capacity and capacity["at_slo"]:
         lines.append(f"answers {capacity['at_slo']:.0f} samples/s here")
     ran = [stage["stage"] for stage in result["stages"] if stage["origin"] == "made"]
     lines.append(f"stages run: {', '.join(ran)}" if ran else "every stage was known: nothing was run")
     return [*result["missed"], *lines]
+
+
+def _differences(parity: dict[str, Any]) -> str:
+    agreement = "" if parity["top1_agreement"] is None else f", top-1 agreement {parity['top1_agreement']:.2%}"
+    return f"differs from the source by at most {parity['max_abs_error']:.3g}{agreement} on {parity['samples']} inputs"

@@ -1,6 +1,6 @@
 """The source's answers to the verification inputs: what every build of a model is compared with."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +67,7 @@ class Bench:
             return reference_outputs(source, requests, self.sizes, self._progress)
 
     def parity(self, model: Path) -> Parity:
-        """Compare a build with the source.
+        """Compare a build with the source, in ONNX Runtime on the CPU.
 
         Raises:
             ParityError: When it has another interface, or gives NaN or infinity.
@@ -77,6 +77,21 @@ class Bench:
             raise ParityError(f"build {self._job.build}", reason, "Report this model: a stage changed its inputs or outputs.")
         requests = self.requests
         return measure(model, self.reference, requests.tensors, names=requests.names, progress=self._progress)
+
+    def engine_parity(self, engine: Runner, sizes: Sequence[int]) -> Parity:
+        """Compare a loaded engine with the source.
+
+        Args:
+            engine: The engine.
+            sizes: Batch sizes among `sizes`.
+
+        Raises:
+            ParityError: When it gives NaN or infinity.
+            CompileError: When it cannot answer.
+        """
+        reference = {size: self.reference[size] for size in sizes}
+        requests = self.requests
+        return measure(engine, reference, requests.tensors, names=requests.names, progress=self._progress)
 
     @contextmanager
     def _source(self) -> Generator[Path | Runner]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.bases import serving as serving_base
-from gpuserve_images.compile.inspection import engine_summaries
 from gpuserve_images.oci import BakeResult, File, ImageConfig, Layer, bake, push_artifact, resolve
 from gpuserve_images.oci.spec import NON_ROOT, BakeSpec
 from gpuserve_images.pipeline import making
@@ -28,8 +27,7 @@ from gpuserve_images.records import Progress, StageRecord, silent
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import CPU, Target
 from gpuserve_images.verify.attached import attach_report
-from gpuserve_images.verify.capacity import Capacity
-from gpuserve_images.verify.report import ENGINES_NOT_RUN, VerifyReport
+from gpuserve_images.verify.report import VerifyReport
 
 ENGINE_ARTIFACT = "application/vnd.gpuserve.tensorrt-rtx.v1"
 MODEL_ARTIFACT = "application/vnd.gpuserve.model.v1"
@@ -118,9 +116,9 @@ class _Build:
         share = StageShare(f"{self.registry}/{self.chain.job.model.name}/{REPOSITORY}", notes.append)
         with Runner(self.root, share, self.progress) as runner:
             made = making.make(self.chain, runner)
-            files, capacity = made.files(runner), made.capacity(runner)
+            files, verified = made.files(runner), made.report(self.chain, runner)
             records = making.records(self.chain, runner, made.missed)
-            pushed = self._publish(made.summary, files, records, capacity)
+            pushed = self._publish(made.summary, files, records, verified)
             report = BuildReport(
                 reference=pushed.reference,
                 tag=self.tag,
@@ -129,10 +127,10 @@ class _Build:
                 built=runner.worked,
                 pushed=True,
                 uploaded_bytes=pushed.uploaded_bytes,
-                capacity=capacity,
+                capacity=verified.capacity,
                 records=records,
                 stages=making.runs(self.chain, runner),
-                notes=(*notes, *_notes(self.chain)),
+                notes=(*notes, *_notes(self.chain), *verified.notes),
                 seconds=round(time.monotonic() - self.started, 3),
             )
         try:
@@ -144,7 +142,7 @@ class _Build:
         return report
 
     def _publish(
-        self, summary: Summary, files: dict[str, Path], records: tuple[StageRecord, ...], capacity: Capacity | None
+        self, summary: Summary, files: dict[str, Path], records: tuple[StageRecord, ...], report: VerifyReport
     ) -> BakeResult:
         base = self._base()
         job = self.chain.job
@@ -153,7 +151,6 @@ class _Build:
         facts = Facts(self.chain.key, parameters, records, files, base)
         as_image = self.chain.base is not None and self.spec.form == "image"
         push = self._image(summary, files, base) if as_image else self._artifact(summary, files)
-        report = self._report(summary, capacity, records)
         return publish(self.tag, push, facts, self.spec, job.folder, report=lambda image: attach_report(image, report))
 
     @property
@@ -200,18 +197,6 @@ class _Build:
             uploads=self.spec.uploads,
         )
 
-    def _report(self, summary: Summary, capacity: Capacity | None, records: tuple[StageRecord, ...]) -> VerifyReport:
-        """Return what was measured, to be attached to the image: timings are no part of it, because its digest must not differ."""
-        bars = self.chain.job.model.bars(summary.build).stated() if summary.parity else {}
-        return VerifyReport(
-            model=summary.model,
-            build=summary.build,
-            parity=summary.parity,
-            bars=bars,
-            capacity=capacity,
-            engines=engine_summaries(records),
-        )
-
     def _sent(self, done: int, total: int) -> None:
         self.progress("push", done, total)
 
@@ -231,6 +216,4 @@ def _alone(root: Path, key: str, waiting: Callable[[], None]) -> Generator[None]
 def _notes(chain: Chain) -> tuple[str, ...]:
     if chain.job.spec.engine == "native":
         return ("parity is not applicable: the server runs the source model itself",)
-    if chain.ways[0].engines:
-        return (ENGINES_NOT_RUN,)
     return ()

@@ -11,6 +11,7 @@ from gpuserve_images.pipeline.company import Member, companies
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage
 from gpuserve_images.pipeline.stages import engines, images, measures, models
+from gpuserve_images.pipeline.stages.engine_measures import EngineMeasures, measured
 from gpuserve_images.records import sha256_json
 from gpuserve_images.target import Target
 
@@ -26,6 +27,7 @@ class Way:
         name: `none`, `static` or `dynamic`: how its numbers are quantised.
         model: The stage that makes the ONNX file, or None where the source is served as it is.
         engines: The stages that make the engines of that file, by architecture.
+        measures: The stages that run those engines where their GPU is, by architecture.
         verify: The stage that compares it with the source, or None where the source is served as it is.
         capacity: The stage that times it, or None where it cannot run here.
         layout: The stage whose files become the image.
@@ -36,6 +38,7 @@ class Way:
     layout: Stage
     model: Stage | None = None
     engines: Mapping[str, Stage] = field(default_factory=dict[str, Stage])
+    measures: Mapping[str, EngineMeasures] = field(default_factory=dict[str, EngineMeasures])
     verify: Stage | None = None
     capacity: Stage | None = None
     company: tuple[Member, ...] = ()
@@ -44,7 +47,8 @@ class Way:
         """Return every stage by key, the first first."""
         found: dict[str, Stage] = {}
         company = (stage for member in self.company for stage in (member.model, member.verify))
-        for stage in (self.model, *self.engines.values(), self.verify, self.capacity, *company, self.layout):
+        ran = (stage for measures in self.measures.values() for stage in (measures.verify, measures.capacity))
+        for stage in (self.model, *self.engines.values(), self.verify, self.capacity, *ran, *company, self.layout):
             if stage is not None:
                 found |= stage.chain()
         return found
@@ -116,8 +120,11 @@ def plan(job: Job, base: str = "") -> Chain:
 
 
 def times(engine: Engine, target: Target) -> bool:
-    """Tell whether a build measures how fast its model is: what a processor needs says nothing about a GPU."""
-    return engine == "onnxruntime" and target.kind == "cpu"
+    """Tell whether a build measures how fast its model is, on what it is for.
+
+    What a processor needs says nothing about a GPU. TensorRT's engines are built on theirs, and are run there.
+    """
+    return engine == "tensorrt" or (engine == "onnxruntime" and target.kind == "cpu")
 
 
 def _onnx(job: Job) -> Stage | Source:
@@ -180,7 +187,8 @@ def _engines(job: Job, onnx: Stage | Source) -> Way:
     alone = job.spec.engine == "tensorrt" and len(made) == 1
     layout = images.served_engine(job, onnx, next(iter(made.values())), benches) if alone else images.gathered(job, made)
     name = "static" if job.spec.calibrate is not None else "none"
-    return Way(name, layout, model=model, engines=made, verify=measures.verified(job, onnx, model, benches))
+    ran = {architecture: measured(job, onnx, engine, architecture, benches) for architecture, engine in made.items()}
+    return Way(name, layout, model=model, engines=made, measures=ran, verify=measures.verified(job, onnx, model, benches))
 
 
 def _judgement(member: Member) -> list[object]:

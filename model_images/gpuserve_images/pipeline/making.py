@@ -1,8 +1,10 @@
 """Running a build's stages until its bars are met; nothing is pushed here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from gpuserve_images.compile.inspection import engine_summaries
 from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.chain import Chain, Way
 from gpuserve_images.pipeline.report import StageRun, Summary
@@ -13,6 +15,7 @@ from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.parity import ParityError, judge
+from gpuserve_images.verify.report import VerifyReport, engines_not_run
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,16 @@ class Made:
         summary: What its image says about itself.
         model: The stage of its ONNX file, of one of its engines, or the source that is served as it is.
         missed: Why ways that were preferred to this one were given up.
+        engines: Differences of the engines that were run, by architecture.
+        not_run: Why the other engines were not, by architecture.
     """
 
     way: Way
     summary: Summary
     model: Done
     missed: tuple[str, ...] = ()
+    engines: Mapping[str, Parity] = field(default_factory=dict[str, Parity])
+    not_run: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def files(self, runner: Runner) -> dict[str, Path]:
         """Return the files of the image by their path in it."""
@@ -46,8 +53,29 @@ class Made:
         return made | {SIGNATURE: self.model.folder / SIGNATURE}
 
     def capacity(self, runner: Runner) -> Capacity | None:
-        """Return how fast the build is on this machine; None where it cannot run here."""
-        return capacity_of(runner.get(self.way.capacity)) if self.way.capacity else None
+        """Return how fast the build is on this machine; None where it cannot run here. Of several engines the first that can counts."""
+        if self.way.capacity:
+            return capacity_of(runner.get(self.way.capacity))
+        for measures in self.way.measures.values():
+            if runner.refusal(measures.capacity) is None:
+                return capacity_of(runner.get(measures.capacity))
+        return None
+
+    def report(self, chain: Chain, runner: Runner) -> VerifyReport:
+        """Return what was measured: no part of the image, whose digest must not differ, and attached to it."""
+        engines = (runner.get(stage).record for stage in self.way.engines.values())
+        reasons = dict.fromkeys(self.not_run.values())
+        notes = [engines_not_run([name for name in self.not_run if self.not_run[name] == why], why) for why in reasons]
+        return VerifyReport(
+            model=self.summary.model,
+            build=self.summary.build,
+            parity=self.summary.parity,
+            bars=chain.job.model.bars(self.summary.build).stated() if self.summary.parity else {},
+            capacity=self.capacity(runner),
+            engines=engine_summaries(engines),
+            ran=self.engines,
+            notes=tuple(notes),
+        )
 
 
 def make(chain: Chain, runner: Runner) -> Made:
@@ -68,7 +96,8 @@ def make(chain: Chain, runner: Runner) -> Made:
         except ParityError as error:
             missed.append((way, error))
             continue
-        return _made(chain, way, runner, parity, tuple(_sentence(*item) for item in missed))
+        made = _made(chain, way, runner, parity, tuple(_sentence(*item) for item in missed))
+        return _engines_judged(chain, made, runner)
     way, last = missed[-1]
     if len(missed) == 1:
         raise last
@@ -102,6 +131,26 @@ def _judged(chain: Chain, way: Way, runner: Runner) -> Parity | None:
         bars = member.job.model.bars(member.job.build)
         judge(parity_of(runner.get(member.verify)), bars, f"{member.job.model.name}:{member.job.build}")
     return parity
+
+
+def _engines_judged(chain: Chain, made: Made, runner: Runner) -> Made:
+    """Return what was made with the differences of its engines, as far as this machine can run them, or anybody ran them before.
+
+    Raises:
+        ParityError: When an engine misses a bar that its ONNX file met.
+        CompileError: When its GPU is here, and it cannot be run all the same.
+    """
+    bars = chain.job.model.bars(chain.job.build)
+    ran: dict[str, Parity] = {}
+    not_run: dict[str, str] = {}
+    for architecture, measures in made.way.measures.items():
+        refusal = runner.refusal(measures.verify)
+        if refusal is not None:
+            not_run[architecture] = refusal.reason
+            continue
+        ran[architecture] = parity_of(runner.get(measures.verify))
+        judge(ran[architecture], bars, f"{chain.job.build}, engine for {architecture}")
+    return replace(made, engines=ran, not_run=not_run)
 
 
 def _made(chain: Chain, way: Way, runner: Runner, parity: Parity | None, missed: tuple[str, ...]) -> Made:

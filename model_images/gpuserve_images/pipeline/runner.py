@@ -61,14 +61,20 @@ class Runner:
         Raises:
             ImageError: What the stage says that it needs.
         """
+        refusal = self.refusal(stage)
+        if refusal is not None:
+            raise refusal
+
+    def refusal(self, stage: Stage) -> ImageError | None:
+        """Return why this machine cannot run a stage that nobody has run before; None where it can, or need not."""
         if stage.ready is None:
-            return
+            return None
         try:
             stage.ready()
-        except ImageError:
+        except ImageError as error:
             shared = self._share is not None and stage.shared and self._share.has(stage.name, stage.key)
-            if not shared and not self._store.has(stage.name, stage.key):
-                raise
+            return None if shared or self._store.has(stage.name, stage.key) else error
+        return None
 
     def _locate(self, source: Source) -> Done:
         self._progress(source.name, 0, 0)

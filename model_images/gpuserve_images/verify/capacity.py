@@ -5,14 +5,10 @@ Timings are not reproducible, so a capacity is never part of an image: it is att
 
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Self
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve_images.onnx_model.session import Runner, Session
 from gpuserve_images.records import Progress, silent
-from gpuserve_images.samples.codec import Tensors
-from gpuserve_images.verify.in_process import InProcess
 from gpuserve_images.verify.load import Callee, LoadPoint, Pace, cores, measure_point
 from gpuserve_images.verify.spec import SloSpec
 
@@ -81,16 +77,13 @@ def limit_ms(slo: SloSpec | None) -> float:
     return slo.latency_p95.seconds * 1e3 if slo and slo.latency_p95 else math.inf
 
 
-def measure_capacity(
-    model: Path | Runner, requests: Sequence[Tensors], sizes: Sequence[int], slo: SloSpec | None, progress: Progress = silent
-) -> Capacity:
-    """Time a model in this process, within `BUDGET` seconds where the model is quick enough.
+def measure_capacity(callee: Callee, sizes: Sequence[int], slo: SloSpec | None, progress: Progress = silent) -> Capacity:
+    """Time a model, within `BUDGET` seconds where it is quick enough.
 
     Every batch size is timed with one caller, and the smallest also with 2, 4, ... callers, up to twice the cores.
 
     Args:
-        model: The ONNX file, or a loaded model.
-        requests: Requests of a batch of 1.
+        callee: The model in this process.
         sizes: Batch sizes to time.
         slo: Its latency bounds what counts as capacity. Default: no bound.
         progress: Told before each point.
@@ -98,7 +91,6 @@ def measure_capacity(
     Raises:
         LoadError: When the model cannot run.
     """
-    callee: Callee = InProcess(Session(model) if isinstance(model, Path) else model, requests)
     wanted = [(size, 1) for size in sorted(sizes)]
     wanted += [(min(sizes), callers) for callers in doubling(2 * cores()) if callers > 1]
     share = BUDGET / len(wanted)
@@ -111,7 +103,7 @@ def measure_capacity(
             break
         points.append(measure_point(callee, size, callers, pace))
     progress("capacity", len(wanted), len(wanted))
-    return Capacity.of(points, slo, where=callee.where, cores=cores())
+    return Capacity.of(points, slo, where=callee.where, cores=callee.cores)
 
 
 def doubling(most: int) -> tuple[int, ...]:

@@ -32,23 +32,31 @@ def distinct_batches(requests: Sequence[Tensors], size: int) -> list[Tensors]:
 class InProcess:
     """A model in this process; callers are threads that share it, as a server's requests do."""
 
-    def __init__(self, runner: Runner, requests: Sequence[Tensors], *, threads: int = 0) -> None:
+    def __init__(self, runner: Runner, requests: Sequence[Tensors], *, threads: int = 0, gpu: str = "") -> None:
         """Take a model and requests of a batch of 1.
 
         Args:
             runner: The loaded model.
             requests: What callers send, in turn.
             threads: Threads per operator that it was loaded with, for the report. Default: one per core.
+            gpu: What runs it and on which GPU, for the report. Default: ONNX Runtime on this machine's processor.
         """
         self._runner = runner
         self._requests = requests
         self._threads = threads or cores()
+        self._gpu = gpu
 
     @property
     def where(self) -> str:
-        """Library, threads and processor."""
+        """Library, threads and processor, or GPU."""
         threads = f"{self._threads} thread{'s' if self._threads > 1 else ''}"
-        return f"in process, ONNX Runtime {version('onnxruntime')}, {threads} of {cores()} cores, {processor()}"
+        on_cpu = f"ONNX Runtime {version('onnxruntime')}, {threads} of {cores()} cores, {processor()}"
+        return f"in process, {self._gpu or on_cpu}"
+
+    @property
+    def cores(self) -> int | None:
+        """Cores of this machine that it runs on; None for one on a GPU."""
+        return None if self._gpu else cores()
 
     @contextmanager
     def connect(self, batch: int) -> Generator[Call]:

@@ -37,6 +37,11 @@ class Callee(Protocol):
         """What it is and where it runs, for the report."""
         ...
 
+    @property
+    def cores(self) -> int | None:
+        """Cores of this machine that it runs on; None where it does not run on them."""
+        ...
+
     def connect(self, batch: int) -> AbstractContextManager[Call]:
         """Return one caller's own connection, which sends requests of so many samples."""
         ...

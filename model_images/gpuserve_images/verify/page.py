@@ -58,6 +58,7 @@ def page(  # noqa: PLR0913, PLR0917 - one parameter per part of the page
     capacity: Capacity | None,
     engines: Mapping[str, EngineSummary] = {},
     notes: Sequence[str] = (),
+    ran: Mapping[str, Parity] = {},
 ) -> str:
     """Return the page.
 
@@ -68,6 +69,7 @@ def page(  # noqa: PLR0913, PLR0917 - one parameter per part of the page
         capacity: Speed.
         engines: What engines are made of, by GPU architecture.
         notes: What a reader must know of these figures.
+        ran: Differences of engines that were run, by GPU architecture.
     """
     title = " ".join(facts[name] for name in ("model", "build") if name in facts)
     parts = [
@@ -77,7 +79,8 @@ def page(  # noqa: PLR0913, PLR0917 - one parameter per part of the page
         f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(name)}: {escape(value)}</p>" for name, value in facts.items() if name not in {"model", "build"}),
         *(f"<p><b>{escape(note)}</b></p>" for note in notes),
-        *(_parity(parity, bars) if parity else ()),
+        *(_parity("How near to its source", parity, bars) if parity else ()),
+        *(line for name, own in ran.items() for line in _parity(f"How near the engine for {name} is, on its GPU", own, bars)),
         *(_capacity(capacity) if capacity else ()),
         *(_engines(engines) if engines else ()),
         "</body></html>\n",
@@ -85,8 +88,8 @@ def page(  # noqa: PLR0913, PLR0917 - one parameter per part of the page
     return "\n".join(parts)
 
 
-def _parity(parity: Parity, bars: Mapping[str, float]) -> Iterator[str]:
-    yield "<h2>How near to its source</h2>"
+def _parity(title: str, parity: Parity, bars: Mapping[str, float]) -> Iterator[str]:
+    yield f"<h2>{escape(title)}</h2>"
     sizes = ", ".join(map(str, parity.batches))
     yield f"<p>{parity.samples} samples at batch sizes {sizes}; the worst over all outputs and sizes.</p>"
     yield '<div class="scroll"><table><tr><th>measure</th><th>value</th><th>bar</th></tr>'

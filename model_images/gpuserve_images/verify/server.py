@@ -30,6 +30,11 @@ class Server(ABC, Generic[M]):
         """
         return signature_of(self._metadata, self._remote)
 
+    @property
+    def cores(self) -> None:
+        """Cores of this machine that it runs on: nobody knows of a server."""
+        return
+
     def sending(self, requests: Sequence[Tensors]) -> Self:
         """Take what callers send, in turn: requests of a batch of 1."""
         self._requests = requests

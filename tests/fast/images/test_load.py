@@ -46,6 +46,7 @@ class Sleeper:
     """Answers after a known time, one request at a time or all at once; counts who is connected."""
 
     where = "a test"
+    cores = None
 
     def __init__(self, seconds, *, parallel=True, fail=lambda _: False):
         self.seconds, self.fail, self.lock = seconds, fail, None if parallel else threading.Lock()
@@ -240,13 +241,14 @@ class TestCapacity:
 
     def test_is_measured_on_every_batch_size_and_with_more_callers(self, model, requests, monkeypatch):
         monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.05)
-        monkeypatch.setattr("gpuserve_images.verify.capacity.cores", lambda: 2)
-        capacity = measure_capacity(model, requests, (1, 8), SloSpec.parse({"latency_p95": "10s"}))
+        for place in ("capacity", "in_process"):
+            monkeypatch.setattr(f"gpuserve_images.verify.{place}.cores", lambda: 2)
+        capacity = measure_capacity(InProcess(Session(model), requests), (1, 8), SloSpec.parse({"latency_p95": "10s"}))
         assert [(point.batch, point.concurrency) for point in capacity.points] == [(1, 1), (8, 1), (1, 2), (1, 4)]
         assert capacity.requests_at_slo == max(point.requests_per_second for point in capacity.points if point.batch == 1)
         assert capacity.latency_p95_ms == 10_000
         assert capacity.cores == 2
-        impossible = measure_capacity(model, requests, (1,), SloSpec.parse({"latency_p95": "0.0001ms"}))
+        impossible = measure_capacity(InProcess(Session(model), requests), (1,), SloSpec.parse({"latency_p95": "0.0001ms"}))
         assert (impossible.at_slo, impossible.requests_at_slo) == (None, None)
 
     def test_concurrencies_double(self):

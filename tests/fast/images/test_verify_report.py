@@ -13,7 +13,7 @@ from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.chart import Limit, Line, _scale, line_chart
 from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.load import LoadPoint
-from gpuserve_images.verify.report import ENGINES_NOT_RUN, VerifyReport
+from gpuserve_images.verify.report import VerifyReport, engines_not_run
 from gpuserve_images.verify.spec import SloSpec
 
 WILD = "</title><script>alert('x')</script>&\"<b>"
@@ -94,26 +94,37 @@ def test_the_page_shows_every_figure_and_loads_nothing():
 
 
 class TestEngines:
-    """No engine runs where it is built: whoever reads its figures is told whose they are."""
+    """Engines run on their own GPUs only: whoever reads figures is told whose they are."""
 
     ENGINES: ClassVar = {"sm_80": EngineSummary(source="network", layers={"SHUFFLE": 1}, precisions={"HALF": 1}, memory={})}
 
     def test_the_page_and_the_data_say_that_none_was_run(self):
         made = report(engines=self.ENGINES)
-        assert "No engine was run: the differences are those of the ONNX file" in " ".join(read(made.html()).text)
-        assert json.loads(made.model_dump_json())["notes"] == [ENGINES_NOT_RUN]
+        said = "Engines that were not run: sm_80. Their differences are those of the ONNX file"
+        assert said in " ".join(read(made.html()).text)
+        assert json.loads(made.model_dump_json())["notes"] == [engines_not_run(["sm_80"])]
         assert VerifyReport.model_validate_json(made.model_dump_json()) == made
 
     def test_a_report_that_was_written_before_says_it_too(self):
         written = json.loads(report(engines=self.ENGINES).model_dump_json())
         del written["notes"]
-        assert VerifyReport.model_validate_json(json.dumps(written)).notes == (ENGINES_NOT_RUN,)
+        assert VerifyReport.model_validate_json(json.dumps(written)).notes == (engines_not_run(["sm_80"]),)
+
+    def test_what_an_engine_differs_by_stands_beside_what_its_file_does(self):
+        both = self.ENGINES | {"sm_90": self.ENGINES["sm_80"]}
+        made = report(engines=both, ran={"sm_90": report().parity.model_copy(update={"max_abs_error": 0.015625})})
+        assert made.notes == (engines_not_run(["sm_80"]),)
+        text = " ".join(read(made.html()).text)
+        assert "How near the engine for sm_90 is, on its GPU" in text
+        assert "0.015625" in text
+        all_ran = report(engines=both, ran=dict.fromkeys(both, report().parity))
+        assert all_ran.notes == ()
 
     @pytest.mark.parametrize("changes", [{}, {"engines": ENGINES, "parity": None}])
     def test_nothing_is_said_where_there_is_no_engine_or_no_difference(self, changes):
         plain = VerifyReport.model_validate({"model": "small", "parity": report().parity} | changes)
         assert plain.notes == ()
-        assert "engine was run" not in plain.html()
+        assert "were not run" not in plain.html()
 
 
 def test_names_are_text_and_never_markup():

@@ -3,12 +3,14 @@
 from typing import Any
 
 from gpuserve.kubernetes.spec import plain
+from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.pipeline.bench import Benches
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage, Work
 from gpuserve_images.pipeline.stages.kept import CAPACITY, PARITY
 from gpuserve_images.records import StageRecord, tool_versions
 from gpuserve_images.verify.capacity import measure_capacity
+from gpuserve_images.verify.in_process import InProcess
 
 
 def verified(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benches) -> Stage:
@@ -42,7 +44,8 @@ def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benche
     def run(work: Work) -> StageRecord:
         bench = benches.of(work)
         model = work.before("model").file
-        capacity = measure_capacity(model, bench.requests.tensors, bench.sizes, job.model.slo, work.progress)
+        callee = InProcess(Session(model), bench.requests.tensors)
+        capacity = measure_capacity(callee, bench.sizes, job.model.slo, work.progress)
         (work.out / CAPACITY).write_text(capacity.model_dump_json(indent=2), encoding="utf-8")
         return StageRecord(stage="capacity")
 
