@@ -6,10 +6,13 @@ It is put together as `model_images/triton-cpu/Dockerfile` does it, from the sam
 import ctypes
 import os
 import shutil
+import time
 import urllib.request
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from environments import packages
@@ -18,6 +21,8 @@ from v2_client import free_port, wait_until_ready
 
 RECIPE = Path(__file__).parents[2] / "model_images/triton-cpu"
 START = 60
+SETTLE = 10
+"""Seconds that Triton gets to count what it answered."""
 
 
 def missing() -> str:
@@ -75,8 +80,13 @@ class TritonServer:
     def __exit__(self, *_: object) -> None:
         self._running.close()
 
-    def counters(self) -> Counter[str]:
-        """Return Triton's counters by `name{model,version}`."""
-        text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5).read().decode()
-        rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        return Counter({name: float(value) for name, value in rows})
+    def counters(self, at_least: Mapping[str, float] = MappingProxyType({})) -> Counter[str]:
+        """Return Triton's counters by `name{model,version}`; a request is counted after its answer was sent, so some are waited for."""
+        deadline = time.monotonic() + SETTLE
+        while True:
+            text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5).read().decode()
+            rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+            found = Counter({name: float(value) for name, value in rows})
+            if all(found[name] >= value for name, value in at_least.items()) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.05)
