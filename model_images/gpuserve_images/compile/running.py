@@ -100,6 +100,7 @@ class EngineRunner:
                 from values, so that nobody knows them before.
         """
         self._device.use()
+        self._logger.errors.clear()
         # The GPU reads them until `wait`.
         sent = [self._give(tensor.name, inputs) for tensor in self._signature.inputs]
         if unknown := self._context.infer_shapes():
