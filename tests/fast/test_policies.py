@@ -143,7 +143,9 @@ def test_an_unknown_template_is_said_to_be_unchecked(rule: Rule) -> None:
 @contextmanager
 def pack() -> Iterator[analyzer_pb2_grpc.AnalyzerStub]:
     """Start the pack as the engine does: its directory is run, its port is read from its first line."""
-    server = subprocess.Popen([sys.executable, str(ROOT / "policies")], stdout=subprocess.PIPE, env=dict(os.environ), text=True)
+    server = subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / "policies")], stdout=subprocess.PIPE, env=dict(os.environ), text=True
+    )
     try:
         assert server.stdout is not None
         with grpc.insecure_channel(f"127.0.0.1:{server.stdout.readline().strip()}") as channel:

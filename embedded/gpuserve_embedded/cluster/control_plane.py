@@ -1,5 +1,6 @@
 """etcd, the API server, the controller manager and the scheduler."""
 
+import shutil
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -19,7 +20,7 @@ from gpuserve_embedded.cluster.layout import (
     STATE,
 )
 from gpuserve_embedded.cluster.pki import kubeconfig_of
-from gpuserve_embedded.cluster.processes import Daemon, url_answers
+from gpuserve_embedded.cluster.processes import Daemon, search_path, url_answers
 
 _ETCD: Final = f"https://{LOOPBACK}:{ETCD_CLIENT.number}"
 _ETCD_PEER: Final = f"https://{LOOPBACK}:{ETCD_PEER.number}"
@@ -162,8 +163,14 @@ def _flags(options: Mapping[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items()]
 
 
-@cache
 def _etcd_can_skip_fsync() -> bool:
-    """Return whether this etcd knows the flag (its help does not list it): Debian 12's 3.4 does, Ubuntu 22.04's 3.3 not."""
-    asked = subprocess.run(["etcd", "--unsafe-no-fsync", "--version"], capture_output=True, check=False)
+    """Return whether the installed etcd knows the flag (its help does not list it): Debian 12's 3.4 does, Ubuntu 22.04's 3.3 not."""
+    # A bare machine has none yet when it is first asked whether its daemons serve.
+    program = shutil.which("etcd", path=search_path())
+    return program is not None and _knows_no_fsync(program)
+
+
+@cache
+def _knows_no_fsync(program: str) -> bool:
+    asked = subprocess.run([program, "--unsafe-no-fsync", "--version"], capture_output=True, check=False)
     return asked.returncode == 0

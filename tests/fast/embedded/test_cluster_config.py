@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from gpuserve_embedded.cluster import cgroups, containerd, control_plane, crds, layout, network, node, registry
+from gpuserve_embedded.cluster import (
+    cgroups,
+    containerd,
+    control_plane,
+    crds,
+    layout,
+    network,
+    node,
+    processes,
+    registry,
+    status,
+)
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.images import SYSTEM_IMAGES, tag
 from gpuserve_embedded.tools.catalogue import CONTAINERD
@@ -80,6 +91,18 @@ def test_containerds_programs_are_those_that_were_built(tmp_path, monkeypatch) -
     links = {link.name: link.readlink() for link in (tmp_path / "_BIN").iterdir()}
     assert links == {name: tmp_path / "second" / name for name in containerd.PROGRAMS}
     assert tuple(CONTAINERD.packages) == containerd.PROGRAMS
+
+
+def test_a_machine_that_has_nothing_installed_yet_can_be_asked_whether_its_daemons_serve(monkeypatch) -> None:
+    """`make up` asks it first of all: before the packages are there."""
+
+    def refuse(command: list[str], **_: object) -> None:
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("subprocess.run", refuse)
+    monkeypatch.setattr(processes, "pid_of", lambda _: None)
+    assert not status.daemons_serve()
 
 
 def test_pod_addresses_are_handed_out_of_the_pod_range_and_never_the_nodes() -> None:
