@@ -16,10 +16,10 @@ from gpuserve_embedded.cluster import (
     node,
     processes,
     registry,
-    status,
 )
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.images import SYSTEM_IMAGES, tag
+from gpuserve_embedded.cluster.status import daemons_serve
 from gpuserve_embedded.tools.catalogue import CONTAINERD
 
 
@@ -102,7 +102,7 @@ def test_a_machine_that_has_nothing_installed_yet_can_be_asked_whether_its_daemo
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     monkeypatch.setattr("subprocess.run", refuse)
     monkeypatch.setattr(processes, "pid_of", lambda _: None)
-    assert not status.daemons_serve()
+    assert not daemons_serve()
 
 
 def test_pod_addresses_are_handed_out_of_the_pod_range_and_never_the_nodes() -> None:

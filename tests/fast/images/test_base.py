@@ -55,7 +55,7 @@ def test_a_failed_program_shows_its_last_lines():
     seen = []
     code = "import sys; [print('line', i) for i in range(50)]; sys.exit('the reason')"
     with pytest.raises(BaseImageError, match="status 1") as caught:
-        run([sys.executable, "-c", code], what="base image x", report=seen.append)
+        run([sys.executable, "-u", "-c", code], what="base image x", report=seen.append)
     assert len(caught.value.log) == 20
     assert "the reason" in str(caught.value)
     assert "line 0" in seen
