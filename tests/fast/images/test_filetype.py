@@ -94,4 +94,4 @@ def test_the_builds_hold_their_bars_on_real_files(model, build, tmp_path):
         assert made.parity.top1_agreement == 1
     else:
         assert made.quantisation == "static"
-        assert made.parity.top1_agreement >= 0.98
+        assert made.parity.top1_agreement >= 0.97
