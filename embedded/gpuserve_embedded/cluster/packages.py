@@ -22,18 +22,18 @@ PACKAGES: Final[dict[str, str | Path]] = {
     "nftables": "nft",
     "iproute2": "ip",
     "mount": "umount",
+    "curl": "curl",
     "mmdebstrap": "mmdebstrap",
     "debian-archive-keyring": Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     "buildah": "buildah",
 }
-"""Package to the program (or file) that it is needed for; the last three build base images."""
+"""Package to the program (or file) that it is needed for; `curl` for the example that `make up` prints, the last three build base images."""
 
 FOR_TESTS: Final[dict[str, str | Path]] = {
-    "curl": "curl",
     "libpython3.11": "libpython3.11.so.1.0",
     "openjdk-17-jre-headless": "java",
 }
-"""Package to the program or library that only tests need: the README's example, Triton of its wheel, TorchServe.
+"""Package to the program or library that only tests need: Triton of its wheel, TorchServe.
 
 Other distributions than Debian 12 lack some of them; the tests of what is missing are skipped there.
 """
