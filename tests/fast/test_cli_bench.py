@@ -48,6 +48,18 @@ def test_an_onnx_file_alone_gets_generated_inputs(cli: Cli, folder: Path, tmp_pa
     assert page.read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("columns", ["80", "60", None])
+def test_no_figure_is_cut_off_in_a_narrow_terminal_or_a_pipe(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch, columns: str | None
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns or "")
+    if columns is None:
+        monkeypatch.delenv("COLUMNS")
+    result = cli("bench", folder / "small.onnx", *QUICK, "--concurrency", "1")
+    assert result.exit_code == 0, result.output
+    assert "\N{HORIZONTAL ELLIPSIS}" not in result.stdout
+
+
 def test_a_build_is_made_and_measured(cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     result = cli("bench", folder / "small.yaml", "--build", "int8", *QUICK, "--concurrency", "1", "--json")

@@ -99,9 +99,12 @@ def _require_image(image: str) -> None:
 def _show(report: "VerifyReport") -> None:
     capacity = report.capacity
     assert capacity is not None  # noqa: S101 - a benchmark always has one
-    table = Table("batch", "callers", title=f"{report.model}: {capacity.where}", title_justify="left")
-    for heading in ("requests/s", "samples/s", "mean", "median", "p95", "p99", "min", "max", "std", "errors"):
-        table.add_column(heading, justify="right")
+    # Fits 80 columns; in a narrower terminal figures go on below: one that is cut off says something else.
+    table = Table(
+        title=f"{report.model}: {capacity.where}", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for heading in ("batch", "callers", "req/s", "samples/s", "mean", "median", "p95", "p99", "min", "max", "std", "errors"):
+        table.add_column(heading, justify="right", overflow="fold")
     for point in capacity.points:
         figures = (point.mean_ms, point.median_ms, point.p95_ms, point.p99_ms, point.min_ms, point.max_ms, point.std_ms)
         table.add_row(

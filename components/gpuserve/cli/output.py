@@ -1,12 +1,17 @@
 """What goes where: results to stdout, everything else to stderr."""
 
 import json
+import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import typer
 import yaml
 from rich.console import Console
+
+PIPE_WIDTH = 200
+"""Columns of a table that no terminal bounds: more than any of ours needs."""
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -33,8 +38,12 @@ def notice(message: str) -> None:
 
 
 def stdout() -> Console:
-    """Return the console for tables and other results for people."""
-    return Console(highlight=False)
+    """Return the console for tables and other results for people.
+
+    In a pipe there is no edge that a table would have to keep to, unless `COLUMNS` says so.
+    """
+    in_a_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, width=PIPE_WIDTH if in_a_pipe else None)
 
 
 def to_json(value: object) -> str:
