@@ -60,6 +60,9 @@ class Driver(types.ModuleType):
     def cuDeviceGet(self, number):  # noqa: N802
         return Result.CUDA_SUCCESS, number
 
+    def cuDeviceGetName(self, size, device):  # noqa: N802
+        return Result.CUDA_SUCCESS, f"a GPU of {self.architectures[device]}".encode().ljust(size, b"\0")
+
     def cuDeviceGetAttribute(self, attribute, device):  # noqa: N802
         number = self.architectures[device].removeprefix("sm_")
         return Result.CUDA_SUCCESS, int((number[:-1], number[-1])[attribute.value])

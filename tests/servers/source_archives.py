@@ -6,10 +6,14 @@ import stat
 import tarfile
 import zipfile
 
+from e2e_small_model import classifier
 from faulty_http import FaultyServer
 
 from gpuserve_images.sources.spec import SourceSpec
 
+ONNX = classifier().SerializeToString()
+LIGHTGBM = b"tree\nversion=v4\nnum_class=1\n"
+XGBOOST = b'{"learner":{"attributes":{}},"version":[3,2,0]}'
 LINK, HARD = {"type": tarfile.SYMTYPE}, {"type": tarfile.LNKTYPE}
 
 

@@ -1,7 +1,7 @@
 """What `gpuserve bench` measures, and with which requests."""
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,14 +82,14 @@ def measure(wish: Wish, progress: "Progress") -> "VerifyReport":
     declared = wish.declared()
     slo = wish.promise(declared)
     pace = Pace(warm_up=wish.warm_up, seconds=wish.seconds)
-    with _server(wish, declared, progress) if wish.url else _in_process(wish, declared, progress) as (name, callee):
+    asked = nullcontext(_server(wish, declared, progress)) if wish.url else _in_process(wish, declared, progress)
+    with asked as (name, callee):
         points = measure_points(callee, wish.batches, wish.concurrencies, pace, progress)
         capacity = Capacity.of(points, slo, where=callee.where, cores=callee.cores)
     return VerifyReport(model=name, build=wish.build or None, capacity=capacity)
 
 
-@contextmanager
-def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Generator[tuple[str, "Callee"]]:
+def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> tuple[str, "Callee"]:
     from gpuserve_images.verify.grpc_server import GrpcServer
     from gpuserve_images.verify.http_server import HttpServer
     from gpuserve_images.verify.remote import Remote
@@ -112,7 +112,7 @@ def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> G
         source = _source(wish, declared, progress)
         assert source is not None  # noqa: S101 - without `--build`, which a server does not take, it is an ONNX file
         requests = _requests(wish, declared, source)
-    yield name, server.sending(requests)
+    return name, server.sending(requests)
 
 
 @contextmanager
@@ -203,8 +203,7 @@ def _gpu_here(name: str, spec: "BuildSpec") -> str:
     for gpu in gpus.visible:
         if fitting(spec.architectures, gpu.architecture, spec.compile):
             return gpu.architecture
-    there = ", ".join(f"{gpu.name} ({gpu.architecture})" for gpu in gpus.visible)
-    reason = f"makes engines for {', '.join(spec.architectures)}, and {f'this machine has {there}' if there else gpus.reason}"
+    reason = f"makes engines for {', '.join(spec.architectures)}, and {gpus.told}"
     raise BenchError(
         "--build", name, reason, "measure the server that runs it, with `--url`, or run this on a machine with that GPU"
     )

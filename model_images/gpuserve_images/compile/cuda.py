@@ -11,6 +11,9 @@ from gpuserve_images.compile.errors import CompileError
 BINDINGS = "cuda.bindings.driver"
 """NVIDIA's own bindings of the driver. It is asked by name when it is first called, so that they go with drivers of any version."""
 
+NAME_BYTES = 256
+"""Room for a GPU's name, which CUDA cuts off behind it; NVML's longest is 96."""
+
 
 def cuda_driver() -> ModuleType:
     """Return CUDA's driver as a module.
@@ -44,6 +47,11 @@ class Device:
         self.use()
         self._stream = self._call("cuStreamCreate", driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
         self._taken: list[int] = []
+
+    @property
+    def name(self) -> str:
+        """The GPU's product name."""
+        return self._call("cuDeviceGetName", NAME_BYTES, self._place).rstrip(b"\0").decode()
 
     @property
     def stream(self) -> int:

@@ -71,6 +71,12 @@ class Gpus:
         by_uuid = {gpu.uuid: gpu for gpu in self.found}
         return tuple(by_uuid[uuid] for uuid in self.choice.uuids)
 
+    @property
+    def told(self) -> str:
+        """The GPUs that this process may use in words, or why there are none."""
+        named = ", ".join(f"{gpu.name} ({gpu.architecture})" for gpu in self.visible)
+        return f"this machine has {named}" if named else self.reason or "this machine has no GPU"
+
 
 def find_gpus(nvml: ModuleType | None = None, environment: Mapping[str, str] = os.environ) -> Gpus:
     """Look for GPUs; what is missing is part of the answer, never an exception.

@@ -22,8 +22,8 @@ from gpuserve_images.samples.codec import Tensors
 ELSEWHERE = "Run it on a machine with that GPU."
 
 
-def require_runnable(engine: str, architecture: str, options: CompileSpec, gpus: Callable[[], Gpus] = find_gpus) -> str:
-    """Check that this machine can run an engine, and return the name of the GPU that would.
+def require_runnable(engine: str, architecture: str, options: CompileSpec, gpus: Callable[[], Gpus] = find_gpus) -> None:
+    """Check that this machine can run an engine.
 
     Args:
         engine: `tensorrt` or `tensorrt-rtx`.
@@ -35,14 +35,10 @@ def require_runnable(engine: str, architecture: str, options: CompileSpec, gpus:
         CompileError: When its GPU, its library or CUDA's bindings are not here.
     """
     found = gpus()
-    able = [gpu for gpu in found.visible if runs_on(architecture, gpu.architecture, options)]
-    if not able:
-        there = ", ".join(f"{gpu.name} ({gpu.architecture})" for gpu in found.visible)
-        reason = f"cannot be run here: {f'this machine has {there}' if there else found.reason or 'it has no GPU'}"
-        raise CompileError("engine", reason, ELSEWHERE, value=architecture)
+    if not any(runs_on(architecture, gpu.architecture, options) for gpu in found.visible):
+        raise CompileError("engine", f"cannot be run here: {found.told}", ELSEWHERE, value=architecture)
     builder_module(engine)
     cuda_driver()
-    return able[0].name
 
 
 class EngineRunner:
@@ -82,6 +78,11 @@ class EngineRunner:
         self._buffers: dict[str, tuple[int, int]] = {}
 
     @property
+    def gpu(self) -> str:
+        """Name of the GPU that it is on."""
+        return self._device.name
+
+    @property
     def signature(self) -> Signature:
         """The inputs and outputs of its model."""
         return self._signature
@@ -116,11 +117,8 @@ class EngineRunner:
 
     @alone
     def close(self) -> None:
-        """Free what it holds; the GPU is the caller's."""
+        """Unload the engine; memory that was taken on the GPU goes with the GPU, which is the caller's."""
         self._context = self._engine = None
-        for address, _ in self._buffers.values():
-            self._device.give_back(address)
-        self._buffers = {}
 
     def _give(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         if name not in inputs:

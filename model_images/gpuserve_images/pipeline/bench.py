@@ -66,32 +66,22 @@ class Bench:
         with self._source() as source:
             return reference_outputs(source, requests, self.sizes, self._progress)
 
-    def parity(self, model: Path) -> Parity:
-        """Compare a build with the source, in ONNX Runtime on the CPU.
+    def parity(self, model: Path | Runner, sizes: Sequence[int] = ()) -> Parity:
+        """Compare a build with the source.
+
+        Args:
+            model: The build: a loaded model, or its ONNX file, which runs in ONNX Runtime on the CPU.
+            sizes: Which of `sizes` to compare at. Default: all.
 
         Raises:
             ParityError: When it has another interface, or gives NaN or infinity.
         """
-        if not self.signature.same_interface(read_signature(model)):
+        if not self.signature.same_interface(read_signature(model) if isinstance(model, Path) else model.signature):
             reason = "has another interface than its source model"
             raise ParityError(f"build {self._job.build}", reason, "Report this model: a stage changed its inputs or outputs.")
         requests = self.requests
-        return measure(model, self.reference, requests.tensors, names=requests.names, progress=self._progress)
-
-    def engine_parity(self, engine: Runner, sizes: Sequence[int]) -> Parity:
-        """Compare a loaded engine with the source.
-
-        Args:
-            engine: The engine.
-            sizes: Batch sizes among `sizes`.
-
-        Raises:
-            ParityError: When it gives NaN or infinity.
-            CompileError: When it cannot answer.
-        """
-        reference = {size: self.reference[size] for size in sizes}
-        requests = self.requests
-        return measure(engine, reference, requests.tensors, names=requests.names, progress=self._progress)
+        reference = {size: answers for size, answers in self.reference.items() if size in (sizes or self.sizes)}
+        return measure(model, reference, requests.tensors, names=requests.names, progress=self._progress)
 
     @contextmanager
     def _source(self) -> Generator[Path | Runner]:

@@ -1,6 +1,7 @@
 import onnx
 import pytest
 from e2e_small_model import classifier
+from faulty_http import FaultyServer
 from registry_in_pieces import Registry
 
 from gpuserve_images.compile.profiles import profiles
@@ -23,6 +24,19 @@ def server(monkeypatch):
     with Registry() as running:
         yield running
         running.shutdown()
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache that nothing was fetched into."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def web():
+    """A web server that fails where a test wants it to."""
+    with FaultyServer() as running:
+        yield running
 
 
 @pytest.fixture

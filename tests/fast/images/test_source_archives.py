@@ -9,10 +9,9 @@ from contextlib import suppress
 import onnx
 import pytest
 from e2e_small_model import classifier
-from faulty_http import FaultyServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from source_archives import HARD, LINK, member, remote, tar, zip_link, zipped
+from source_archives import HARD, LINK, ONNX, member, remote, tar, zip_link, zipped
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources import archives, unpacking
@@ -20,19 +19,10 @@ from gpuserve_images.sources.cache import SourceCache
 from gpuserve_images.sources.resolving import fetch, identity
 from gpuserve_images.sources.spec import SourceSpec
 
-ONNX = classifier().SerializeToString()
 HEX = "a" * 64
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def server():
-    with FaultyServer() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 class TestArchives:
@@ -46,25 +36,25 @@ class TestArchives:
         ],
         ids=lambda value: value if isinstance(value, str) else "archive",
     )
-    def test_of_one_model(self, server, tmp_path, name, content):
-        spec = remote(server, name, content, format="onnx")
+    def test_of_one_model(self, web, tmp_path, name, content):
+        spec = remote(web, name, content, format="onnx")
         files = fetch(spec, tmp_path)
         assert files.entry.read_bytes() == ONNX
         assert fetch(spec, tmp_path) == files
-        assert len(server.asked) == 1
+        assert len(web.asked) == 1
         (tmp_path / name).write_bytes(content)
         local = SourceSpec(file=name, format="onnx", sha256=spec.sha256)
         assert fetch(local, tmp_path).sha256 == files.sha256
         assert identity(local, tmp_path) == identity(spec, tmp_path)
 
-    def test_of_weights_beside_a_model_and_links_inside(self, server, tmp_path):
+    def test_of_weights_beside_a_model_and_links_inside(self, web, tmp_path):
         onnx.save(classifier(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
         content = tar(
             {"m/m.onnx": (tmp_path / "m.onnx").read_bytes(), "blobs/w": (tmp_path / "w.bin").read_bytes()},
             member("m/w.bin", **LINK, linkname="../blobs/w"),
             member("m/again", **HARD, linkname="blobs/w"),
         )
-        files = fetch(remote(server, "m.tgz", content, format="onnx", path="m/m.onnx"), tmp_path)
+        files = fetch(remote(web, "m.tgz", content, format="onnx", path="m/m.onnx"), tmp_path)
         assert set(files.files) == {"m.onnx", "w.bin"}
         assert not any(path.is_symlink() for path in files.root.rglob("*")), "what is unpacked holds no links"
 

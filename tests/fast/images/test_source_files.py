@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from e2e_small_model import classifier
-from faulty_http import FaultyServer
+from source_archives import LIGHTGBM, ONNX, XGBOOST
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.errors import SourceError
@@ -22,22 +22,11 @@ from gpuserve_images.sources.resolving import fetch, format_of, identity
 from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.spec import ModelSpec
 
-ONNX = classifier().SerializeToString()
 HEX = "a" * 64
 COMMIT = "b" * 40
-LIGHTGBM = b"tree\nversion=v4\nnum_class=1\n"
-XGBOOST = b'{"learner":{"attributes":{}},"version":[3,2,0]}'
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def server():
-    with FaultyServer() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 class TestSpec:

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from e2e_small_model import classifier
-from faulty_http import FaultyServer
-from source_archives import remote, tar
+from source_archives import LIGHTGBM, ONNX, XGBOOST, remote, tar
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.digests import tree_digest
@@ -21,20 +19,7 @@ from gpuserve_images.sources.pickles import pickled
 from gpuserve_images.sources.resolving import fetch, identity
 from gpuserve_images.sources.spec import SourceSpec
 
-ONNX = classifier().SerializeToString()
-LIGHTGBM = b"tree\nversion=v4\nnum_class=1\n"
-XGBOOST = b'{"learner":{"attributes":{}},"version":[3,2,0]}'
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def server():
-    with FaultyServer() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 class Danger:
@@ -92,10 +77,10 @@ class TestPickles:
 
     @pytest.mark.parametrize("form", [None, "torch", "xgboost", "sklearn"])
     @pytest.mark.parametrize("kind", dangers(Path("none")).keys())
-    def test_by_content_whatever_they_are_called(self, server, claim, tmp_path, kind, form):
+    def test_by_content_whatever_they_are_called(self, web, claim, tmp_path, kind, form):
         mark = tmp_path / "ran"
         content = dangers(mark)[kind]
-        for spec in (remote(server, "model.onnx", content, format=form), claim("model.onnx", content, format=form)):
+        for spec in (remote(web, "model.onnx", content, format=form), claim("model.onnx", content, format=form)):
             with pytest.raises(SourceError, match=r"is a pickle, which runs code.*`allow_pickle: true`"):
                 fetch(spec, tmp_path)
         assert not mark.exists()
@@ -107,25 +92,25 @@ class TestPickles:
             *("m.joblib.gz", "M.PKL.GZ", "pytorch_model.bin.gz", "m.pkl.xz", "m.joblib.lz4"),
         ],
     )
-    def test_by_name_before_the_download(self, server, claim, tmp_path, name):
-        for spec in (remote(server, name, b"anything", format="onnx"), claim(name, b"anything", format="onnx")):
+    def test_by_name_before_the_download(self, web, claim, tmp_path, name):
+        for spec in (remote(web, name, b"anything", format="onnx"), claim(name, b"anything", format="onnx")):
             for read in (fetch, identity):
                 with pytest.raises(SourceError, match=r"is a pickle.*its name says so"):
                     read(spec, tmp_path)
-        assert not server.asked
+        assert not web.asked
 
     @pytest.mark.parametrize("name", ["m.gz", "m", "m.onnx", "m.tar.gz"])
-    def test_a_format_that_is_nothing_else_before_the_download(self, server, claim, tmp_path, name):
+    def test_a_format_that_is_nothing_else_before_the_download(self, web, claim, tmp_path, name):
         # No code at the start: what comes later in a file is not looked at, so the format alone must be enough.
         content = gzip.compress(pickle.dumps(b"a" * 2**17 + b"more"))
-        for spec in (remote(server, name, content, format="sklearn"), claim(name, content, format="sklearn")):
+        for spec in (remote(web, name, content, format="sklearn"), claim(name, content, format="sklearn")):
             for read in (fetch, identity):
                 with pytest.raises(SourceError, match=r"\(sklearn\): is a pickle.*every model file of this format"):
                     read(spec, tmp_path)
             trusted = SourceSpec.parse({**spec.model_dump(exclude_none=True), "allow_pickle": True})
             if name != "m.tar.gz":
                 assert fetch(trusted, tmp_path).format == "sklearn"
-        assert len(server.asked) == (name != "m.tar.gz")
+        assert len(web.asked) == (name != "m.tar.gz")
 
     @pytest.mark.parametrize("name", ["whole.zip/m.onnx", "whole/m.pt2", "whole/m.joblib.gz"])
     def test_one_in_a_folder_of_a_volume(self, claim, tmp_path, name):
@@ -137,14 +122,14 @@ class TestPickles:
         with pytest.raises(SourceError, match="is a pickle"):
             fetch(SourceSpec(url=f"pvc://claim/{folder}", sha256=digest, format="onnx", path=file), tmp_path)
 
-    def test_one_that_the_cache_has_from_where_it_was_allowed(self, server, tmp_path):
-        fetch(remote(server, "m.pt2", b"anything", allow_pickle=True), tmp_path)
+    def test_one_that_the_cache_has_from_where_it_was_allowed(self, web, tmp_path):
+        fetch(remote(web, "m.pt2", b"anything", allow_pickle=True), tmp_path)
         with pytest.raises(SourceError, match="is a pickle"):
-            fetch(remote(server, "m.pt2", b"anything"), tmp_path)
+            fetch(remote(web, "m.pt2", b"anything"), tmp_path)
 
-    def test_leave(self, server, tmp_path):
+    def test_leave(self, web, tmp_path):
         content = pickle.dumps({"a": 1})
-        spec = remote(server, "model.pkl", content, allow_pickle=True)
+        spec = remote(web, "model.pkl", content, allow_pickle=True)
         assert fetch(spec, tmp_path).format == "sklearn"
         with pytest.raises(SourceError, match="is a pickle"):
             fetch(SourceSpec.parse(spec.model_dump(exclude={"allow_pickle"})), tmp_path)
@@ -153,11 +138,11 @@ class TestPickles:
         (tmp_path / "m.pkl").write_bytes(pickle.dumps({}))
         assert fetch(SourceSpec(file="m.pkl"), tmp_path).format == "sklearn"
 
-    def test_one_in_an_archive(self, server, tmp_path):
+    def test_one_in_an_archive(self, web, tmp_path):
         content = tar({"config.json": b"{}", "model.safetensors": b"w", "inner.bin": pickle.dumps({})})
         with pytest.raises(SourceError, match=r"inner.bin\): is a pickle"):
-            fetch(remote(server, "m.tgz", content, format="huggingface"), tmp_path)
-        only = remote(server, "m.tgz", content, format="huggingface", include=["*.json", "*.safetensors"])
+            fetch(remote(web, "m.tgz", content, format="huggingface"), tmp_path)
+        only = remote(web, "m.tgz", content, format="huggingface", include=["*.json", "*.safetensors"])
         assert set(fetch(only, tmp_path).files) == {"config.json", "model.safetensors"}
 
     @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from gpuserve_images.compile.running import EngineRunner, loaded, require_runnab
 from gpuserve_images.pipeline.bench import Bench, Benches
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Done, Source, Stage, Work
-from gpuserve_images.pipeline.stages.kept import CAPACITY, ENGINE, PARITY, signature_of
+from gpuserve_images.pipeline.stages.kept import ENGINE, keep_capacity, keep_parity, signature_of
+from gpuserve_images.pipeline.stages.measures import what_is_asked
 from gpuserve_images.records import StageRecord, tool_versions
 from gpuserve_images.verify.capacity import measure_capacity
 from gpuserve_images.verify.in_process import InProcess
@@ -48,23 +49,19 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, b
     def compare(work: Work) -> StageRecord:
         done, bench = work.before("engine"), benches.of(work)
         with engine_here(job, done, architecture) as (runner, _):
-            parity = bench.engine_parity(runner, sizes(done, bench))
-        (work.out / PARITY).write_text(parity.model_dump_json(indent=2), encoding="utf-8")
+            parity = bench.parity(runner, _sizes(done, bench))
+        keep_parity(parity, work.out)
         return StageRecord(stage="verify-engine", options={"architecture": architecture}, notes=(parity.model_dump_json(),))
 
     def time(work: Work) -> StageRecord:
         done, bench = work.before("engine"), benches.of(work)
         with engine_here(job, done, architecture) as (runner, gpu):
             callee = InProcess(runner, bench.requests.tensors, gpu=gpu)
-            capacity = measure_capacity(callee, sizes(done, bench), job.model.slo, work.progress)
-        (work.out / CAPACITY).write_text(capacity.model_dump_json(indent=2), encoding="utf-8")
+            capacity = measure_capacity(callee, _sizes(done, bench), job.model.slo, work.progress)
+        keep_capacity(capacity, work.out)
         return StageRecord(stage="time-engine", options={"architecture": architecture})
 
-    options = {
-        "architecture": architecture,
-        "batches": list(job.model.verify_batches()),
-        "generate": plain(job.model.verify.generated),
-    }
+    options = {"architecture": architecture, **what_is_asked(job)}
     inputs = job.sample_inputs("verify")
     tools = {spec.engine: builder_version(spec.engine), **tool_versions("onnxruntime", "numpy")}
     after: Mapping[str, Stage | Source] = {"source": job.source, "onnx": onnx, "engine": engine}
@@ -75,7 +72,7 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, b
     )
 
 
-def sizes(engine: Done, bench: Bench) -> tuple[int, ...]:
+def _sizes(engine: Done, bench: Bench) -> tuple[int, ...]:
     """Return the batch sizes to ask an engine at: those of the build's bench that its profiles allow."""
     if not bench.signature.batched:
         return bench.sizes
@@ -97,6 +94,8 @@ def engine_here(job: Job, engine: Done, architecture: str) -> Generator[tuple[En
         CompileError: When its GPU, its library or CUDA's bindings are not here, or it cannot be loaded.
     """
     spec = job.spec
-    gpu = require_runnable(spec.engine, architecture, spec.compile)
     with loaded(spec.engine, engine.folder / ENGINE, architecture, spec.compile, signature_of(engine)) as runner:
-        yield runner, f"{spec.engine} {builder_version(spec.engine)}, one instance on {gpu}, copies to and from it included"
+        yield (
+            runner,
+            f"{spec.engine} {builder_version(spec.engine)}, one instance on {runner.gpu}, copies to and from it included",
+        )

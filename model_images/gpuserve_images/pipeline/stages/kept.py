@@ -26,11 +26,21 @@ def keep_signature(model: Done, out: Path) -> Signature:
     return signature
 
 
+def keep_parity(parity: Parity, out: Path) -> None:
+    """Write what a stage measured that compares a build with its source."""
+    (out / PARITY).write_text(parity.model_dump_json(indent=2), encoding="utf-8")
+
+
 def parity_of(done: Done) -> Parity:
-    """Return what a `verify` stage measured."""
+    """Return what such a stage measured."""
     return Parity.model_validate_json((done.folder / PARITY).read_bytes())
 
 
+def keep_capacity(capacity: Capacity, out: Path) -> None:
+    """Write what a stage measured that times a build."""
+    (out / CAPACITY).write_text(capacity.model_dump_json(indent=2), encoding="utf-8")
+
+
 def capacity_of(done: Done) -> Capacity:
-    """Return what a `capacity` stage measured."""
+    """Return what such a stage measured."""
     return Capacity.model_validate_json((done.folder / CAPACITY).read_bytes())

@@ -7,7 +7,7 @@ from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.pipeline.bench import Benches
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage, Work
-from gpuserve_images.pipeline.stages.kept import CAPACITY, PARITY
+from gpuserve_images.pipeline.stages.kept import keep_capacity, keep_parity
 from gpuserve_images.records import StageRecord, tool_versions
 from gpuserve_images.verify.capacity import measure_capacity
 from gpuserve_images.verify.in_process import InProcess
@@ -25,7 +25,7 @@ def verified(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Ben
 
     def run(work: Work) -> StageRecord:
         parity = benches.of(work).parity(work.before("model").file)
-        (work.out / PARITY).write_text(parity.model_dump_json(indent=2), encoding="utf-8")
+        keep_parity(parity, work.out)
         return StageRecord(stage="verify", notes=(parity.model_dump_json(),))
 
     return Stage(
@@ -33,7 +33,7 @@ def verified(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Ben
         run,
         inputs=job.sample_inputs("verify"),
         after={"source": job.source, "onnx": onnx, "model": model},
-        options=_inputs(job),
+        options=what_is_asked(job),
         tools=tool_versions("onnxruntime", "numpy"),
     )
 
@@ -46,7 +46,7 @@ def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benche
         model = work.before("model").file
         callee = InProcess(Session(model), bench.requests.tensors)
         capacity = measure_capacity(callee, bench.sizes, job.model.slo, work.progress)
-        (work.out / CAPACITY).write_text(capacity.model_dump_json(indent=2), encoding="utf-8")
+        keep_capacity(capacity, work.out)
         return StageRecord(stage="capacity")
 
     return Stage(
@@ -54,11 +54,12 @@ def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benche
         run,
         inputs=job.sample_inputs("verify"),
         after={"onnx": onnx, "model": model},
-        options={**_inputs(job), "slo": plain(job.model.slo)},
+        options={**what_is_asked(job), "slo": plain(job.model.slo)},
         tools=tool_versions("onnxruntime"),
         shared=False,
     )
 
 
-def _inputs(job: Job) -> dict[str, Any]:
+def what_is_asked(job: Job) -> dict[str, Any]:
+    """Return what of a model's declaration decides the requests that its builds are measured with."""
     return {"batches": list(job.model.verify_batches()), "generate": plain(job.model.verify.generated)}
