@@ -3,10 +3,11 @@
 import pulumi
 import pulumi_kubernetes
 
-from gpuserve.kubernetes.engine import await_outputs_together
+from gpuserve.kubernetes.engine import await_outputs_together, log_debug_in_passing
 from gpuserve.platform.component import Platform
 
 await_outputs_together()
+log_debug_in_passing()
 cluster = pulumi_kubernetes.Provider(
     "cluster",
     kube_client_settings={"qps": 200, "burst": 400},  # the provider's own 5 per second make a large preview wait
