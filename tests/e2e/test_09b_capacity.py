@@ -116,14 +116,15 @@ def shop(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sho
     shop = Shop(workshop, stack.cluster, write(workshop, NAME, PROMISE))
     assert workshop.pulumi("stack", "init", NAME).returncode == 0
     yield shop
-    shop.pulumi("destroy", "--yes", "--skip-preview")
+    workshop.close(NAME, stack.cluster)
 
 
 @pytest.fixture(scope="module")
 def built(shop: Shop) -> float:
     """The stack is up; the requests per second that the build measured, in its own process."""
-    shop.pulumi("preview")  # before there is an image, nobody knows what it will answer
-    shop.pulumi("up", "--yes", "--skip-preview")
+    # Before there is an image, nobody knows what it will answer; and what was looked at is what is then done.
+    shop.pulumi("preview", "--save-plan", "plan.json")
+    shop.pulumi("up", "--yes", "--skip-preview", "--plan", "plan.json")
     (image,) = shop.gpuserve("images", "ls", f"{shop.registry}/filetype")
     assert image["reference"] == shop.image()
     assert image["capacity"]["where"].startswith("in process")

@@ -8,6 +8,8 @@ import pulumi
 import pytest
 from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
+IMAGE = "pulumi-python:dynamic/gpuserve:Image"
+
 
 @dataclass
 class Registered:
@@ -28,13 +30,13 @@ class Recorder:
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     registered: list[Registered] = field(default_factory=list[Registered])
 
-    def run(self, program: Callable[[], Any]) -> Any:
+    def run(self, program: Callable[[], Any], *, preview: bool = False) -> Any:
         """Run ``program`` to its end, with every registration done, and return what it returned."""
         returned: list[Any] = []
 
         @pulumi.runtime.test
         def wrapped() -> None:
-            set_mocks(_Echo(), project="gpuserve", stack="test", monitor=_Monitor(self))
+            set_mocks(_Echo(), project="gpuserve", stack="test", preview=preview, monitor=_Monitor(self))
             returned.append(program())
 
         wrapped()
@@ -46,8 +48,11 @@ class Recorder:
 
 
 class _Echo(Mocks):
+    """What is declared is what there is; an image that is built has an address besides."""
+
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        return f"{args.name}-id", args.inputs
+        built = {"reference": f"{args.name}@sha256:{64 * '0'}"} if args.typ == IMAGE else {}
+        return f"{args.name}-id", {**args.inputs, **built}
 
     def call(self, args: Any) -> dict[Any, Any]:
         return {}

@@ -9,6 +9,7 @@ import pulumi
 from gpuserve.autoscaling.component import GpuAutoscaler
 from gpuserve.kubernetes.component import Component
 from gpuserve.kubernetes.errors import GpuserveError
+from gpuserve.kubernetes.waiting import once_known
 from gpuserve.monitoring.component import MonitoringStack
 from gpuserve.node_pool.component import GpuNodePool
 from gpuserve.platform.compose import ImageRequest, Plan, build_placement, compose, image_requests, request, scaled_by_capacity
@@ -46,7 +47,8 @@ class Platform(Component):
         environment = _load(args, file)
         super().__init__("Platform", name, environment.platform, opts)
         # Pools come first where they build the images, else last of the two: see `_register`.
-        building = self._pools(environment.platform, None) if environment.platform.builder.kind == "job" else {}
+        alone = pulumi.ResourceOptions(parent=self)
+        building = self._pools(environment.platform, alone) if environment.platform.builder.kind == "job" else {}
         images = self._images(environment, building)
         plan = compose(environment, lambda request: images[request].reference, lambda request: images[request].capacity)
         routes = self._register(environment, plan, self._served(environment, images), building)
@@ -58,8 +60,7 @@ class Platform(Component):
         )
         self.register_outputs({"services": self.services})
 
-    def _pools(self, platform: PlatformSpec, after: list[ModelImage] | None) -> dict[str, GpuNodePool]:
-        opts = pulumi.ResourceOptions(parent=self, depends_on=after)
+    def _pools(self, platform: PlatformSpec, opts: pulumi.ResourceOptions) -> dict[str, GpuNodePool]:
         return {pool.name: GpuNodePool(pool.name, pool, opts) for pool in platform.pools}
 
     def _images(self, environment: Environment, building: Mapping[str, GpuNodePool]) -> dict[ImageRequest, ModelImage]:
@@ -89,22 +90,21 @@ class Platform(Component):
         return [image for wanted, image in images.items() if wanted in served]
 
     def _register(
-        self, environment: Environment, plan: Plan, images: list[ModelImage], building: dict[str, GpuNodePool]
+        self, environment: Environment, plan: Plan, images: list[ModelImage], building: Mapping[str, GpuNodePool]
     ) -> dict[str, TrafficPolicy]:
         """Register every component; what lives in a pool's namespace waits for the pool.
 
         Nothing in the cluster is touched before the images are there: a registry that is down, or a build below its bar, then
         changes nothing. Pools that build the images are there before them, for a Job needs their namespace; only they are.
         """
-        # A preview touches nothing anyway, and is done sooner when it asks about images and objects at the same time.
-        built = pulumi.ResourceOptions(parent=self, depends_on=None if pulumi.runtime.is_dry_run() else images)
-        pools = building or self._pools(environment.platform, None if pulumi.runtime.is_dry_run() else images)
+        first = once_known(*(image.reference for image in images))
+        built = pulumi.ResourceOptions(parent=self, depends_on=[first])
+        pools = building or self._pools(environment.platform, built)
         by_namespace = {pool.placement.namespace: pool for pool in pools.values()}
         servers: dict[str, ServingStack] = {}
 
         def after(namespace: str) -> pulumi.ResourceOptions:
-            first: list[pulumi.Resource] = [by_namespace[namespace], *(images if building else ())]
-            return pulumi.ResourceOptions(parent=self, depends_on=first)
+            return pulumi.ResourceOptions(parent=self, depends_on=[by_namespace[namespace], first])
 
         for stack, serving in plan.serving.items():
             servers[stack] = ServingStack(stack, serving, after(serving.placement.namespace))
