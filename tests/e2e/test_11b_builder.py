@@ -56,8 +56,7 @@ def made_jobs(cluster: Cluster) -> int:
 def shop(stack: Stack, workshop: Workshop):
     workshop.pulumi("stack", "init", NAME)
     yield workshop
-    done = workshop.pulumi("destroy", "--yes", "--skip-preview", "-s", NAME)
-    assert done.returncode == 0, done.stderr
+    workshop.close(NAME, stack.cluster)
 
 
 def test_the_image_of_an_ensemble_is_the_one_of_this_machine_and_is_made_once(
