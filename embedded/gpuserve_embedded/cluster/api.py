@@ -42,7 +42,7 @@ class Api:
                 return cast("dict[str, Any]", response.json())
         return None
 
-    def apply(self, manifests: Iterable[Manifest], *, timeout_seconds: float = 60.0) -> None:
+    def apply(self, manifests: Iterable[Manifest], *, timeout_seconds: float = 240.0) -> None:
         """Apply objects on the server's side, in order; one whose kind or namespace is not there yet is tried again.
 
         Raises:

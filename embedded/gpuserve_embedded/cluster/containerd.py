@@ -99,7 +99,6 @@ def daemon() -> Daemon:
         "containerd",
         [_BIN / "containerd", "--config", _CONFIG, "--log-level", "info"],
         is_healthy=_answers,
-        timeout_seconds=30,
     )
 
 
@@ -124,7 +123,7 @@ def _answers() -> bool:
     if not CONTAINERD_SOCKET.exists():
         return False
     try:
-        run("ask containerd", [*_ctr(), "--connect-timeout", "1s", "version"], fix="wait")
+        run("ask containerd", [*_ctr(), "--connect-timeout", "5s", "version"], fix="wait")
     except ClusterError:
         return False
     return True

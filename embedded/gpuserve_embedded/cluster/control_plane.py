@@ -57,7 +57,6 @@ def etcd() -> Daemon:
             ca=PKI / "etcd-ca.crt",
             certificate=(PKI / "etcd-client.crt", PKI / "etcd-client.key"),
         ),
-        timeout_seconds=30,
     )
 
 

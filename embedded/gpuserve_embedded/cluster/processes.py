@@ -31,14 +31,15 @@ class Daemon:
         command: program and arguments.
         environment: variables added to a minimal environment (``PATH``, ``HOME``).
         is_healthy: says whether it serves; called repeatedly while it starts. None: running is enough.
-        timeout_seconds: how long it may take to become healthy.
+        timeout_seconds: how long it may take to become healthy. The default is what kubeadm gives a control plane: a slow machine
+            needs more than a minute, and a daemon that ends is noticed at once.
     """
 
     name: str
     command: Sequence[str | Path]
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     is_healthy: Callable[[], bool] | None = None
-    timeout_seconds: float = 60.0
+    timeout_seconds: float = 240.0
 
     @property
     def log(self) -> Path:
@@ -108,7 +109,7 @@ def recorded() -> dict[str, int | None]:
 
 
 def url_answers(url: str, *, ca: Path | None = None, certificate: tuple[Path, Path] | None = None) -> Callable[[], bool]:
-    """Return a health check: does a GET of the address answer with a 2xx status within a second?"""
+    """Return a health check: does a GET of the address answer with a 2xx status within five seconds?"""
 
     def check() -> bool:
         context = None
@@ -121,7 +122,7 @@ def url_answers(url: str, *, ca: Path | None = None, certificate: tuple[Path, Pa
                 urllib.request.ProxyHandler({}),  # a proxy for the internet knows nothing of this machine's addresses
                 urllib.request.HTTPSHandler(context=context),
             )
-            with opener.open(url, timeout=1) as response:
+            with opener.open(url, timeout=5) as response:
                 return 200 <= int(response.status) < 300  # noqa: PLR2004 - the range of HTTP success
         return False
 

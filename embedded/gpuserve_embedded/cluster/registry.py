@@ -52,5 +52,4 @@ def _daemon(name: str, config: Path, address: str) -> Daemon:
         name,
         ["docker-registry", "serve", config],
         is_healthy=url_answers(f"http://{address}/v2/"),
-        timeout_seconds=30,
     )
