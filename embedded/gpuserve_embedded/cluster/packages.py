@@ -24,10 +24,9 @@ PACKAGES: Final[dict[str, str | Path]] = {
     "mount": "umount",
     "curl": "curl",
     "mmdebstrap": "mmdebstrap",
-    "debian-archive-keyring": Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     "buildah": "buildah",
 }
-"""Package to the program (or file) that it is needed for; `curl` for the example that `make up` prints, the last three build base images."""
+"""Package to the program (or file) that it is needed for; `curl` for the example that `make up` prints, the last two build base images."""
 
 FOR_TESTS: Final[dict[str, str | Path]] = {
     "libpython3.11": "libpython3.11.so.1.0",

@@ -14,6 +14,8 @@ from gpuserve_images.oci import ImageConfig, TarLayer, bake, resolve
 _ROOTS = {"debian:bookworm-slim": "bookworm", "debian:trixie-slim": "trixie"}
 # What Docker's "slim" images leave out (github.com/debuerreotype/debuerreotype, slimify-excludes).
 _EXCLUDED = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
+# Debian's own keys for these suites, as its package debian-archive-keyring has them: that of another distribution may be too old.
+_KEYS = Path(__file__).parent / "debian_keys"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -48,7 +50,9 @@ def _make_root(suite: str, target: str, report: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="gpuserve-") as folder:
         tar, settings = Path(folder, "root.tar"), Path(folder, "apt.conf")
         settings.write_text(apt_settings())
-        command = ["mmdebstrap", "--variant=minbase", f"--aptopt={settings}"]
+        command = ["mmdebstrap", "--variant=minbase", f"--aptopt={settings}", f"--keyring={_KEYS}"]
+        # Where the distribution's keys for Debian lie beside its own, mmdebstrap would name those alone in the list of sources.
+        command += ['--setup-hook=sed -i "s/ *\\[signed-by=[^]]*\\]//" "$1"/etc/apt/sources.list']
         # A root that is merged from the start needs no usrmerge, which would bring all of Perl (50 MB).
         command += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--include=usr-is-merged"]
         command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED]

@@ -100,3 +100,10 @@ def test_the_images_that_a_dockerfile_starts_from_are_found(tmp_path):
 def test_every_recipe_starts_from_images_that_can_be_had():
     for dockerfile in base._recipe_folder("triton-cpu").parent.glob("*/Dockerfile"):
         assert debian._from_lines(dockerfile) <= debian._ROOTS.keys()
+
+
+@pytest.mark.parametrize("suite", debian._ROOTS.values())
+def test_the_keys_of_every_suite_are_here(suite):
+    """The machine's own need not have them: Ubuntu 22.04 has none for Debian 12."""
+    keys = {path.name for path in debian._KEYS.glob("*.asc")}
+    assert {f"debian-archive-{suite}-{of}.asc" for of in ("automatic", "security-automatic", "stable")} <= keys
