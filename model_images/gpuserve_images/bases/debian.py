@@ -1,6 +1,7 @@
 """Debian root images for a registry that cannot reach Docker Hub: the `FROM` lines of ordinary Dockerfiles then work there too."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,9 +49,13 @@ def _at_docker_hub(name: str) -> bool:
 
 def _make_root(suite: str, target: str, report: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="gpuserve-") as folder:
-        tar, settings = Path(folder, "root.tar"), Path(folder, "apt.conf")
+        tar, settings, keys = Path(folder, "root.tar"), Path(folder, "apt.conf"), Path(folder, "keys")
         settings.write_text(apt_settings())
-        command = ["mmdebstrap", "--variant=minbase", f"--aptopt={settings}", f"--keyring={_KEYS}"]
+        # apt reads keys as a user of its own, who may not look into a checkout below /root.
+        shutil.copytree(_KEYS, keys)
+        for path in (keys.parent, keys, *keys.iterdir()):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        command = ["mmdebstrap", "--variant=minbase", f"--aptopt={settings}", f"--keyring={keys}"]
         # Where the distribution's keys for Debian lie beside its own, mmdebstrap would name those alone in the list of sources.
         command += ['--setup-hook=sed -i "s/ *\\[signed-by=[^]]*\\]//" "$1"/etc/apt/sources.list']
         # A root that is merged from the start needs no usrmerge, which would bring all of Perl (50 MB).
