@@ -20,6 +20,8 @@ Manifest: TypeAlias = Mapping[str, Any]
 _FIELD_MANAGER: Final = "gpuserve-embedded"
 _TIMEOUT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
+_OPENAPI: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+"""The form of the API's description that Go clients ask for; the server makes each form when it is first asked for."""
 _RETRY_STATUS: Final = frozenset({409, 429, 500, 503})
 
 
@@ -41,6 +43,15 @@ class Api:
             if response.ok:
                 return cast("dict[str, Any]", response.json())
         return None
+
+    def describes_itself(self) -> bool:
+        """Return whether the server has its description (OpenAPI) ready.
+
+        Pulumi's provider waits 32 s for it and gives up then, which is too short for a slow machine's first time.
+        """
+        with suppress(requests.RequestException):
+            return self._session.get(f"{API_SERVER}/openapi/v2", headers={"Accept": _OPENAPI}, timeout=_TIMEOUT_SECONDS).ok
+        return False
 
     def apply(self, manifests: Iterable[Manifest], *, timeout_seconds: float = 240.0) -> None:
         """Apply objects on the server's side, in order; one whose kind or namespace is not there yet is tried again.

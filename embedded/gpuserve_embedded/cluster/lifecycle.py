@@ -205,7 +205,7 @@ def _wait_ready(progress: Progress) -> None:
     api = Api()
     wait_until(
         "wait for the cluster",
-        lambda: addons.wanting(api),
+        lambda: addons.wanting(api) or (None if api.describes_itself() else "the API server's description of its objects"),
         timeout_seconds=_READY_TIMEOUT_SECONDS,
         fix=f"see the logs in {LOGS}; running the same command again goes on from here",
     )

@@ -95,6 +95,10 @@ class Pulumi:
         if status != 0:
             shown = deque((line for line in lines if line.strip()), _TAIL)
             fix = f"mend what the lines below name and run it again; it continues from there (whole output: {self.log})"
+            if any("PULUMI_ACCESS_TOKEN" in line for line in shown):
+                fix = (
+                    "say where the stack's state is kept: `pulumi login`, or `pulumi login --local` for a file of this machine"
+                )
             raise ClusterError(f"pulumi {arguments[0]}", self.stack, f"it ended with status {status}", fix, log=shown)
         return lines
 

@@ -20,7 +20,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         known = {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]}
-        self.reply(200, known) if self.path == "/api/v1" else self.reply(404, {})
+        if self.path == "/openapi/v2":
+            assert "protobuf" in self.headers["Accept"]
+            self.reply(*self.answers.pop(0))
+        else:
+            self.reply(200, known) if self.path == "/api/v1" else self.reply(404, {})
 
     def do_PATCH(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -103,3 +107,13 @@ def test_waiting_ends_when_nothing_is_wanting_and_else_says_what_is() -> None:
     wait_until("wait", lambda: next(wanted), timeout_seconds=5, fix="", poll_seconds=0)
     with pytest.raises(ClusterError, match="the pod: not done within"):
         wait_until("wait", lambda: "the pod", timeout_seconds=0.05, fix="look", poll_seconds=0.01)
+
+
+def test_the_description_is_there_when_it_is_answered(server) -> None:
+    server.answers += [(503, {}), (200, {})]
+    assert [Api().describes_itself(), Api().describes_itself()] == [False, True]
+
+
+def test_a_server_that_is_gone_has_no_description(monkeypatch) -> None:
+    monkeypatch.setattr(module, "API_SERVER", "http://127.0.0.1:1")
+    assert not Api().describes_itself()
