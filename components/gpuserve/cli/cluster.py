@@ -47,6 +47,8 @@ class Cluster:
             found = resource.get(namespace=namespace, label_selector=selector, _request_timeout=TIMEOUT)
         except (ResourceNotFoundError, ApiException) as error:
             return _absent(error, [])
+        except (HTTPError, OSError) as error:
+            raise _silent(self.address, error) from error
         return [{"kind": kind, **item} for item in found.to_dict().get("items", [])]
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Object | None:
@@ -56,6 +58,8 @@ class Cluster:
             return resource.get(name=name, namespace=namespace, _request_timeout=TIMEOUT).to_dict()
         except (ResourceNotFoundError, ApiException) as error:
             return _absent(error, None)
+        except (HTTPError, OSError) as error:
+            raise _silent(self.address, error) from error
 
 
 def connect(kubeconfig: str | None = None) -> Cluster:
@@ -79,11 +83,13 @@ def connect(kubeconfig: str | None = None) -> Cluster:
     try:
         return Cluster(client)
     except (HTTPError, ApiException, OSError) as error:
-        reason = str(getattr(error, "reason", None) or error)
-        raise ClusterUnreachableError(
-            f"cluster {client.configuration.host}: does not answer ({reason}). "
-            "Fix: start it (`make up` starts the embedded one), or set KUBECONFIG to another cluster's file"
-        ) from error
+        raise _silent(client.configuration.host, error) from error
+
+
+def _silent(address: str, error: Exception) -> ClusterUnreachableError:
+    reason = str(getattr(error, "reason", None) or error)
+    fix = "start it (`make up` starts the embedded one), or set KUBECONFIG to another cluster's file"
+    return ClusterUnreachableError(f"cluster {address}: does not answer ({reason}). Fix: {fix}")
 
 
 def _client(named: str) -> kubernetes.client.ApiClient:
