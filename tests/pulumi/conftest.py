@@ -2,12 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
+from e2e_small_model import write_model_folder
 from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
+from gpuserve.platform.component import Platform
+
+SMALL: dict[str, Any] = {
+    "environment": "local",
+    "registry": "registry.example.com/models",
+    "pools": [{"name": "local", "accelerator": "simulated", "gpus": 1, "quota": {"gpus": 1}}],
+    "services": [
+        {
+            "name": "small",
+            "pool": "local",
+            "versions": [{"build": "fp32", "weight": 100}],
+            "traffic": {"host": "small.example.com"},
+            "scale": {"min": 1, "max": 1, "qps": 5},
+        }
+    ],
+}
 IMAGE = "pulumi-python:dynamic/gpuserve:Image"
 
 
@@ -80,3 +98,10 @@ class _Monitor(MockMonitor):
 @pytest.fixture
 def engine() -> Recorder:
     return Recorder()
+
+
+@pytest.fixture
+def small_platform(tmp_path: Path) -> Callable[..., Platform]:
+    """A platform with one pool and one service, whose fields a test may replace; to be called in a program."""
+    write_model_folder(tmp_path / "models")
+    return lambda **changes: Platform("test", {**SMALL, **changes}, folder=tmp_path)

@@ -1,7 +1,7 @@
 """Debug messages reach the engine, and nothing waits for them; everything else is waited for (docs/adr/0004)."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,9 @@ class Engine(engine_pb2_grpc.EngineServicer):
     def __init__(self) -> None:
         self.taken: list[tuple[int, str]] = []
         self.let = threading.Event()
+        self.finish: Callable[[], None] = lambda: None
+        """What the program does at its end."""
+        self.stop: Callable[[], None] = lambda: None
 
     def Log(self, request: Any, context: grpc.ServicerContext) -> empty_pb2.Empty:  # noqa: N802 - the protocol's name
         del context
@@ -44,6 +47,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
         monkeypatch.setattr(ours, "get_engine", lambda: stub)
         monkeypatch.setattr("pulumi.log.get_engine", lambda: stub)
         monkeypatch.setattr(ours.atexit, "register", lambda finish: setattr(servicer, "finish", finish))
+        servicer.stop = lambda: server.stop(None).wait()
         try:
             yield servicer
         finally:
@@ -68,10 +72,19 @@ def test_what_a_program_says_is_waited_for(engine: Engine) -> None:
     assert engine.taken == [(engine_pb2.WARNING, "beware")]
 
 
-def test_an_engine_that_is_gone_stops_no_program(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_stays_busy_is_not_waited_for_at_the_end(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ours, "LAST_WORDS", 0.05)
     log_debug_in_passing()
     pulumi.log.debug("nobody takes this")
+    engine.finish()
+    assert engine.taken == []
+
+
+def test_an_engine_that_is_gone_stops_no_program(engine: Engine) -> None:
+    log_debug_in_passing()
+    pulumi.log.debug("under way")
+    engine.stop()
+    pulumi.log.debug("to nobody")
     engine.finish()
 
 

@@ -1,38 +1,15 @@
 """Nothing of the cluster is touched before the images are there, and yet a preview plans exactly what an update then does."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
-from e2e_small_model import write_model_folder
 
 from gpuserve.kubernetes import waiting
 from gpuserve.kubernetes.waiting import once_known
-from gpuserve.platform.component import Platform
 
 IMAGE = "small-fp32-cpu-build"
-PLATFORM: dict[str, Any] = {
-    "environment": "local",
-    "registry": "registry.example.com/models",
-    "pools": [{"name": "local", "accelerator": "simulated", "gpus": 1, "quota": {"gpus": 1}}],
-    "services": [
-        {
-            "name": "small",
-            "pool": "local",
-            "versions": [{"build": "fp32", "weight": 100}],
-            "traffic": {"host": "small.example.com"},
-            "scale": {"min": 1, "max": 1, "qps": 5},
-        }
-    ],
-}
-
-
-@pytest.fixture
-def platform(tmp_path: Path) -> Any:
-    write_model_folder(tmp_path / "models")
-    return lambda **changes: Platform("test", {**PLATFORM, **changes}, folder=tmp_path)
 
 
 def names(engine: Any) -> list[str]:
@@ -41,25 +18,25 @@ def names(engine: Any) -> list[str]:
     ]
 
 
-def test_an_update_registers_the_image_before_anything_of_the_cluster(engine: Any, platform: Any) -> None:
-    engine.run(platform)
+def test_an_update_registers_the_image_before_anything_of_the_cluster(engine: Any, small_platform: Any) -> None:
+    engine.run(small_platform)
     first, *others = names(engine)
     assert first == IMAGE
     assert "local-namespace" in others
     assert "small-fp32-deployment" in others
 
 
-def test_only_pools_come_before_an_image_that_they_build(engine: Any, platform: Any) -> None:
-    engine.run(lambda: platform(builder={"kind": "job"}))
+def test_only_pools_come_before_an_image_that_they_build(engine: Any, small_platform: Any) -> None:
+    engine.run(lambda: small_platform(builder={"kind": "job"}))
     order = names(engine)
     assert {name.rpartition("-")[0] for name in order[: order.index(IMAGE)]} == {"local"}
 
 
 @pytest.mark.parametrize("kind", ["local", "job"])
-def test_a_preview_plans_what_the_update_does(engine: Any, platform: Any, kind: str) -> None:
+def test_a_preview_plans_what_the_update_does(engine: Any, small_platform: Any, kind: str) -> None:
     def planned(*, preview: bool) -> dict[str, tuple[Any, ...]]:
         engine.registered.clear()
-        engine.run(lambda: platform(builder={"kind": kind}), preview=preview)
+        engine.run(lambda: small_platform(builder={"kind": kind}), preview=preview)
         return {f"{found.type} {found.name}": (found.parent, found.dependencies) for found in engine.registered}
 
     assert planned(preview=True) == planned(preview=False)

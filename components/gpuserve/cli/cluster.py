@@ -42,22 +42,26 @@ class Cluster:
 
     def list(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[Object]:
         """Return the objects of one kind in a namespace; none when the cluster has no such kind."""
-        try:
-            resource = self._dynamic.resources.get(api_version=api_version, kind=kind)
-            found = resource.get(namespace=namespace, label_selector=selector, _request_timeout=TIMEOUT)
-        except (ResourceNotFoundError, ApiException) as error:
-            return _absent(error, [])
-        except (HTTPError, OSError) as error:
-            raise _silent(self.address, error) from error
-        return [{"kind": kind, **item} for item in found.to_dict().get("items", [])]
+        found = self._read(api_version, kind, namespace=namespace, label_selector=selector)
+        return [{"kind": kind, **item} for item in found.get("items", [])] if found else []
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Object | None:
         """Return one object, or ``None`` when the object or its kind does not exist."""
+        return self._read(api_version, kind, name=name, namespace=namespace)
+
+    def _read(self, api_version: str, kind: str, **which: Any) -> Object | None:
+        """Return what the API server answers, or ``None`` for what does not exist; every other refusal, and silence, is an error."""
         try:
             resource = self._dynamic.resources.get(api_version=api_version, kind=kind)
-            return resource.get(name=name, namespace=namespace, _request_timeout=TIMEOUT).to_dict()
-        except (ResourceNotFoundError, ApiException) as error:
-            return _absent(error, None)
+            return resource.get(**which, _request_timeout=TIMEOUT).to_dict()
+        except ResourceNotFoundError:
+            return None
+        except ApiException as error:
+            if error.status == 404:  # noqa: PLR2004 - HTTP: not found
+                return None
+            raise ClusterUnreachableError(
+                f"cluster: refuses to be read ({error.reason}). Fix: use a kubeconfig that may"
+            ) from error
         except (HTTPError, OSError) as error:
             raise _silent(self.address, error) from error
 
@@ -109,12 +113,3 @@ def _no_config(named: str, error: Exception) -> str:
     if not any(Path(file).exists() for file in named.split(os.pathsep)):
         return "the file does not exist"
     return f"names no cluster ({' '.join(str(error).split())})"
-
-
-def _absent(error: Exception, nothing: Any) -> Any:
-    """Return ``nothing`` for what does not exist, and pass every other refusal on."""
-    if isinstance(error, ApiException) and error.status != 404:  # noqa: PLR2004 - HTTP: not found
-        raise ClusterUnreachableError(
-            f"cluster: refuses to be read ({error.reason}). Fix: use a kubeconfig that may"
-        ) from error
-    return nothing
