@@ -58,15 +58,14 @@ def _machine() -> str:
 def table(results: dict[str, Any]) -> str:
     """Return the results as a Markdown table."""
     lines = ["| what | measured | beside |", "|---|---|---|"]
-    machines: dict[str, None] = {}
+    days: dict[str, set[str]] = {}
     for name in NAMES:
         if name in results:
             rows: list[Row] = importlib.import_module(f"benchmarks.{name}").rows(results[name])
             lines += [f"| {row.what} | {row.result} | {row.beside} |" for row in rows]
-            machines[f"{results[name]['machine']}, {results[name]['measured']}"] = None
-    return "\n".join(
-        [*lines, "", f"Measured with `python -m benchmarks NAME`, one benchmark at a time, on {'; '.join(machines)}."]
-    )
+            days.setdefault(results[name]["machine"], set()).add(results[name]["measured"])
+    where = "; ".join(f"{machine}, {' and '.join(sorted(measured))}" for machine, measured in days.items())
+    return "\n".join([*lines, "", f"Measured with `python -m benchmarks NAME`, one benchmark at a time, on {where}."])
 
 
 def write_table(readme: Path, results: dict[str, Any]) -> None:
