@@ -18,11 +18,10 @@ up: .venv/.installed ## Everything: tools, cluster, images, pulumi up, and a rea
 down: .venv/.installed ## Leave nothing behind (with your own cluster: pulumi destroy)
 	@$(PY) -m gpuserve_embedded down --stack "$(STACK)"
 
-# The cluster's tests in one process, those of the servers beside them in another: tests/e2e/conftest.py shares them out.
+# The cluster's tests in one process, all others beside them in another: tests/e2e/e2e_sharing.py shares them out.
 test: .venv/.installed ## Every test, with a real cluster (root); ends the cluster of `make up`
 	@$(PY) -m gpuserve_embedded prepare --tests
-	@$(PY) -m pytest tests/fast tests/pulumi -n auto --dist loadfile
-	@$(PY) -m pytest tests/servers tests/e2e -n 2 --dist loadscope
+	@$(PY) -m pytest tests/fast tests/pulumi tests/servers tests/e2e -n 2 --dist loadscope
 
 test-fast: .venv/.installed ## The tests that need neither root nor a cluster, under a minute
 	@$(PY) -m pytest -m "not e2e and not slow" -n auto --dist loadfile

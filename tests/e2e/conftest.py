@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from e2e_cluster import ROOT, Cluster, wait_for
 from e2e_machine import Machine
-from e2e_sharing import SEVERAL, SHARED_OUT, several_have_the_cluster
+from e2e_sharing import SEVERAL, SHARED_OUT, ClusterBesideTheRest, file_of, needs_the_cluster, several_have_the_cluster, turn
 from e2e_stack import Stack, Workshop, command
 from xdist.scheduler import LoadScopeScheduling
 
@@ -22,24 +22,13 @@ UP_SECONDS = 3 * 3600
 TEST_SECONDS = 900
 """For a test without its fixtures: the first one's brings everything up."""
 
-HERE = Path(__file__).parent
 _begun: set[str] = set()
-
-
-class ClusterBesideServers(LoadScopeScheduling):
-    """One process has the tests of the cluster, another all others, each in turn.
-
-    Both wait more than they work, and each of the servers wants a machine's memory and processors for itself.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        return "cluster" if _needs_the_cluster(_file(nodeid)) else "servers"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """Share the tests out so with `--dist loadscope`. (xdist's own groups, 3.8, are not seen by pytest 9.2.)"""
-    return ClusterBesideServers(config, log) if config.getoption("dist") == "loadscope" else None
+    return ClusterBesideTheRest(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -51,7 +40,7 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse the cluster's tests where several processes may run them: each would start the machine's one cluster."""
-    if _needs_the_cluster(item.path) and several_have_the_cluster(getattr(item.config, "workerinput", {})):
+    if needs_the_cluster(item.path) and several_have_the_cluster(getattr(item.config, "workerinput", {})):
         pytest.fail(SEVERAL, pytrace=False)
 
 
@@ -62,30 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root: containers, bridges and mounts"))
         if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True))
-    items.sort(key=lambda item: _turn(item.path))
-
-
-def _file(nodeid: str) -> Path:
-    return ROOT / nodeid.partition("::")[0]
-
-
-def _turn(file: Path) -> tuple[int, str]:
-    if not file.is_relative_to(HERE):
-        return (0, "")
-    return (2, file.name) if _shares_the_stack(file) else (1, file.name)
-
-
-def _shares_the_stack(file: Path) -> bool:
-    return file.parent == HERE and file.name.removeprefix("test_")[0].isdigit()
-
-
-def _needs_the_cluster(file: Path) -> bool:
-    return _shares_the_stack(file) or file == HERE / "test_cluster_lifecycle.py"
+    items.sort(key=lambda item: turn(item.path))
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
     """Remember that tests of the cluster were begun, also in the process that only shares them out."""
-    if _needs_the_cluster(_file(nodeid)):
+    if needs_the_cluster(file_of(nodeid)):
         _begun.add(nodeid)
 
 
