@@ -129,7 +129,7 @@ def test_predict_asks_through_the_gateway(stack: Stack, unprepared: Path):
 
 
 def test_status_is_ready_and_says_what_the_outputs_say(stack: Stack, quiet: Cluster):
-    done = run([ROOT / ".venv/bin/gpuserve", "status", "-s", "local", "--json"], stack.variables)
+    done = run([ROOT / ".venv/bin/gpuserve", "status", "--json"], stack.variables)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)["services"]["filetype"]
     assert stack.service.items() <= found.items()

@@ -91,6 +91,29 @@ def test_check_prints_a_table_and_fails_on_violations(sandbox: Any, cli: Cli, mo
     assert {finding["rule"] for finding in report["violations"]} == {"image-digest"}
 
 
+@pytest.mark.parametrize("name", ["local", "acme/gpuserve/local"])
+def test_the_stack_is_that_of_pulumi_where_none_is_given(name: str, sandbox: Any, cli: Cli) -> None:
+    written = cli("render", "-s", "local", "--stacks", sandbox.stacks)
+    assert cli("render", "--stacks", sandbox.stacks, env={"PULUMI_STACK": name}).stdout == written.stdout
+    checked = json.loads(cli("check", "--stacks", sandbox.stacks, "--json", env={"PULUMI_STACK": name}).stdout)
+    assert list(checked["objects"]) == ["local"]
+
+
+def test_a_stack_that_is_given_comes_before_that_of_pulumi(sandbox: Any, cli: Cli) -> None:
+    elsewhere = {"PULUMI_STACK": "absent"}
+    assert cli("render", "-s", "local", "--stacks", sandbox.stacks, env=elsewhere).exit_code == 0
+    checked = json.loads(cli("check", "--all", "--stacks", sandbox.stacks, "--json", env=elsewhere).stdout)
+    assert list(checked["objects"]) == ["local"]
+
+
+@pytest.mark.parametrize("command", ["status", "render", "check"])
+def test_no_stack_at_all_is_a_wrong_command_line(command: str, cli: Cli) -> None:
+    result = cli(command)
+    assert result.exit_code == 2
+    assert "--stack" in result.output
+    assert "PULUMI_STACK" in result.output
+
+
 @pytest.mark.parametrize("arguments", [(), ("-s", "local", "--all"), ("--al",)])
 def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...], cli: Cli) -> None:
     result = cli("check", *arguments)

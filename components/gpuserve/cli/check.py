@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from gpuserve.cli.guard import FAILED
-from gpuserve.cli.options import STACKS, JsonOption, StacksOption
+from gpuserve.cli.options import STACKS, AnyStackOption, JsonOption, StacksOption
 from gpuserve.cli.output import notice, stdout, to_json
 from gpuserve.kubernetes.errors import GpuserveError
 
@@ -40,7 +40,8 @@ class Finding:
 
 
 def check(
-    stack: Annotated[str | None, typer.Option("--stack", "-s", help="Environment to check.", metavar="ENV")] = None,
+    context: typer.Context,
+    stack: AnyStackOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Check every environment.")] = False,
     stacks: StacksOption = STACKS,
     as_json: JsonOption = False,
@@ -48,9 +49,11 @@ def check(
     """Check stack and model files, the manifests they become against Kubernetes' schemas, and the policies."""
     from gpuserve.cli.stack import stack_names
 
-    if (stack is None) == (not everything):
+    if everything and _was_written(context, "stack"):
         raise typer.BadParameter("give either --stack ENV or --all")
-    names = [stack] if stack else stack_names(stacks)
+    if not everything and stack is None:
+        raise typer.BadParameter("give --stack ENV (or set PULUMI_STACK), or --all")
+    names = [stack] if stack and not everything else stack_names(stacks)
     if not names:
         raise typer.BadParameter(f"no stack file in {stacks}; a stack file is called Pulumi.ENV.yaml")
     found: list[Finding] = []
@@ -67,6 +70,12 @@ def check(
     _report(counts, found, broken, as_json=as_json)
     if found or broken:
         raise typer.Exit(FAILED)
+
+
+def _was_written(context: typer.Context, option: str) -> bool:
+    """Tell whether an option stands on the command line, and not only in the environment."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _check_stack(name: str, stacks: Path) -> tuple[int, list[Finding]]:

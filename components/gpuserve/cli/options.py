@@ -5,7 +5,22 @@ from typing import Annotated
 
 import typer
 
-StackOption = Annotated[str, typer.Option("--stack", "-s", help="Environment, as in stacks/Pulumi.ENV.yaml.", metavar="ENV")]
+
+def _environment(stack: str | None) -> str | None:
+    """Return the environment of a stack that may be named in full, as Pulumi does: organization/project/stack."""
+    return stack.rpartition("/")[2] if stack else None
+
+
+_STACK = typer.Option(
+    "--stack",
+    "-s",
+    envvar="PULUMI_STACK",
+    help="Environment, as in stacks/Pulumi.ENV.yaml. Default: that of the last `make up` here.",
+    metavar="ENV",
+    callback=_environment,
+)
+StackOption = Annotated[str, _STACK]
+AnyStackOption = Annotated[str | None, _STACK]
 StacksOption = Annotated[Path, typer.Option("--stacks", help="Folder of the stack files.", metavar="DIR")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 

@@ -46,9 +46,9 @@ def prepare(*, tests: Annotated[bool, typer.Option("--tests", help="Also what on
     run_prepare(Steps(total=_PREPARE_STEPS), tests=tests)
 
 
-def env() -> None:
+def env(stack: Stack = "local") -> None:
     """Print the shell variables with which `pulumi` and `kubectl` work by hand: eval "$(... env)"."""
-    typer.echo(environment.exports(environment.checkout()))
+    typer.echo(environment.exports(environment.checkout(), stack))
 
 
 def _python() -> str:

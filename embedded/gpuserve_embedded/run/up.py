@@ -59,7 +59,7 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
     os.environ.update(mark())
     with steps.step("Tools: Pulumi, provider, cluster") as progress:
         end_orphans(progress, engines=False)  # an engine is waited for before `pulumi up`
-        variables = environment.prepare(folder, progress)
+        variables = environment.prepare(folder, stack, progress)
         if not external:
             cluster.prepare(progress)
     with steps.step("Cluster: yours" if external else "Cluster: control plane, node, gateway, Prometheus") as progress:

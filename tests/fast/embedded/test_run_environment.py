@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuserve_embedded.cluster.layout import STATE, TEMPORARY
+from gpuserve_embedded.cluster.layout import KUBECONFIG, STATE, TEMPORARY
 from gpuserve_embedded.run import environment
 
 LEAVE_A_FILE = "import os, signal, tempfile; tempfile.mkstemp(); os.kill(os.getpid(), signal.SIGKILL)"
@@ -38,3 +38,11 @@ def test_the_temporary_files_of_a_killed_program_lie_there_too(temporary):
     done = subprocess.run([sys.executable, "-c", LEAVE_A_FILE], env=os.environ, check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(list(temporary.iterdir())) == 1
+
+
+@pytest.mark.parametrize("own_cluster", [False, True])
+def test_commands_by_hand_find_the_stack(own_cluster, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", "/own/kubeconfig" if own_cluster else str(KUBECONFIG))
+    said = environment.exports(Path("/checkout"), "my stack").splitlines()
+    assert "export PULUMI_STACK='my stack'" in said
+    assert any(line.startswith("export KUBECONFIG=") for line in said) is not own_cluster
