@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,3 +19,12 @@ def _whole_tracebacks() -> Iterator[None]:
     """Undo what a `ModelImage`'s provider does to its own process when a build fails; Pulumi's mocks would wait for ever."""
     yield
     vars(sys).pop("tracebacklimit", None)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Undo what a command that ran in this process did to its environment: as a process of its own it may."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)

@@ -68,7 +68,8 @@ class TritonServer:
             f"--backend-config=python,shm-region-prefix-name=gpuserve-{os.getpid()}-{self.http}",
             *self._options,
         ]
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(wheels / "nvidia_pytriton.libs")}
+        # The stub's interpreter takes the first `python3` of the search path for its own: of a virtual environment, modules too.
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(wheels / "nvidia_pytriton.libs"), "PATH": os.defpath}
         with ExitStack() as stack:
             process = stack.enter_context(server_process(command, self.log, env=environment))
             # Triton opens the port of its metrics after that of its models.
