@@ -1,3 +1,6 @@
+import os
+from types import SimpleNamespace
+
 import onnx
 import pytest
 from e2e_small_model import classifier
@@ -8,6 +11,9 @@ from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.layouts.spec import BatchSpec
 from gpuserve_images.oci import client, memory
 from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.sources import transfer
+
+CLOUDS = ("AWS_", "GOOGLE_", "HF_")
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +36,23 @@ def server(monkeypatch):
 def own_cache(tmp_path, monkeypatch):
     """A cache that nothing was fetched into."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def nothing_of_the_user(own_cache, tmp_path, monkeypatch):
+    """No credentials of this machine's user, no cache, no pauses, no machine to ask for a role."""
+    for name in [name for name in os.environ if name.startswith(CLOUDS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=lambda _seconds: None))
+
+
+@pytest.fixture
+def aws_keys(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-word")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
 
 
 @pytest.fixture
