@@ -23,11 +23,15 @@ from gpuserve_embedded.cluster.processes import Daemon, url_answers
 KUBELET_ROOT: Final = STATE / "kubelet"
 _KUBELET_CONFIG: Final = STATE / "kubelet.yaml"
 _PROXY_CONFIG: Final = STATE / "kube-proxy.yaml"
-_RESOLVED: Final = Path("/run/systemd/resolve/resolv.conf")
+# systemd-resolved's own file comes first: the other only names systemd-resolved then.
+_HOST_DNS: Final = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
+_NO_DNS: Final = STATE / "resolv.conf"
 
 
 def configure() -> None:
     """Write the configuration files of kubelet and kube-proxy."""
+    # Nobody listens at the node's port 53: who asks for a name outside of the cluster is refused at once.
+    _NO_DNS.write_text(f"nameserver {NODE_IP}\n")
     _KUBELET_CONFIG.write_text(yaml.safe_dump(kubelet_config(), sort_keys=False))
     _PROXY_CONFIG.write_text(yaml.safe_dump(kube_proxy_config(), sort_keys=False))
 
@@ -84,8 +88,7 @@ def kubelet_config() -> dict[str, object]:
         "makeIPTablesUtilChains": False,
         "clusterDomain": CLUSTER_DOMAIN,
         "clusterDNS": [str(DNS_IP)],
-        # systemd-resolved's own file: the other points to 127.0.0.53, which in a pod is the pod.
-        "resolvConf": str(_RESOLVED if _RESOLVED.exists() else "/etc/resolv.conf"),
+        "resolvConf": str(next(filter(_helps_pods, _HOST_DNS), _NO_DNS)),
         # A developer's disk is often nearly full; evicting the cluster for that helps nobody.
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
@@ -100,6 +103,20 @@ def kubelet_config() -> dict[str, object]:
         "syncFrequency": "3s",
         "crashLoopBackOff": {"maxContainerRestartPeriod": "15s"},
     }
+
+
+def _helps_pods(file: Path) -> bool:
+    """Tell whether a machine's file names a server that is not the machine's own loopback, which in a pod is the pod.
+
+    Without any server neither a pod nor CoreDNS would start.
+    """
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return False
+    return any(
+        words[0] == "nameserver" and not words[1].startswith(("127.", "::1")) for words in map(str.split, lines) if words[1:]
+    )
 
 
 def kube_proxy_config() -> dict[str, object]:

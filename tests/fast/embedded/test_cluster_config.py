@@ -46,6 +46,26 @@ def test_the_kubelet_keeps_what_it_can_below_the_clusters_folders() -> None:
     assert config["clusterDNS"] == [str(layout.DNS_IP)]
 
 
+@pytest.mark.parametrize(
+    ("resolved", "etc", "taken"),
+    [
+        (None, "search example.com\nnameserver 9.9.9.9\n", "etc"),
+        ("nameserver 9.9.9.9\n", "nameserver 127.0.0.53\noptions edns0\n", "resolved"),
+        ("# offline\n", "nameserver 127.0.0.53\n", "none"),
+        (None, "nameserver\n\nnameserver ::1\n", "none"),
+        (None, None, "none"),
+    ],
+)
+def test_pods_ask_a_server_that_they_can_reach(resolved, etc, taken, tmp_path, monkeypatch) -> None:
+    files = {"resolved": resolved, "etc": etc, "none": None}
+    for name, content in files.items():
+        if content is not None:
+            (tmp_path / name).write_text(content)
+    monkeypatch.setattr(node, "_HOST_DNS", (tmp_path / "resolved", tmp_path / "etc"))
+    monkeypatch.setattr(node, "_NO_DNS", tmp_path / "none")
+    assert node.kubelet_config()["resolvConf"] == str(tmp_path / taken)
+
+
 def test_kube_proxy_leaves_the_machines_connection_tracking_alone() -> None:
     config = node.kube_proxy_config()
     assert config["mode"] == "nftables"
