@@ -120,7 +120,7 @@ def _previews(folder: Path, count: int, report: Report) -> dict[str, Any]:
     (checkout / "objects.json").write_text(json.dumps(manifests))
     state = checkout / "state"
     state.mkdir()
-    variables = {**os.environ, **environment.variables(ROOT, STACK), "PULUMI_BACKEND_URL": f"file://{state}"}
+    variables = {**os.environ, **environment.variables(ROOT), "PULUMI_BACKEND_URL": f"file://{state}"}
     variables.setdefault("PULUMI_CONFIG_PASSPHRASE", "")
     timed(["pulumi", "--non-interactive", "stack", "init", STACK], variables, checkout)
     preview = ["pulumi", "--non-interactive", "preview", "-s", STACK]

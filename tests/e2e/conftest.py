@@ -88,7 +88,7 @@ def stack(machine: Machine, unprepared: Path) -> Iterator[Stack]:
     try:
         up = command("up", "--json", "--file", str(unprepared), timeout=UP_SECONDS)
         assert up.returncode == 0, f"{up.stderr}\n{up.stdout}"
-        variables = environment.variables(ROOT, "local")
+        variables = environment.variables(ROOT)
         yield Stack(json.loads(up.stdout), Cluster(variables), variables)
     finally:
         down = command("down")

@@ -61,7 +61,7 @@ class Workshop:
         backend.mkdir()
         temporary.mkdir()
         own = {"PULUMI_BACKEND_URL": f"file://{backend}", "TMPDIR": str(temporary)}
-        return cls(folder, {**environment.variables(ROOT, "local"), **own})
+        return cls(folder, {**environment.variables(ROOT), **own})
 
     def stack_file(self, name: str) -> Path:
         return self.folder / "stacks" / f"Pulumi.{name}.yaml"

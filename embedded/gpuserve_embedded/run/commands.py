@@ -46,9 +46,9 @@ def prepare(*, tests: Annotated[bool, typer.Option("--tests", help="Also what on
     run_prepare(Steps(total=_PREPARE_STEPS), tests=tests)
 
 
-def env(stack: Stack = "local") -> None:
+def env() -> None:
     """Print the shell variables with which `pulumi` and `kubectl` work by hand: eval "$(... env)"."""
-    typer.echo(environment.exports(environment.checkout(), stack))
+    typer.echo(environment.exports(environment.checkout()))
 
 
 def _python() -> str:

@@ -16,7 +16,7 @@ def down(stack: str, steps: Steps) -> None:
     folder = environment.checkout()
     if environment.is_external():
         with steps.step(f"pulumi destroy -s {stack}") as progress:
-            Pulumi(folder, stack, environment.variables(folder, stack), folder / ".gpuserve" / "pulumi.log").destroy(progress)
+            Pulumi(folder, stack, environment.variables(folder), folder / ".gpuserve" / "pulumi.log").destroy(progress)
         return
     with steps.step("Stop the cluster and remove what it made") as progress:
         end_orphans(progress)  # before the cluster: an engine without its run would only fail on it

@@ -36,6 +36,9 @@ def checkout() -> Path:
 def prepare(folder: Path, stack: str, progress: Progress) -> dict[str, str]:
     """Put the tools into `.gpuserve/bin`, write `.gpuserve/env`, and return the variables.
 
+    The file names the stack besides: it is the one that `gpuserve` speaks of here. Pulumi has a selected one of its own, which a
+    variable would hide.
+
     Raises:
         ToolError: When a tool can be neither found nor downloaded nor built.
     """
@@ -46,21 +49,20 @@ def prepare(folder: Path, stack: str, progress: Progress) -> dict[str, str]:
         kubectl = own / "bin" / "kubectl"
         kubectl.unlink(missing_ok=True)
         kubectl.symlink_to(ensure("kubectl", progress))
-    values = variables(folder, stack)
+    values = variables(folder)
     file = own / "env"
-    file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    file.write_text("".join(f"{name}={value}\n" for name, value in {**values, "PULUMI_STACK": stack}.items()))
     file.chmod(0o600)
     return values
 
 
-def variables(folder: Path, stack: str) -> dict[str, str]:
-    """Return the variables to set; with a cluster of the user's own, only the search path and the stack."""
+def variables(folder: Path) -> dict[str, str]:
+    """Return the variables to set; with a cluster of the user's own, only the search path."""
     path = os.pathsep.join([str(folder / ".gpuserve" / "bin"), str(folder / ".venv" / "bin"), os.environ.get("PATH", "")])
     if is_external():
-        return {"PATH": path, "PULUMI_STACK": stack}
+        return {"PATH": path}
     return {
         "PATH": path,
-        "PULUMI_STACK": stack,
         "KUBECONFIG": str(KUBECONFIG),
         "PULUMI_BACKEND_URL": f"file://{STATE / 'pulumi'}",
         "PULUMI_CONFIG_PASSPHRASE": LOCAL_PASSPHRASE,
@@ -79,6 +81,6 @@ def keep_temporary_files() -> None:
     tempfile.tempdir = None  # it is asked for once only
 
 
-def exports(folder: Path, stack: str) -> str:
+def exports(folder: Path) -> str:
     """Return shell lines for `eval`."""
-    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables(folder, stack).items())
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables(folder).items())

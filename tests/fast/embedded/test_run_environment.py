@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuserve.cli.environment import adopt_environment
 from gpuserve_embedded.cluster.layout import KUBECONFIG, STATE, TEMPORARY
 from gpuserve_embedded.run import environment
 
@@ -41,8 +42,14 @@ def test_the_temporary_files_of_a_killed_program_lie_there_too(temporary):
 
 
 @pytest.mark.parametrize("own_cluster", [False, True])
-def test_commands_by_hand_find_the_stack(own_cluster, monkeypatch):
+def test_gpuserve_is_told_the_stack_and_pulumi_is_left_its_selection(own_cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", "/own/kubeconfig" if own_cluster else str(KUBECONFIG))
-    said = environment.exports(Path("/checkout"), "my stack").splitlines()
-    assert "export PULUMI_STACK='my stack'" in said
-    assert any(line.startswith("export KUBECONFIG=") for line in said) is not own_cluster
+    monkeypatch.setattr(environment, "prepare_pulumi", lambda folder, *_: folder.mkdir())
+    monkeypatch.setattr(environment, "ensure", lambda *_: tmp_path / "kubectl")
+    values = environment.prepare(tmp_path, "staging", print)
+    assert "PULUMI_STACK" not in values
+    assert "PULUMI_STACK" not in environment.exports(tmp_path)
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin"})
+    adopt_environment(tmp_path)
+    assert os.environ["PULUMI_STACK"] == "staging"
+    assert ("KUBECONFIG" in os.environ) is not own_cluster
