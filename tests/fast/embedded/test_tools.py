@@ -1,37 +1,27 @@
 """Programs: what a build is known by, that a build is done once and whole, and what a user is told when it fails."""
 
-import hashlib
-import http.server
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from gpuserve_embedded.tools import ToolError, crds, ensure, prepare_pulumi, release
-from gpuserve_embedded.tools.build import build, build_key, go_version
+from gpuserve_embedded.tools import ToolError, crds, ensure
+from gpuserve_embedded.tools.build import build, build_key
 from gpuserve_embedded.tools.cache import put, tools_folder
-from gpuserve_embedded.tools.catalogue import DEFINITIONS, KUBE, PROGRAMS, GoModule, ModuleFile, Release
+from gpuserve_embedded.tools.catalogue import DEFINITIONS, KUBE, PROGRAMS, GoModule, ModuleFile
 from gpuserve_embedded.tools.find import is_stand_in
 
+pytestmark = pytest.mark.usefixtures("own_tools")
 MODULE = GoModule("greeter", {"greeter": "."}, {"main.version": "1"}, minutes=0.1, links=("hello",))
 
 
 def silent(_line: str) -> None:
     pass
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    go_version.cache_clear()
-    yield
-    go_version.cache_clear()
 
 
 @pytest.fixture
@@ -241,127 +231,3 @@ class TestFinding:
             ensure("pulumi-language-python", silent)
         remove_wrappers(folder)
         assert not list(folder.iterdir())
-
-
-class TestPulumi:
-    @pytest.fixture
-    def built(self, tmp_path, monkeypatch):
-        folder = tmp_path / "built"
-        folder.mkdir()
-        for name in ("pulumi", "pulumi-resource-kubernetes"):
-            (folder / name).write_text("#!/bin/sh\n")
-            (folder / name).chmod(0o755)
-
-        def find(name, _progress):
-            if not (folder / name).exists():
-                raise ToolError(name, "absent", "none")
-            return folder / name
-
-        monkeypatch.setattr("gpuserve_embedded.tools.engine.ensure", find)
-        monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
-        monkeypatch.setenv("PATH", "/usr/bin:/bin")
-        return folder
-
-    def test_lays_out_engine_stand_ins_and_provider_as_often_as_it_is_asked(self, built, tmp_path):
-        for _ in range(2):
-            tools = prepare_pulumi(tmp_path / "bin", Path(sys.executable), silent)
-        assert tools.stand_in
-        names = ["pulumi", "pulumi-language-python", "pulumi-resource-pulumi-python"]
-        assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == names
-        # beside its own file, through no link: or the engine warns of each plugin at each command
-        assert tools.pulumi.resolve().parent == tmp_path / "bin"
-        plugin = tmp_path / "home" / "plugins" / "resource-kubernetes-v4.25.0" / "pulumi-resource-kubernetes"
-        assert plugin.samefile(built / "pulumi-resource-kubernetes")
-
-    def test_builds_no_provider_where_pulumi_has_installed_one(self, built, tmp_path):
-        (built / "pulumi-resource-kubernetes").unlink()
-        plugin = tmp_path / "home" / "plugins" / "resource-kubernetes-v4.25.0" / "pulumi-resource-kubernetes"
-        plugin.parent.mkdir(parents=True)
-        plugin.write_text("official")
-        assert prepare_pulumi(tmp_path / "bin", Path(sys.executable), silent).kubernetes_provider == plugin
-        assert plugin.read_text() == "official"
-
-    def test_prefers_the_official_language_host(self, built, tmp_path):
-        prepare_pulumi(tmp_path / "bin", Path(sys.executable), silent)
-        (built / "pulumi-language-python").write_text("official")
-        tools = prepare_pulumi(tmp_path / "bin", Path(sys.executable), silent)
-        assert not tools.stand_in
-        assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == ["pulumi", "pulumi-language-python"]
-        assert (tmp_path / "bin" / "pulumi-language-python").read_text() == "official"
-        assert (tmp_path / "bin" / "pulumi").samefile(built / "pulumi")
-
-
-class TestRelease:
-    @pytest.fixture
-    def publisher(self, tmp_path, monkeypatch):
-        site = tmp_path / "site"
-        site.mkdir()
-        program = tmp_path / "pulumi"
-        program.write_text("the program")
-        with tarfile.open(site / "pulumi-linux-x64.tar.gz", "w:gz") as archive:
-            archive.add(program, "pulumi/pulumi")
-
-        class Quiet(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args):
-                super().__init__(*args, directory=str(site))
-
-            def log_message(self, *_args):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        monkeypatch.setattr(release, "_knock", lambda _address: None)
-        monkeypatch.setattr(release.platform, "machine", lambda: "x86_64")
-        address = f"http://127.0.0.1:{server.server_port}"
-        yield site, Release(f"{address}/pulumi-{{system}}.tar.gz", f"{address}/sums.txt", "pulumi")
-        server.shutdown()
-        server.server_close()
-
-    def test_unpacks_what_the_publisher_lists(self, publisher):
-        site, offered = publisher
-        total = hashlib.sha256((site / "pulumi-linux-x64.tar.gz").read_bytes()).hexdigest()
-        (site / "sums.txt").write_text(f"{'0' * 64}  other.tar.gz\n{total}  pulumi-linux-x64.tar.gz\n")
-        folder = release.download(offered, silent)
-        assert folder is not None
-        assert (folder / "pulumi").read_text() == "the program"
-
-    def test_refuses_anything_else(self, publisher):
-        site, offered = publisher
-        (site / "sums.txt").write_text(f"{'0' * 64}  pulumi-linux-x64.tar.gz\n")
-        with pytest.raises(ToolError, match="its publisher lists 000"):
-            release.download(offered, silent)
-        assert not list(tools_folder().glob("release-*"))
-
-    @pytest.fixture
-    def unreachable(self, monkeypatch):
-        """A release whose publisher refuses connections, and the hosts that were asked."""
-        asked: list[str] = []
-
-        def refuse(address, timeout):
-            asked.append(address[0])
-            assert timeout <= 5
-            raise ConnectionRefusedError
-
-        monkeypatch.setattr(release.socket, "create_connection", refuse)
-        monkeypatch.setattr(release.platform, "machine", lambda: "x86_64")
-        monkeypatch.setattr(release.urllib.request, "getproxies", dict)
-        monkeypatch.setattr(release, "_unreachable", set())
-        return Release("https://releases.example.com/a-{system}.tar.gz", "https://releases.example.com/sums", "a"), asked
-
-    def test_asks_an_unreachable_publisher_once(self, unreachable):
-        offered, asked = unreachable
-        assert release.download(offered, silent) is None
-        assert release.download(offered, silent) is None
-        assert asked == ["releases.example.com"]
-
-    def test_an_unreachable_publisher_is_known_while_another_process_builds(self, unreachable):
-        offered, _ = unreachable
-        found: list[Path | None] = []
-
-        def ask(_folder):
-            asking = threading.Thread(target=lambda: found.append(release.download(offered, silent)), daemon=True)
-            asking.start()
-            asking.join(5)
-
-        put("built", ask, silent)
-        assert found == [None]
