@@ -50,7 +50,9 @@ class ExportProcess:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         ours, theirs = socket.socketpair()
         packages = {"gpuserve_images": str(HERE.parent), "gpuserve_images.export": str(HERE)}
-        environment = {**os.environ, **QUIET}
+        # Frameworks leave files (TensorFlow the code that it generates) where they are ended and do not end.
+        self._scratch = tempfile.TemporaryDirectory(prefix="gpuserve-export-", ignore_cleanup_errors=True)
+        environment = {**os.environ, **QUIET, "TMPDIR": self._scratch.name}
         if python != Path(sys.executable):
             environment.pop("PYTHONPATH", None)
         with theirs:
@@ -103,6 +105,7 @@ class ExportProcess:
             self._process.kill()
         self._process.wait()
         self._log.close()
+        self._scratch.cleanup()
 
     def _crash(self) -> ExportError:
         code = self._process.wait()

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +102,19 @@ def test_a_back_end_that_crashes_is_an_error(tmp_path):
         process.ask({"do": "load"})
     assert "model.bin: cannot be exported: the export process was ended by SIGSEGV" in str(caught.value)
     assert "the last words" in str(caught.value)
+
+
+def test_what_a_framework_leaves_goes_with_its_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    leaving = tmp_path / "leaving"
+    leaving.write_text('#!/bin/sh\ntouch "$TMPDIR/generated.py"\nexec sleep 60\n')
+    leaving.chmod(0o755)
+    with ExportProcess(leaving, "model.bin"):
+        deadline = time.monotonic() + 10
+        while not list(tmp_path.glob("*/generated.py")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert list(tmp_path.glob("*/generated.py"))
+    assert list(tmp_path.iterdir()) == [leaving]
 
 
 def test_the_process_ends_when_a_back_end_fails_in_a_way_of_its_own(monkeypatch, tmp_path):
