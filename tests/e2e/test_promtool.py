@@ -14,23 +14,28 @@ from gpuserve_embedded.tools import ensure
 pytestmark = pytest.mark.e2e
 
 POD = 'namespace="n",pod="p",gpuserve_io_service="filetype",gpuserve_io_version="fp32",model="filetype",version="1"'
+NEXT_POD = POD.replace('pod="p"', 'pod="r"')
+SHADOW_POD = POD.replace('pod="p"', 'pod="q"').replace("fp32", "int8")
 COMMON = 'namespace="n",pod="p",service="filetype",version="fp32"'
 SCRAPES = 60
 """Scrapes every 15 s, a quarter of an hour in all."""
 
 
-def spec() -> MonitoringSpec:
+def spec(*shadows: str) -> MonitoringSpec:
     source = MetricsSource("n", "filetype", "fp32", "triton", {}, "metrics")
-    slo = {"service": "filetype", "availability": "99.9%", "latency_p95": "50ms"}
+    slo = {"service": "filetype", "availability": "99.9%", "latency_p95": "50ms", "shadows": shadows}
     return MonitoringSpec.parse({"sources": [source], "slos": [slo]})
 
 
-def counter(name: str, per_second: float, more: str = "") -> dict[str, str]:
-    return {"series": f"{name}{{{POD}{more}}}", "values": f"0+{per_second * 15:g}x{SCRAPES}"}
+def triton(*, ok: float, failed: float = 0, queue: float = 0, batch: float = 1, scrapes: int = SCRAPES) -> list[dict[str, str]]:
+    """Return what a server exports that answers ``ok`` requests per second, after ``queue`` seconds of waiting each.
 
+    Its series end after ``scrapes``, as those of a pod that is gone.
+    """
 
-def triton(*, ok: float, failed: float = 0, queue: float = 0, batch: float = 1) -> list[dict[str, str]]:
-    """Return what a server exports that answers ``ok`` requests per second, after ``queue`` seconds of waiting each."""
+    def counter(name: str, per_second: float, more: str = "") -> dict[str, str]:
+        return {"series": f"{name}{{{POD}{more}}}", "values": f"0+{per_second * 15:g}x{scrapes} stale"}
+
     summary = f'nv_inference_request_summary_us{{{POD},quantile="0.95"}}'
     return [
         counter("nv_inference_request_success", ok),
@@ -39,8 +44,14 @@ def triton(*, ok: float, failed: float = 0, queue: float = 0, batch: float = 1) 
         counter("nv_inference_queue_duration_us", ok * queue * 1e6),
         counter("nv_inference_count", ok),
         counter("nv_inference_exec_count", ok / batch),
-        {"series": summary, "values": f"20000x{SCRAPES}"},
+        {"series": summary, "values": f"20000x{scrapes} stale"},
     ]
+
+
+def elsewhere(pod: str, series: list[dict[str, str]], after: int = 0) -> list[dict[str, str]]:
+    """Return what another pod exports that starts ``after`` so many scrapes and does the same."""
+    before = f"_x{after} " if after else ""
+    return [{"series": line["series"].replace(POD, pod), "values": before + line["values"]} for line in series]
 
 
 def expected(name: str, value: float, labels: str = COMMON) -> dict[str, Any]:
@@ -48,8 +59,27 @@ def expected(name: str, value: float, labels: str = COMMON) -> dict[str, Any]:
     return {"expr": f"round({name}, 1e-6)", "eval_time": "10m", "exp_samples": [{"labels": f"{{{labels}}}", "value": value}]}
 
 
-def promtool(folder: Path, series: list[dict[str, str]], **tests: Any) -> None:
-    (folder / "rules.yaml").write_text(manifests("platform", spec())["rules"]["data"]["gpuserve.yaml"])
+def quiet(alert: str, *times: str) -> list[dict[str, Any]]:
+    """Return checks that an alert does not fire."""
+    return [{"alertname": alert, "eval_time": time, "exp_alerts": []} for time in times]
+
+
+def silent(time: str) -> dict[str, Any]:
+    """Return a check that the service is known to have no server."""
+    told = {
+        "summary": "No server of filetype can be seen",
+        "description": (
+            "For 5m Prometheus has had no metrics from any server that answers clients of filetype: their pods are gone, do not "
+            "start, or cannot be scraped. Requests that find no server are counted nowhere, so the error budget does not show "
+            "them. See `kubectl get pods -A -l gpuserve.io/service=filetype`."
+        ),
+    }
+    alert = {"exp_labels": {"severity": "page", "service": "filetype"}, "exp_annotations": told}
+    return {"alertname": "GpuserveServiceSilent", "eval_time": time, "exp_alerts": [alert]}
+
+
+def promtool(folder: Path, series: list[dict[str, str]], *, shadows: tuple[str, ...] = (), **tests: Any) -> None:
+    (folder / "rules.yaml").write_text(manifests("platform", spec(*shadows))["rules"]["data"]["gpuserve.yaml"])
     scenario = {"interval": "15s", "input_series": series, **tests}
     unit = {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": [scenario]}
     (folder / "test.yaml").write_text(yaml.safe_dump(unit))
@@ -97,12 +127,45 @@ def test_one_failure_in_fifty_burns_twenty_times_too_fast_and_alerts(tmp_path: P
 
 
 def test_errors_within_the_budget_stay_quiet(tmp_path: Path) -> None:
-    quiet = {"alertname": "GpuserveErrorBudgetBurn", "eval_time": "10m", "exp_alerts": []}
-    promtool(tmp_path, triton(ok=999.5, failed=0.5), alert_rule_test=[quiet])
+    promtool(tmp_path, triton(ok=999.5, failed=0.5), alert_rule_test=quiet("GpuserveErrorBudgetBurn", "10m"))
+
+
+def test_a_service_whose_last_server_is_gone_calls_somebody(tmp_path: Path) -> None:
+    checks = [*quiet("GpuserveServiceSilent", "4m", "9m"), silent("12m"), *quiet("GpuserveErrorBudgetBurn", "12m")]
+    promtool(tmp_path, triton(ok=10, scrapes=16), alert_rule_test=checks)
+
+
+def test_a_service_whose_servers_never_came_calls_somebody(tmp_path: Path) -> None:
+    promtool(tmp_path, [], alert_rule_test=[*quiet("GpuserveServiceSilent", "4m"), silent("12m")])
+
+
+def test_an_idle_server_calls_nobody(tmp_path: Path) -> None:
+    promtool(tmp_path, triton(ok=0), alert_rule_test=quiet("GpuserveServiceSilent", "1m", "6m", "12m"))
+
+
+def test_a_restart_shorter_than_the_alerts_patience_calls_nobody(tmp_path: Path) -> None:
+    series = [*triton(ok=10, scrapes=16), *elsewhere(NEXT_POD, triton(ok=10), after=32)]
+    promtool(tmp_path, series, alert_rule_test=quiet("GpuserveServiceSilent", "7m", "10m", "15m"))
+
+
+def test_copies_that_a_shadow_fails_burn_no_budget(tmp_path: Path) -> None:
+    series = [*triton(ok=10), *elsewhere(SHADOW_POD, triton(ok=0, failed=10))]
+    checks = [
+        expected("gpuserve:service_requests_per_second", 10, 'service="filetype"'),
+        expected("gpuserve:service_errors_per_second", 0, 'service="filetype"'),
+        expected("gpuserve:burn_rate:5m", 0, 'service="filetype"'),
+    ]
+    calm = quiet("GpuserveErrorBudgetBurn", "10m")
+    promtool(tmp_path, series, shadows=("int8",), promql_expr_test=checks, alert_rule_test=calm)
+
+
+def test_a_shadow_does_not_stand_in_for_a_server(tmp_path: Path) -> None:
+    series = [*triton(ok=10, scrapes=16), *elsewhere(SHADOW_POD, triton(ok=10))]
+    promtool(tmp_path, series, shadows=("int8",), alert_rule_test=[silent("12m")])
 
 
 def test_every_query_parses(tmp_path: Path) -> None:
-    for query in queries(spec()):
+    for query in queries(spec("int8")):
         done = subprocess.run(
             [ensure("promtool", print), "promql", "format", query, "--experimental"],
             capture_output=True,

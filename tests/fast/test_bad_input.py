@@ -17,6 +17,32 @@ def _second_service(sandbox: Any, **changes: object) -> None:
     sandbox.platform["services"].append({**sandbox.service, "name": "other", "model": "tiny", **changes})
 
 
+def _two_pools(sandbox: Any, **changes: object) -> None:
+    pool = sandbox.platform["pools"][0]
+    sandbox.platform["pools"].append({**pool, "name": "other", **changes})
+
+
+def _one_deployment_for_two(sandbox: Any) -> None:
+    sandbox.model["builds"]["two-fp32"] = {"engine": "onnxruntime"}
+    sandbox.service.update(versions=[{"build": "two-fp32", "weight": 100}])
+    sandbox.service["traffic"].pop("mirror")
+    versions = [{"build": "fp32", "weight": 100}]
+    _second_service(sandbox, name="tiny-two", versions=versions, traffic={"host": "two.example.com"})
+
+
+def _renamed(sandbox: Any, build: str) -> list[dict[str, object]]:
+    sandbox.model["builds"][build] = {"engine": "onnxruntime"}
+    sandbox.service["traffic"].pop("mirror")
+    return [{"build": build, "weight": 100}]
+
+
+def _production(sandbox: Any, **changes: object) -> None:
+    sandbox.platform["environment"] = "prod"
+    sandbox.service["traffic"]["tls"] = {"mode": "generated"}
+    sandbox.service["scale"].update(min=2)
+    sandbox.service.update(changes)
+
+
 # What is changed, then what the message must say beside the file: field, value, reason, fix.
 STACK_FILE: dict[str, tuple[Change, list[str]]] = {
     "unknown field": (
@@ -54,6 +80,82 @@ STACK_FILE: dict[str, tuple[Change, list[str]]] = {
     "no such build": (
         lambda box: box.service["versions"][0].update(build="fp23"),
         ["services[0].versions[0].build", "'fp23'", "no such build", "did you mean 'fp32'?"],
+    ),
+    "two services whose versions are one Deployment": (
+        _one_deployment_for_two,
+        [
+            "services[1].versions[0].build = 'fp32'",
+            "gives the name 'tiny-two-fp32', which is that of services[0].versions[0].build too",
+            "rename the service or the build",
+        ],
+    ),
+    "a service that is called as another's mirror": (
+        lambda box: _second_service(box, name="tiny-mirror", traffic={"host": "other.example.com"}),
+        ["services[0].traffic.mirror.to", "'tiny-mirror', which is that of services[1].name too"],
+    ),
+    "two pools in one namespace": (
+        lambda box: _two_pools(box, namespace="gpuserve-local"),
+        ["pools[1].namespace", "'gpuserve-local'", "is that of pools[0].namespace too", "a namespace of its own"],
+    ),
+    "one node in two pools": (
+        lambda box: (box.platform["pools"][0].update(nodes=["a", "b"]), _two_pools(box, nodes=["b"])),
+        ["pools[1].nodes[0]", "'b'", "is that of pools[0].nodes[1] too", "for one pool"],
+    ),
+    "a pool's name that is a list": (
+        lambda box: _two_pools(box, name=["a"]),
+        ["pools[1].name", "['a']"],
+    ),
+    "names too long together": (
+        lambda box: box.service.update(name="t" * 35, model="tiny", versions=_renamed(box, "b" * 30)),
+        ["services[0].versions[0].build", "of 66 characters, and a name has 63 at most", "shorten the name"],
+    ),
+    "memory of the quota": (
+        lambda box: box.platform["pools"][0]["quota"].update(memory="3Gi"),
+        ["pools[0].quota.memory", "'3Gi'", "less than the 4Gi that the services on it need", "at least 4Gi"],
+    ),
+    "processors of the quota": (
+        lambda box: box.platform["pools"][0]["quota"].update(cpu="100m"),
+        ["pools[0].quota.cpu", "'100m'", "less than the 0.2 processors", "at least 0.2"],
+    ),
+    "memory below the server's own parts": (
+        lambda box: box.service.update(resources={"memory": "256Mi"}),
+        ["services[0].resources.memory", "'256Mi'", "less than the 512Mi of it", "raise it to 512Mi or more"],
+    ),
+    "a unit twice": (
+        lambda box: box.service.update(resources={"memory": "1Gi512Mi"}),
+        ["services[0].resources.memory", "'1Gi512Mi'", "is not a size"],
+    ),
+    "half a GPU": (
+        lambda box: box.service.update(resources={"gpus": 0.5}),
+        ["services[0].resources.gpus", "0.5", "whole devices only"],
+    ),
+    "an address of a network": (
+        lambda box: box.platform.update(gateway_networks=["10.0.0.5/16"]),
+        ["gateway_networks[0]", "'10.0.0.5/16'", "is no network"],
+    ),
+    "a network without its length": (
+        lambda box: box.platform.update(gateway_networks=["10.0.0.7"]),
+        ["gateway_networks[0]", "'10.0.0.7'", "CIDR", "write '10.0.0.7/32'"],
+    ),
+    "more replicas than there may be": (
+        lambda box: box.service["scale"].update(max=20_000),
+        ["services[0].scale.max", "20000", "10000"],
+    ),
+    "an endless rate": (
+        lambda box: (box.service["scale"].pop("queue_time"), box.service["scale"].update(qps=float("inf"))),
+        ["services[0].scale.qps", "finite"],
+    ),
+    "a host that is an address": (
+        lambda box: box.service["traffic"].update(host="10.0.0.1"),
+        ["services[0].traffic.host", "'10.0.0.1'", "is an IP address", "write a DNS name"],
+    ),
+    "production in clear": (
+        lambda box: (_production(box), box.service["traffic"].pop("tls")),
+        ["services[0].traffic.tls.mode", "'none'", "in clear, and `environment` is prod", "cert-manager"],
+    ),
+    "production on one replica": (
+        lambda box: _production(box, scale={"min": 1, "max": 3, "queue_time": "10ms"}),
+        ["services[0].scale.min", "1", "`environment` is prod", "2 or more"],
     ),
     "two services on one host and path": (
         _second_service,
@@ -175,6 +277,13 @@ PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIhunter2\n-----END EC PRIVATE KEY
             lambda box: box.platform.update(registry="https://me:hunter2@registry.example.com"),
             ["registry = 'https://...@registry.example.com'", "pattern"],
         ),
+        (
+            lambda box: box.platform.update(registry="https://me:p@hunter2@registry.example.com"),
+            ["registry = 'https://...@registry.example.com'", "pattern"],
+        ),
+        (lambda box: box.platform.update(registry="me:hunter2@registry.example.com/a"), ["registry = '...@registry.example.com/a'"]),
+        (lambda box: box.service.update(pool="nvapi-hunter2hunter2hunter2"), ["services[0].pool = <not shown"]),
+        (lambda box: box.service["traffic"].update(host="https://a.example/m?sv=1&sig=hunter2"), ["traffic.host = <not shown"]),
         (lambda box: box.service.update(pool=PEM), ["services[0].pool = <not shown", "is not a DNS label"]),
         (lambda box: box.service["traffic"].update(host=[PEM]), ["services[0].traffic.host = [<not shown"]),
         (lambda box: box.service.update(scale=["hf_hunter2hunter2hunter2"]), ["services[0].scale = [<not shown"]),

@@ -109,8 +109,12 @@ def _services(draw: st.DrawFn, pools: list[str]) -> dict[str, Any]:
 def _platforms(draw: st.DrawFn) -> dict[str, Any]:
     pools = draw(st.lists(_label(), min_size=1, max_size=3, unique=True))
     services = draw(st.lists(_services(pools), min_size=1, max_size=4, unique_by=lambda service: service["name"]))
+    environment = draw(st.sampled_from(["local", "dev", "staging", "prod"]))
+    if environment == "prod":
+        for service in services:
+            _make_ready(service)
     return {
-        "environment": draw(st.sampled_from(["local", "dev", "staging", "prod"])),
+        "environment": environment,
         "registry": "registry.example.com:5000/models",
         "pools": [_pool(draw, name) for name in pools],
         "services": services,
@@ -121,6 +125,13 @@ def _platforms(draw: st.DrawFn) -> dict[str, Any]:
             "window": draw(st.sampled_from(["15s", "1m", "2m"])),
         },
     }
+
+
+def _make_ready(service: dict[str, Any]) -> None:
+    """Give a service what production wants."""
+    service["scale"].update(min=service["scale"]["min"] + 1, max=service["scale"]["max"] + 1)
+    if "name" not in service["traffic"]["gateway"] and not service["traffic"]["tls"]:
+        service["traffic"]["tls"] = {"mode": "generated"}
 
 
 def _pool(draw: st.DrawFn, name: str) -> dict[str, Any]:

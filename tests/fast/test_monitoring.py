@@ -40,6 +40,10 @@ def records(spec: MonitoringSpec) -> dict[str, str]:
     return {rule["record"]: rule["expr"] for group in groups(spec).values() for rule in group["rules"] if "record" in rule}
 
 
+def alerts(spec: MonitoringSpec) -> dict[str, dict[str, Any]]:
+    return {rule["alert"]: rule for rule in groups(spec)["gpuserve-slo"]["rules"] if "alert" in rule}
+
+
 def board(spec: MonitoringSpec) -> dict[str, Any]:
     return json.loads(manifests("platform", spec)["dashboard"]["data"]["gpuserve.json"])
 
@@ -64,10 +68,52 @@ def test_every_series_that_a_query_reads_is_recorded_or_exported() -> None:
 
 
 def test_burn_rates_are_those_of_the_sre_workbook() -> None:
-    (alert,) = [rule for rule in groups(stack())["gpuserve-slo"]["rules"] if "alert" in rule]
+    alert = alerts(stack())["GpuserveErrorBudgetBurn"]
     conditions = re.findall(r"gpuserve:burn_rate:(\w+) > ([\d.]+)", alert["expr"])
     assert conditions == [("1h", "14.4"), ("5m", "14.4"), ("6h", "6"), ("30m", "6")]
     assert records(stack())["gpuserve:slo_error_budget"] == "vector(0.001)"
+
+
+def test_one_alert_watches_for_services_without_a_server() -> None:
+    several = stack(slos=[{"service": name, "availability": "99.9%"} for name in ("filetype", "other", "third")])
+    silent = alerts(several)["GpuserveServiceSilent"]
+    assert silent == alerts(stack())["GpuserveServiceSilent"]
+    assert silent["for"] == "5m"
+    assert silent["labels"] == alerts(several)["GpuserveErrorBudgetBurn"]["labels"]
+    assert {"gpuserve:slo_error_budget", "gpuserve:service_requests_per_second"} <= set(queries(several))
+
+
+def test_versions_that_answer_no_client_count_for_no_objective() -> None:
+    slo = {"service": "filetype", "availability": "99.9%", "shadows": ["int8", "int4", "int8"]}
+    spec = stack(slos=[slo, {"service": "other", "availability": "99%"}])
+    shadows = [
+        rule["labels"] for rule in groups(spec)["gpuserve-objectives"]["rules"] if rule["record"] == "gpuserve:slo_shadow"
+    ]
+    assert shadows == [{"service": "filetype", "version": version} for version in ("int4", "int8")]
+    plain = records(stack())
+    for name in ("requests", "errors"):
+        summed = f"gpuserve:{name}_per_second"
+        left = f"sum by (service) ({summed} unless on (service, version) gpuserve:slo_shadow)"
+        assert records(spec)[f"gpuserve:service_{name}_per_second"] == left
+        assert plain[f"gpuserve:service_{name}_per_second"] == f"sum by (service) ({summed})"
+
+
+def test_shadows_of_a_latency_alone_add_no_rules() -> None:
+    fast = {"service": "fast", "latency_p95": "5ms"}
+    promised = {"service": "filetype", "availability": "99.9%"}
+    assert groups(stack(slos=[promised, {**fast, "shadows": ["int8"]}])) == groups(stack(slos=[promised, fast]))
+
+
+def test_a_version_without_weight_is_a_shadow_of_its_service(sandbox: Any) -> None:
+    def shadows(*weights: int) -> tuple[str, ...]:
+        for version, weight in zip(sandbox.service["versions"], weights, strict=True):
+            version["weight"] = weight
+        sandbox.write()
+        (slo,) = open_stack("local", sandbox.stacks).plan.monitoring["platform"].slos
+        return slo.shadows
+
+    assert shadows(100, 0) == ("basic",)
+    assert shadows(99, 1) == ()
 
 
 def test_without_objectives_there_is_nothing_to_alert_on() -> None:
@@ -151,6 +197,24 @@ def test_the_operator_gets_one_pod_monitor_and_a_rule_object() -> None:
     assert [role for role in two if role.startswith("pod-monitor")] == ["pod-monitor-0", "pod-monitor-1"]
 
 
+def test_the_operators_objects_carry_the_labels_that_its_prometheus_chooses_by(sandbox: Any) -> None:
+    release = {"release": "kube-prometheus-stack"}
+    sandbox.platform["monitoring"] = {"discovery": "operator", "labels": release}
+    sandbox.write()
+    objects = manifests("platform", open_stack("local", sandbox.stacks).plan.monitoring["platform"])
+    plain = manifests("platform", stack(discovery="operator"))["rules"]["metadata"]["labels"]
+    for role in ("pod-monitor", "rules"):
+        assert objects[role]["metadata"]["labels"] == {**plain, **release}
+    assert objects["dashboard"]["metadata"]["labels"] == {**plain, "grafana_dashboard": "1"}
+
+
+def test_labels_of_the_user_leave_gpuserves_own_as_they_are() -> None:
+    ours = {"app.kubernetes.io/managed-by": "somebody"}
+    objects = manifests("platform", stack(discovery="operator", labels=ours))
+    for role in ("pod-monitor", "rules"):
+        assert objects[role]["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "gpuserve"
+
+
 def test_the_adapter_leaves_out_what_has_several_values_per_pod() -> None:
     (rule,) = adapter_rules()
     pattern = re.search(r'"\^(.*)\$"', rule["seriesQuery"])
@@ -170,6 +234,7 @@ def test_the_adapter_leaves_out_what_has_several_values_per_pod() -> None:
         ({"slos": [{"service": "a", "availability": "101%"}]}, "over 100 percent"),
         ({"window": "1s"}, "set for example 1m"),
         ({"discovery": "dns"}, "use 'annotations' or 'operator'"),
+        ({"labels": {"release": "no spaces"}}, "labels.release"),
     ],
 )
 def test_refusals_say_what_to_write(changes: dict[str, Any], words: str) -> None:

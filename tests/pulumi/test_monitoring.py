@@ -27,6 +27,13 @@ def test_the_operator_gets_its_own_kinds(engine: Any) -> None:
     }
 
 
+def test_the_operators_objects_carry_labels_of_the_user(engine: Any) -> None:
+    args = {**ARGS, "discovery": "operator", "labels": {"release": "prom"}}
+    engine.run(lambda: MonitoringStack("platform", args))
+    for name in ("platform-pod-monitor", "platform-rules"):
+        assert engine.resources[name].inputs["metadata"]["labels"]["release"] == "prom"
+
+
 def test_the_queries_are_put_out(engine: Any) -> None:
     stack = engine.run(lambda: MonitoringStack("platform", ARGS))
     assert engine.outputs["platform"]["queries"] == stack.queries

@@ -13,6 +13,9 @@ from gpuserve.kubernetes.values import ScaleTarget
 Replicas = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=10_000, strict=True)]
 """A number of replicas; scaling to zero would need somebody who holds the first request."""
 
+Rate = Annotated[float, BeforeValidator(known_at_plan_time), Field(ge=0.001, allow_inf_nan=False)]
+"""Requests per second that can be scaled on: the custom metrics API counts in thousandths."""
+
 LONGEST_WINDOW = 3600
 """Seconds: the API server refuses longer stabilisation windows."""
 
@@ -74,7 +77,7 @@ class AutoscalerSpec(Spec):
     min: Replicas = 1
     max: Replicas
     queue_time: QueueTime | None = None
-    qps: Annotated[float, BeforeValidator(known_at_plan_time), Field(ge=0.001)] | None = None
+    qps: Rate | None = None
     capacity: MeasuredRate | None = None
     scale_down_window: ScaleDownWindow = Duration("300s")
 

@@ -19,11 +19,13 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _VALUES = re.compile(
     r"-----BEGIN [A-Z0-9 ]+-----"  # PEM, RFC 7468
     r"|\beyJ[\w-]{8,}\.[\w-]+\."  # a signed JSON web token, RFC 7519
-    # Prefixes that the issuers give: AWS, GitHub, GitLab, Hugging Face, OpenAI and others, Slack, Pulumi.
-    r"|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\b(gh[opsur]_|github_pat_|glpat-|hf_|sk-|xox[abp]-|pul-)[\w-]{16,}"
+    # Prefixes that the issuers give: AWS, GitHub, GitLab, Hugging Face, OpenAI and others, Slack, Pulumi, NVIDIA.
+    r"|\b(AKIA|ASIA)[A-Z0-9]{16}\b|\b(gh[opsur]_|github_pat_|glpat-|hf_|sk-|xox[abp]-|pul-|nvapi-)[\w-]{16,}"
+    r"|[?&](sig|token|X-Amz-Signature|X-Goog-Signature)=[^&\s]+"  # an address that lets its holder in
 )
 
-_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_LOGIN = re.compile(r"(?<=://)[^/\s]+(?=@)|^[^/\s:@]+:[^/\s]+(?=@(?!sha256:))")
+"""Name and password before a host; an image's tag before its digest looks alike."""
 
 
 class _Hidden:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import total_ordering
+from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator
@@ -35,7 +36,7 @@ class Quantity:
     @classmethod
     def _read(cls, text: str) -> float:
         names = "|".join(sorted((re.escape(unit) for unit in cls.units), key=len, reverse=True))
-        if not re.fullmatch(rf"(\d+(\.\d+)?({names}))+", text):
+        if not re.fullmatch(cls.json_pattern, text):
             known = ", ".join(unit or "(none)" for unit in cls.units)
             msg = f"is not {cls.noun} (units: {known}); write for example {cls.example}"
             raise ValueError(msg)
@@ -142,6 +143,15 @@ class Percent(Quantity):
         return self.amount / 100
 
 
+def _no_address(host: str) -> str:
+    try:
+        ip_address(host)
+    except ValueError:
+        return host
+    msg = "is an IP address, which the Gateway API takes for no host; write a DNS name such as 'filetype.example.com'"
+    raise ValueError(msg)
+
+
 def _pattern(expression: str, limit: int, reason: str, fix: str) -> Callable[[str], str]:
     compiled = re.compile(expression)
 
@@ -161,14 +171,14 @@ DnsLabel = Annotated[
         _pattern(
             r"[a-z]([-a-z0-9]*[a-z0-9])?",
             40,
-            "is not a DNS label of at most 40 characters (RFC 1035; the rest of the 63 is for suffixes)",
+            "is not a DNS label of at most 40 characters (RFC 1035, whose other 23 are for suffixes)",
             "use lower-case letters, digits and '-', starting with a letter, for example 'filetype'",
         )
     ),
 ]
 """A name that becomes part of Kubernetes object names."""
 
-HostName = Annotated[
+DnsName = Annotated[
     str,
     BeforeValidator(known_at_plan_time),
     AfterValidator(
@@ -180,6 +190,9 @@ HostName = Annotated[
         )
     ),
 ]
+"""A DNS name, the first label may be ``*``; a node's name may also look like an IP address."""
+
+HostName = Annotated[DnsName, AfterValidator(_no_address)]
 """A host as the Gateway API takes it: a DNS name, the first label may be ``*``."""
 
 UrlPath = Annotated[
@@ -196,6 +209,9 @@ UrlPath = Annotated[
     AfterValidator(lambda path: path.rstrip("/") or "/"),
 ]
 """A URL path prefix; a slash at its end is dropped, as it means nothing to a gateway."""
+
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
+"""A value that Kubernetes takes for a label."""
 
 GpuCount = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100_000, strict=True)]
 """A whole number of GPUs: Kubernetes refuses fractions of an extended resource."""

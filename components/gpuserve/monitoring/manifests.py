@@ -54,10 +54,16 @@ def _labels(name: str) -> dict[str, str]:
     return labels(name="gpuserve", instance=name, component="monitoring")
 
 
+def _chosen_labels(name: str, spec: MonitoringSpec) -> dict[str, str]:
+    """Return the labels by which prometheus-operator's Prometheus chooses an object."""
+    return {**spec.labels, **_labels(name)}
+
+
 def _rules(name: str, spec: MonitoringSpec, groups: list[dict[str, Any]]) -> Manifest:
     if spec.discovery == "operator":
+        marks = _chosen_labels(name, spec)
         body: dict[str, Any] = {"spec": {"groups": groups}}
-        return manifest(OPERATOR_API, "PrometheusRule", "gpuserve", namespace=spec.namespace, labels=_labels(name), **body)
+        return manifest(OPERATOR_API, "PrometheusRule", "gpuserve", namespace=spec.namespace, labels=marks, **body)
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text = yaml.dump({"groups": groups}, Dumper=dumper, sort_keys=False, width=1_000_000)
     data = {"gpuserve.yaml": text}
@@ -84,7 +90,7 @@ def _pod_monitors(name: str, spec: MonitoringSpec) -> dict[str, Manifest]:
             "PodMonitor",
             object_name,
             namespace=spec.namespace,
-            labels=_labels(name),
+            labels=_chosen_labels(name, spec),
             spec={
                 "selector": _selector(sources),
                 "namespaceSelector": {"matchNames": sorted({source.namespace for source in sources})},

@@ -1,10 +1,11 @@
-"""The rule groups: a constant number of rules, plus two lines per objective, however many services there are."""
+"""The rule groups: a constant number of rules, plus two lines per objective and one per shadow, for any number of services."""
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gpuserve.monitoring.runtimes import RUNTIMES
-from gpuserve.monitoring.slo import BURNS, alert, burn_rate, burn_rules, objective_rules
+from gpuserve.monitoring.slo import alerts, burn_rules, objective_rules
 
 if TYPE_CHECKING:
     from gpuserve.kubernetes.units import Duration
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
 EVALUATIONS_PER_WINDOW = 4
 """The rate window holds four scrapes, so evaluating four times per window follows every scrape."""
 
+_RECORDED = re.compile(r"gpuserve:[a-z0-9_:]+")
+
 
 def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
-    """Return the Prometheus rule groups: common series per runtime, objectives, burn rates and the alert."""
+    """Return the Prometheus rule groups: common series per runtime, objectives, burn rates and the alerts."""
     window = spec.window.whole_seconds
     often = f"{max(1, window // EVALUATIONS_PER_WINDOW)}s"
     found = [
@@ -25,8 +28,9 @@ def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
     objectives = objective_rules(spec.slos)
     if objectives:
         found.append({"name": "gpuserve-objectives", "interval": f"{window}s", "rules": objectives})
-    if any(slo.availability is not None for slo in spec.slos):
-        burning = [*burn_rules(), *([alert()] if spec.alerts else [])]
+    promises = [slo for slo in spec.slos if slo.availability is not None]
+    if promises:
+        burning = burn_rules(shadows=any(slo.shadows for slo in promises)) + (alerts() if spec.alerts else [])
         found.append({"name": "gpuserve-slo", "interval": f"{window}s", "rules": burning})
     return found
 
@@ -41,7 +45,7 @@ def expressions(spec: "MonitoringSpec") -> Iterator[str]:
             if "record" in rule:
                 yield str(rule["expr"])
             else:
-                yield from (burn_rate(window) for burn in BURNS for window in (burn.long, burn.short))
+                yield from _RECORDED.findall(rule["expr"])
 
 
 def _common(runtime: str, window: "Duration") -> list[dict[str, Any]]:

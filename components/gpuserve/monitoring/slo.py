@@ -1,9 +1,11 @@
-"""Multi-window, multi-burn-rate alerting.
+"""Multi-window, multi-burn-rate alerting, and one alert for a service whose servers are gone.
 
 Burn rates and windows are those of Google's SRE Workbook, chapter 5, table 5-8 ("Recommended parameters for an SLO-based
 alerting configuration"), for pages: 2 % of a 30-day budget within one hour is a burn rate of 14.4, 5 % within six hours one of 6.
 The short window (a twelfth of the long one) ends the alert soon after the errors end.
 https://sre.google/workbook/alerting-on-slos/
+
+Servers count the requests, so a service without any has no errors either, and no burn rate: the second alert is for that.
 """
 
 from dataclasses import dataclass
@@ -22,6 +24,11 @@ BUDGET = "gpuserve:slo_error_budget"
 LATENCY_OBJECTIVE = "gpuserve:slo_latency_seconds"
 SERVICE_REQUESTS = "gpuserve:service_requests_per_second"
 SERVICE_ERRORS = "gpuserve:service_errors_per_second"
+SHADOW = "gpuserve:slo_shadow"
+"""1 for each version whose answers no client gets."""
+
+SILENCE = "5m"
+"""How long a service is without a server before somebody is called: a restart and two scrapes of the longest window fit in."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +58,26 @@ def objective_rules(slos: "Iterable[SloSpec]") -> list[dict[str, Any]]:
         if slo.availability is not None:
             budget = 1 - slo.availability.fraction
             rules.append({"record": BUDGET, "expr": f"vector({budget:.10g})", "labels": dict(labels)})
+            shadows = [{**labels, "version": version} for version in sorted(set(slo.shadows))]
+            rules += [{"record": SHADOW, "expr": "vector(1)", "labels": shadow} for shadow in shadows]
         if slo.latency_p95 is not None:
             rules.append({"record": LATENCY_OBJECTIVE, "expr": f"vector({slo.latency_p95.seconds:g})", "labels": dict(labels)})
     return rules
 
 
-def burn_rules() -> list[dict[str, Any]]:
+def burn_rules(*, shadows: bool) -> list[dict[str, Any]]:
     """Return per-service rates and their burn rates.
 
     The sums come first because over a long window they are a handful of series, while pods come and go. Their rates are
     recorded once per rate window, so that sums over time count every request once.
+
+    Args:
+        shadows: Whether any service has a shadow, which the sums leave out.
     """
+    others = f" unless on (service, version) {SHADOW}" if shadows else ""
     totals = [
-        {"record": SERVICE_REQUESTS, "expr": f"sum by (service) ({REQUESTS})"},
-        {"record": SERVICE_ERRORS, "expr": f"sum by (service) ({ERRORS})"},
+        {"record": SERVICE_REQUESTS, "expr": f"sum by (service) ({REQUESTS}{others})"},
+        {"record": SERVICE_ERRORS, "expr": f"sum by (service) ({ERRORS}{others})"},
     ]
     return totals + [{"record": burn_rate(window), "expr": _burn(window)} for window in WINDOWS]
 
@@ -74,8 +87,12 @@ def _burn(window: str) -> str:
     return f"({failed}) / on (service) {BUDGET}"
 
 
-def alert() -> dict[str, Any]:
-    """Return the alert; it fires once per service."""
+def alerts() -> list[dict[str, Any]]:
+    """Return the alerts; each fires once per service."""
+    return [_burning(), _silent()]
+
+
+def _burning() -> dict[str, Any]:
     conditions = [f"({burn_rate(burn.long)} > {burn.rate:g} and {burn_rate(burn.short)} > {burn.rate:g})" for burn in BURNS]
     return {
         "alert": "GpuserveErrorBudgetBurn",
@@ -86,6 +103,24 @@ def alert() -> dict[str, Any]:
             "description": (
                 "Failed requests of {{ $labels.service }} spend the 30-day error budget at {{ $value | humanize }} times the "
                 "rate it allows. See which version fails on the dashboard 'gpuserve', panel 'Errors', and its pods' logs."
+            ),
+        },
+    }
+
+
+def _silent() -> dict[str, Any]:
+    """Return the alert of a service without a server; an idle one answers 0 requests per second, which is a series too."""
+    return {
+        "alert": "GpuserveServiceSilent",
+        "expr": f"{BUDGET} unless on (service) {SERVICE_REQUESTS}",
+        "for": SILENCE,
+        "labels": {"severity": "page"},
+        "annotations": {
+            "summary": "No server of {{ $labels.service }} can be seen",
+            "description": (
+                f"For {SILENCE} Prometheus has had no metrics from any server that answers clients of {{{{ $labels.service }}}}: "
+                "their pods are gone, do not start, or cannot be scraped. Requests that find no server are counted nowhere, so "
+                "the error budget does not show them. See `kubectl get pods -A -l gpuserve.io/service={{ $labels.service }}`."
             ),
         },
     }

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from gpuserve.kubernetes.errors import suggestion
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import DnsLabel, Duration, Percent
+from gpuserve.kubernetes.units import DnsLabel, Duration, LabelValue, Percent
 from gpuserve.kubernetes.values import MetricsSource
 from gpuserve.monitoring.runtimes import RUNTIMES
 from gpuserve.monitoring.slo import SLOWEST_BURN
@@ -37,11 +37,15 @@ class SloSpec(Spec):
         service: The service.
         availability: Share of the requests that succeed, over 30 days; default none, and then no alert.
         latency_p95: Time in which 95 % of the requests are answered, drawn beside the measured one; default none.
+        shadows: Versions whose answers no client gets, because their weight is 0: the requests that they answer or fail, copies
+            most of all, count for no availability. A version that is mirrored to and has a weight counts with its copies, which
+            look to it like any request. Default none.
     """
 
     service: DnsLabel
     availability: Percent | None = None
     latency_p95: Duration | None = None
+    shadows: tuple[DnsLabel, ...] = ()
 
     @field_validator("availability")
     @classmethod
@@ -66,10 +70,13 @@ class MonitoringSpec(Spec):
         slos: Objectives, at most one per service; default none.
         discovery: ``annotations`` (default): a Prometheus that finds pods by ``prometheus.io/scrape`` and reads rules from the
             ConfigMap ``gpuserve-rules``. ``operator``: PodMonitor and PrometheusRule for prometheus-operator.
-        alerts: Burn-rate alerts on the objectives; default on.
+        alerts: Alerts on the availability objectives: one for budgets that burn too fast, one for services without a server;
+            default on.
         dashboards: A Grafana dashboard in a ConfigMap with the label ``grafana_dashboard: "1"``; default on.
         namespace: Where Prometheus runs; default ``monitoring``.
         window: Rate window of the series, at least four scrape intervals; default 1 m, for scrapes every 15 s.
+        labels: More labels for PodMonitor and PrometheusRule, such as the ``release`` by which kube-prometheus-stack's Prometheus
+            chooses them; those of gpuserve's own stay as they are. Default none.
     """
 
     sources: tuple[MetricsSource, ...] = ()
@@ -79,6 +86,7 @@ class MonitoringSpec(Spec):
     dashboards: bool = True
     namespace: Namespace = "monitoring"
     window: RateWindow = Duration("1m")
+    labels: dict[str, LabelValue] = Field(default_factory=dict[str, str])
 
     @field_validator("sources")
     @classmethod

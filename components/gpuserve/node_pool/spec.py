@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, GpuCount, HostName
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, DnsName, GpuCount, LabelValue
 from gpuserve.node_pool.accelerators import accelerator
 
 
@@ -29,10 +29,6 @@ AcceleratorName = Annotated[str, BeforeValidator(known_at_plan_time), AfterValid
 
 WholeGpus = Annotated[GpuCount, BeforeValidator(_whole)]
 """A number of GPUs; a fraction is refused with what to do instead."""
-
-
-LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
-"""A value that Kubernetes takes for a label."""
 
 
 class QuotaSpec(Spec):
@@ -71,7 +67,7 @@ class NodePoolSpec(Spec):
     gpus: Annotated[WholeGpus, Field(ge=1)]
     quota: QuotaSpec
     namespace: DnsLabel = ""
-    nodes: tuple[HostName, ...] = ()
+    nodes: tuple[DnsName, ...] = ()
     labels: dict[str, LabelValue] = Field(default_factory=dict[str, str])
 
     @model_validator(mode="before")

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
-from gpuserve.kubernetes.units import Quantity
 from gpuserve.platform.engines import engines_fit_the_pool
+from gpuserve.platform.naming import names_are_free
+from gpuserve.platform.quotas import builds_fit_the_quota, quota_holds_the_minimum
+from gpuserve.platform.sizes import DEFAULTS
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.traffic.checks import problems as traffic_problems
 from gpuserve_images.builder.spec import require_reachable
@@ -13,17 +15,20 @@ from gpuserve_images.spec import ModelSpec
 
 Models = Mapping[str, ModelSpec]
 
+REPLICAS_IN_PRODUCTION = 2
+"""Fewest replicas of a version with which its disruption budget lets a node be drained."""
+
 
 def problems(platform: PlatformSpec, models: Models) -> Iterator[Problem]:
     """Yield what is wrong between pools, services and models; fields are relative to the platform object."""
     for index, service in enumerate(platform.services):
         for rule in _SERVICE_RULES:
             yield from rule(f"services[{index}]", service, platform, models)
-    yield from _unique_names(platform)
+    yield from names_are_free(platform)
     yield from _unique_routes(platform)
-    yield from _quota_holds_the_minimum(platform)
+    yield from quota_holds_the_minimum(platform)
     yield from _builder_can_work(platform)
-    yield from _builds_fit_the_quota(platform, models)
+    yield from builds_fit_the_quota(platform, models)
 
 
 def _pool_exists(at: str, service: ServiceSpec, platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
@@ -81,6 +86,26 @@ def _gateway_can(at: str, service: ServiceSpec, _platform: PlatformSpec, _models
         yield replace(problem, field=f"{at}.traffic.{problem.field}")
 
 
+def _server_fits(at: str, service: ServiceSpec, _platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
+    memory, shared = service.resources.memory, DEFAULTS.shm
+    if memory is not None and memory < shared:
+        reason = f"is less than the {shared} of it that a server's /dev/shm may take"
+        yield Problem(f"{at}.resources.memory", str(memory), reason, f"raise it to {shared} or more")
+
+
+def _production_is_ready(at: str, service: ServiceSpec, platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
+    """Yield what nobody wants in production: tokens and data in clear, and a service that a node's end stops."""
+    if platform.environment != "prod":
+        return
+    traffic = service.traffic
+    if traffic.tls.mode == "none" and traffic.gateway.name is None:
+        fix = "say where the certificate comes from, for example `tls: {mode: cert-manager, issuer: letsencrypt}`"
+        yield Problem(f"{at}.traffic.tls.mode", "none", "leaves requests in clear, and `environment` is prod", fix)
+    if service.scale.min < REPLICAS_IN_PRODUCTION:
+        reason = "leaves nobody to answer while a replica's node is drained or lost, and `environment` is prod"
+        yield Problem(f"{at}.scale.min", service.scale.min, reason, f"set it to {REPLICAS_IN_PRODUCTION} or more")
+
+
 _ServiceRule = Callable[[str, ServiceSpec, PlatformSpec, Models], Iterator[Problem]]
 _SERVICE_RULES: tuple[_ServiceRule, ...] = (
     _pool_exists,
@@ -89,18 +114,10 @@ _SERVICE_RULES: tuple[_ServiceRule, ...] = (
     _mirror_exists,
     _one_scaling_signal,
     _gateway_can,
+    _server_fits,
+    _production_is_ready,
     engines_fit_the_pool,
 )
-
-
-def _unique_names(platform: PlatformSpec) -> Iterator[Problem]:
-    for kind, items in (("pools", platform.pools), ("services", platform.services)):
-        first: dict[str, int] = {}
-        for index, item in enumerate(items):
-            if item.name in first:
-                reason = f"is the name of {kind}[{first[item.name]}] too"
-                yield Problem(f"{kind}[{index}].name", item.name, reason, "give each its own name")
-            first.setdefault(item.name, index)
 
 
 def _unique_routes(platform: PlatformSpec) -> Iterator[Problem]:
@@ -114,17 +131,6 @@ def _unique_routes(platform: PlatformSpec) -> Iterator[Problem]:
         first.setdefault(route, index)
 
 
-def _quota_holds_the_minimum(platform: PlatformSpec) -> Iterator[Problem]:
-    for index, pool in enumerate(platform.pools):
-        services = [service for service in platform.services if service.pool == pool.name]
-        least = sum(len(s.versions) * s.scale.min * s.resources.gpus for s in services)
-        limit = pool.quota.gpus if pool.quota else pool.gpus
-        if least > limit:
-            reason = f"allows {limit} GPUs, but the services on it need {least} at their fewest replicas"
-            field = f"pools[{index}].quota.gpus" if pool.quota else f"pools[{index}].gpus"
-            yield Problem(field, limit, reason, f"raise it to at least {least}, or lower scale.min or resources.gpus")
-
-
 def _builder_can_work(platform: PlatformSpec) -> Iterator[Problem]:
     builder = platform.builder
     if builder.kind != "job":
@@ -135,39 +141,3 @@ def _builder_can_work(platform: PlatformSpec) -> Iterator[Problem]:
         require_reachable(platform.registry, builder, "builder.registry_address")
     except SpecError as error:
         yield from error.problems
-
-
-def _builds_fit_the_quota(platform: PlatformSpec, models: Models) -> Iterator[Problem]:
-    """Yield the quotas that no Job's pod ever fits into; one that others use up is waited for."""
-    builder = platform.builder
-    if builder.kind != "job":
-        return
-    for index, pool in enumerate(platform.pools):
-        engines = _engines_built_on(pool.name, platform, models)
-        if not engines or builder.namespace not in {None, pool.namespace}:
-            continue
-        gpus = max(builder.gpus_for(engine) for engine in engines)
-        asked = (
-            ("gpus", pool.quota.gpus, gpus),
-            ("cpu", pool.quota.cpu, builder.cpu),
-            ("memory", pool.quota.memory, builder.memory),
-        )
-        for name, limit, amount in asked:
-            if limit is not None and _number(limit) < _number(amount):
-                reason = f"is less than the {amount} that a Job which builds there requests (`builder.{name}`)"
-                fix = f"raise it to at least {amount}, lower `builder.{name}`, or name another `builder.pool`"
-                yield Problem(f"pools[{index}].quota.{name}", str(limit), reason, fix)
-
-
-def _engines_built_on(pool: str, platform: PlatformSpec, models: Models) -> set[str]:
-    return {
-        models[service.model_name].builds[build].engine
-        for service in platform.services
-        if service.model_name in models and pool == (platform.builder.pool or service.pool)
-        for build in (*(version.build for version in service.versions), *service.prebuild)
-        if build in models[service.model_name].builds
-    }
-
-
-def _number(amount: Quantity | int) -> float:
-    return amount.amount if isinstance(amount, Quantity) else amount

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuserve.autoscaling.spec import AutoscalerSpec
-from gpuserve.kubernetes.spec import plain
 from gpuserve.kubernetes.values import Endpoint, MetricsSource, Placement
 from gpuserve.monitoring.spec import MonitoringSpec, SloSpec
 from gpuserve.node_pool.manifests import placement
 from gpuserve.node_pool.spec import NodePoolSpec
 from gpuserve.platform.load import Environment
+from gpuserve.platform.sizes import server_resources
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.serving.manifests import endpoint, metrics_source, scale_target
-from gpuserve.serving.spec import ServerResources, ServingSpec
+from gpuserve.serving.spec import ServingSpec
 from gpuserve.traffic.spec import TrafficSpec
 from gpuserve_images.target import Target
 
@@ -132,7 +132,7 @@ def _versions(
     image_of: ImageOf,
 ) -> Iterator[tuple[str, str, ServingSpec]]:
     platform = environment.platform
-    sizes = ServerResources.parse(plain(service.resources.model_dump(include={"cpu", "memory"}, exclude_none=True)))
+    sizes = server_resources(service)
     for version in service.versions:
         spec = ServingSpec(
             service=service.name,
@@ -144,6 +144,7 @@ def _versions(
             replicas=service.scale.min,
             autoscaled=service.scale.max > service.scale.min,
             gpus=service.resources.gpus,
+            exit_timeout=service.traffic.timeout,
             clients=(platform.gateway_namespace,),
             client_networks=platform.gateway_networks,
             monitoring=platform.monitoring.namespace,
@@ -184,11 +185,15 @@ def _traffic(service: ServiceSpec, endpoints: dict[str, Endpoint]) -> TrafficSpe
 
 def _monitoring(environment: Environment, sources: list[MetricsSource]) -> MonitoringSpec:
     section = environment.platform.monitoring
-    promises = {service.name: environment.models[service.model_name].slo for service in environment.platform.services}
     slos = [
-        SloSpec(service=name, availability=promise.availability, latency_p95=promise.latency_p95)
-        for name, promise in promises.items()
-        if promise is not None
+        SloSpec(
+            service=service.name,
+            availability=promise.availability,
+            latency_p95=promise.latency_p95,
+            shadows=tuple(version.build for version in service.versions if version.weight == 0),
+        )
+        for service in environment.platform.services
+        if (promise := environment.models[service.model_name].slo) is not None
     ]
     return MonitoringSpec(
         sources=tuple(sources),
@@ -198,4 +203,5 @@ def _monitoring(environment: Environment, sources: list[MetricsSource]) -> Monit
         discovery=section.discovery,
         namespace=section.namespace,
         window=section.window,
+        labels=section.labels,
     )

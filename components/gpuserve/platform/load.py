@@ -100,7 +100,8 @@ def _names(data: Mapping[str, Any]) -> set[object]:
     pools: object = data.get("pools")
     if not isinstance(pools, list):
         return set()
-    return {cast("Mapping[str, Any]", pool).get("name") for pool in pools if isinstance(pool, Mapping)}
+    names = (cast("Mapping[str, Any]", pool).get("name") for pool in pools if isinstance(pool, Mapping))
+    return {name for name in names if isinstance(name, str)}
 
 
 def _load_models(folder: Path) -> tuple[dict[str, ModelSpec], set[str], dict[str, list[Problem]]]:

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from gpuserve.autoscaling.spec import QueueTime, ScaleDownWindow
-from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, Percent, UrlPath
+from gpuserve.autoscaling.spec import QueueTime, Rate, Replicas, ScaleDownWindow
+from gpuserve.kubernetes.spec import Spec
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, LabelValue, Percent, UrlPath
 from gpuserve.monitoring.spec import RateWindow
-from gpuserve.node_pool.spec import NodePoolSpec
+from gpuserve.node_pool.spec import NodePoolSpec, WholeGpus
+from gpuserve.serving.spec import Network
 from gpuserve.traffic.spec import GatewaySpec, RequestTimeout, TlsSpec, Weight, require_whole
 from gpuserve_images.builder.spec import LOCAL, Builder
 
@@ -45,7 +46,8 @@ class ServiceTrafficSpec(Spec):
         path: URL prefix, taken off before a server sees it; default everything. Gateways route HTTP alone: gRPC has paths of its
             own, so its clients ask a version's Service.
         mirror: Shadow traffic; default none.
-        timeout: Longest time for a whole request; default 300 s, enough for a cold model and short of common proxies' limits.
+        timeout: Longest time for a whole request, also for one that a server is at when it is replaced; default 300 s, enough for a
+            cold model and short of common proxies' limits.
         tls: Where the certificate comes from; default none.
         gateway: The Gateway to make or to attach to.
     """
@@ -70,10 +72,10 @@ class ScaleSpec(Spec):
         scale_down_window: How long it must be quiet before replicas are removed; Kubernetes' own default is 300 s.
     """
 
-    min: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, strict=True)] = 1
-    max: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, strict=True)] = 1
+    min: Replicas = 1
+    max: Replicas = 1
     queue_time: QueueTime | None = None
-    qps: Annotated[float, Field(gt=0)] | None = None
+    qps: Rate | None = None
     scale_down_window: ScaleDownWindow = Duration("300s")
 
     @property
@@ -100,7 +102,7 @@ class ResourcesSpec(Spec):
         memory: Memory limit and request; ``None`` leaves the runtime's default.
     """
 
-    gpus: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=16, strict=True)] = 1
+    gpus: Annotated[WholeGpus, Field(ge=1, le=16)] = 1
     cpu: Cpu | None = None
     memory: Bytes | None = None
 
@@ -146,11 +148,13 @@ class MonitoringSection(Spec):
     """What is watched, and how it is handed to Prometheus and Grafana.
 
     Attributes:
-        alerts: Burn-rate alerts on each service's SLO.
+        alerts: Alerts on each service's SLO: its error budget burns too fast, or no server of it is left.
         dashboards: A Grafana dashboard as a ConfigMap that Grafana's sidecar loads.
         discovery: ``annotations`` for a plain Prometheus that discovers pods, ``operator`` for prometheus-operator.
         namespace: Where Prometheus runs.
         window: Rate window of the recorded series, at least four scrape intervals.
+        labels: More labels for PodMonitor and PrometheusRule, by which a Prometheus of the operator chooses them: for
+            kube-prometheus-stack ``release`` with the name of its release. Default none.
     """
 
     alerts: bool = True
@@ -158,6 +162,7 @@ class MonitoringSection(Spec):
     discovery: Literal["annotations", "operator"] = "annotations"
     namespace: DnsLabel = "monitoring"
     window: RateWindow = Duration("1m")
+    labels: dict[str, LabelValue] = Field(default_factory=dict[str, str])
 
 
 class PlatformSpec(Spec):
@@ -172,7 +177,8 @@ class PlatformSpec(Spec):
         monitoring: What is watched.
         gateway_namespace: Namespace of the gateway's pods, which may reach the servers.
         gateway_networks: Networks whose addresses may reach them too: those of a gateway that runs on its node's network.
-        environment: ``prod`` turns on the rules that only production needs.
+        environment: What kind it is. In ``prod`` a service without TLS on a Gateway of its own, and one with fewer than two replicas of
+            a version, are refused. Default ``dev``.
     """
 
     registry: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*$")]
@@ -182,7 +188,7 @@ class PlatformSpec(Spec):
     builder: Builder = LOCAL
     monitoring: MonitoringSection = MonitoringSection()
     gateway_namespace: DnsLabel = "gateway-system"
-    gateway_networks: tuple[str, ...] = ()
+    gateway_networks: tuple[Network, ...] = ()
     environment: Literal["local", "dev", "staging", "prod"] = "dev"
 
     @property

@@ -18,9 +18,11 @@ def _known_runtime(name: str) -> str:
 
 def _network(value: str) -> str:
     try:
-        ip_network(value)
+        network = ip_network(value)
     except ValueError as error:
         raise ValueError(f"is no network ({error}); write for example '10.0.0.0/16'") from error
+    if value.rpartition("/")[2] != str(network.prefixlen):
+        raise ValueError(f"is not in CIDR notation, which Kubernetes wants; write '{network}'")
     return value
 
 

@@ -1,0 +1,60 @@
+"""Names that the parts of a stack file give to objects of the cluster: each may be given once, and has room for 63 characters."""
+
+from collections.abc import Iterable, Iterator
+
+from gpuserve.kubernetes.errors import Problem
+from gpuserve.platform.spec import PlatformSpec
+
+LABEL = 63
+"""Most characters of a DNS label, which the name of a Service is (RFC 1035)."""
+
+
+def names_are_free(platform: PlatformSpec) -> Iterator[Problem]:
+    """Yield the names that are given twice, or are too long; fields are relative to the platform object."""
+    yield from _once(_named("pools", platform), "give each its own name")
+    yield from _once(_named("services", platform), "give each its own name")
+    spaces = ((f"pools[{index}].namespace", pool.namespace, pool.namespace) for index, pool in enumerate(platform.pools))
+    yield from _once(spaces, "give each pool a namespace of its own: quota and labels hold for all of it")
+    yield from _once(_nodes(platform), "reserve each node for one pool")
+    yield from _once(_servers(platform), "rename the service or the build: both would be one Deployment")
+    yield from _once(_splits(platform), "rename the service: a mirror is an object beside its service's own")
+    for field, build, name in _servers(platform):
+        if len(name) > LABEL:
+            reason = f"makes the Deployment and Service {name!r} of {len(name)} characters, and a name has {LABEL} at most"
+            yield Problem(field, build, reason, "shorten the name of the service or of the build")
+
+
+def _once(named: Iterable[tuple[str, str, str]], fix: str) -> Iterator[Problem]:
+    """Yield what gives a name that something before it gave: field, the value there, and the name."""
+    first: dict[str, str] = {}
+    for field, value, name in named:
+        if name in first:
+            gives = "is" if value == name else f"gives the name {name!r}, which is"
+            yield Problem(field, value, f"{gives} that of {first[name]} too", fix)
+        first.setdefault(name, field)
+
+
+def _named(kind: str, platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
+    for index, item in enumerate(getattr(platform, kind)):
+        yield f"{kind}[{index}].name", item.name, item.name
+
+
+def _nodes(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
+    for index, pool in enumerate(platform.pools):
+        for place, node in enumerate(pool.nodes):
+            yield f"pools[{index}].nodes[{place}]", node, node
+
+
+def _servers(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
+    for index, service in enumerate(platform.services):
+        for place, version in enumerate(service.versions):
+            yield f"services[{index}].versions[{place}].build", version.build, f"{service.name}-{version.build}"
+
+
+def _splits(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
+    """Yield the names of Traefik's services: a service's own, and that of the mirror around it."""
+    for index, service in enumerate(platform.services):
+        yield f"services[{index}].name", service.name, service.name
+    for index, service in enumerate(platform.services):
+        if service.traffic.mirror is not None:
+            yield f"services[{index}].traffic.mirror.to", service.traffic.mirror.to, f"{service.name}-mirror"

@@ -1,0 +1,62 @@
+"""What the pools' quotas must hold: every service at its fewest replicas, and a Job that builds."""
+
+from collections.abc import Iterator, Mapping
+
+from gpuserve.kubernetes.errors import Problem
+from gpuserve.kubernetes.units import Quantity
+from gpuserve.platform.sizes import DEFAULTS
+from gpuserve.platform.spec import PlatformSpec, ServiceSpec
+from gpuserve_images.spec import ModelSpec
+
+
+def quota_holds_the_minimum(platform: PlatformSpec) -> Iterator[Problem]:
+    """Yield the quotas below what the services on the pool request at their fewest replicas: the API server would refuse pods."""
+    for index, pool in enumerate(platform.pools):
+        services = [service for service in platform.services if service.pool == pool.name]
+        for name, limit in (("gpus", pool.quota.gpus), ("cpu", pool.quota.cpu), ("memory", pool.quota.memory)):
+            least = sum(len(service.versions) * service.scale.min * _requested(service, name) for service in services)
+            if limit is not None and least > _number(limit):
+                what = {"gpus": f"{least:g} GPUs", "cpu": f"{least:g} processors", "memory": f"{least / 2**30:g}Gi"}[name]
+                reason = f"is less than the {what} that the services on it need at their fewest replicas"
+                fix = f"raise it to at least {what.split()[0]}, or lower scale.min or resources.{name}"
+                yield Problem(f"pools[{index}].quota.{name}", limit if name == "gpus" else str(limit), reason, fix)
+
+
+def _requested(service: ServiceSpec, name: str) -> float:
+    return _number(getattr(service.resources, name) or getattr(DEFAULTS, name))
+
+
+def builds_fit_the_quota(platform: PlatformSpec, models: Mapping[str, ModelSpec]) -> Iterator[Problem]:
+    """Yield the quotas that no Job's pod ever fits into; one that others use up is waited for."""
+    builder = platform.builder
+    if builder.kind != "job":
+        return
+    for index, pool in enumerate(platform.pools):
+        engines = _engines_built_on(pool.name, platform, models)
+        if not engines or builder.namespace not in {None, pool.namespace}:
+            continue
+        gpus = max(builder.gpus_for(engine) for engine in engines)
+        asked = (
+            ("gpus", pool.quota.gpus, gpus),
+            ("cpu", pool.quota.cpu, builder.cpu),
+            ("memory", pool.quota.memory, builder.memory),
+        )
+        for name, limit, amount in asked:
+            if limit is not None and _number(limit) < _number(amount):
+                reason = f"is less than the {amount} that a Job which builds there requests (`builder.{name}`)"
+                fix = f"raise it to at least {amount}, lower `builder.{name}`, or name another `builder.pool`"
+                yield Problem(f"pools[{index}].quota.{name}", str(limit), reason, fix)
+
+
+def _engines_built_on(pool: str, platform: PlatformSpec, models: Mapping[str, ModelSpec]) -> set[str]:
+    return {
+        models[service.model_name].builds[build].engine
+        for service in platform.services
+        if service.model_name in models and pool == (platform.builder.pool or service.pool)
+        for build in (*(version.build for version in service.versions), *service.prebuild)
+        if build in models[service.model_name].builds
+    }
+
+
+def _number(amount: Quantity | int) -> float:
+    return amount.amount if isinstance(amount, Quantity) else amount
