@@ -13,7 +13,7 @@ _GPU_RESOURCE = re.compile(r"(nvidia\.com/(gpu|mig-).*|amd\.com/gpu|tencent\.com
 def gpu_resources(container: Container, kind: str) -> dict[str, str]:
     """Return the GPU resources among a container's ``requests`` or ``limits`` (the ``kind``), amounts as text."""
     amounts: Mapping[str, Any] = container.read("resources", kind) or {}
-    return {name: _amount(amount) for name, amount in amounts.items() if _GPU_RESOURCE.fullmatch(name)}
+    return {name: _amount(container.read("resources", kind, name)) for name in amounts if _GPU_RESOURCE.fullmatch(name)}
 
 
 def _gpu_limits(manifest: Manifest, _context: Context) -> Iterator[Violation]:

@@ -48,6 +48,15 @@ def fields(rule: Rule, manifest: dict, context: Context | None = None) -> list[s
     return [violation.field for violation in violations(rule, manifest, context)]
 
 
+@pytest.mark.parametrize("kinds", [["requests"], ["limits"], ["requests", "limits"]])
+def test_an_unknown_number_of_gpus_is_said_to_be_unchecked(kinds: list[str]) -> None:
+    amounts = {"requests": {"nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": "1"}}
+    amounts |= {kind: {"nvidia.com/gpu": object()} for kind in kinds}
+    (violation,) = violations(GPU_LIMITS, deployment(container(resources=amounts)))
+    assert violation.unchecked
+    assert violation.field.startswith(f"{AT}.resources.")
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_good_server_breaks_no_rule(rule: Rule) -> None:
     assert fields(rule, deployment(container(), labels=SERVER)) == []
