@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from gpuserve.cli import check
+from gpuserve.cli.output import to_yaml
 from gpuserve.cli.schema import model_schema_text, schema_text, stack_schema
 from gpuserve.cli.stack import open_stack
 from gpuserve_policies import Context
@@ -29,6 +30,11 @@ def test_render_prints_every_object_once_and_always_the_same(sandbox: Any, cli: 
     assert "content tags" in first.stderr
     assert "&id" not in first.stdout
     assert cli("render", "-s", "local", "--stacks", sandbox.stacks).stdout == first.stdout
+
+
+@pytest.mark.parametrize("value", ["12e4", "0o17", "1.5E-3", "0x1F", "17"])
+def test_a_word_that_reads_as_a_number_is_quoted(value: str) -> None:
+    assert to_yaml([{"commit": value}]) == f"---\ncommit: '{value}'\n"
 
 
 def test_render_as_json_holds_the_same_objects(sandbox: Any, cli: Cli) -> None:
@@ -89,6 +95,18 @@ def test_check_prints_a_table_and_fails_on_violations(sandbox: Any, cli: Cli, mo
     assert {finding["rule"] for finding in report["violations"]} == {"image-digest"}
 
 
+def test_check_prints_a_single_stacks_error_as_json_too(sandbox: Any, cli: Cli) -> None:
+    result = cli("check", "-s", "nope", "--stacks", sandbox.stacks, "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert (report["objects"], report["violations"]) == ({}, [])
+    assert len(report["errors"]) == 1
+    assert "Pulumi.nope.yaml" in report["errors"][0]
+    plain = cli("check", "-s", "nope", "--stacks", sandbox.stacks)
+    assert (plain.exit_code, plain.stdout) == (1, "")
+    assert report["errors"][0] in plain.stderr
+
+
 @pytest.mark.parametrize("name", ["local", "acme/gpuserve/local"])
 def test_the_stack_is_that_of_pulumi_where_none_is_given(name: str, sandbox: Any, cli: Cli) -> None:
     written = cli("render", "-s", "local", "--stacks", sandbox.stacks)
@@ -110,6 +128,21 @@ def test_no_stack_at_all_is_a_wrong_command_line(command: str, cli: Cli) -> None
     assert result.exit_code == 2
     assert "--stack" in result.output
     assert "PULUMI_STACK" in result.output
+
+
+@pytest.mark.parametrize("command", ["render", "check"])
+@pytest.mark.parametrize("name", ["", " ", "acme/gpuserve/"])
+def test_a_stack_without_a_name_is_a_wrong_command_line(name: str, command: str, cli: Cli) -> None:
+    result = cli(command, "-s", name, env={"PULUMI_STACK": "local"})
+    assert result.exit_code == 2
+    assert "names no environment" in result.output
+
+
+def test_an_empty_name_of_pulumis_stack_is_none(sandbox: Any, cli: Cli) -> None:
+    result = cli("render", "--stacks", sandbox.stacks, env={"PULUMI_STACK": ""})
+    assert result.exit_code == 2
+    assert "Missing option" in result.output
+    assert cli("check", "--all", "--stacks", sandbox.stacks, env={"PULUMI_STACK": ""}).exit_code == 0
 
 
 @pytest.mark.parametrize("arguments", [(), ("-s", "local", "--all"), ("--al",)])
@@ -188,3 +221,12 @@ def test_doctor_names_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     assert not found["pulumi"]["ok"]
     assert "KUBECONFIG: is not set" in found["cluster"]["found"]
     assert not found["gpu"]["needed"]
+
+
+def test_doctor_goes_on_where_the_kubeconfig_is_no_yaml(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("a: b: c")
+    result = cli("doctor", "--json", env={"KUBECONFIG": str(tmp_path / "config")})
+    found = {item["subject"]: item for item in json.loads(result.stdout)}
+    assert result.exit_code == 1
+    assert not found["cluster"]["ok"]
+    assert "is no YAML" in found["cluster"]["found"]

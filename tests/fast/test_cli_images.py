@@ -208,6 +208,10 @@ class TestBake:
         assert on_base["digest"] != alone["digest"]
         assert "the registry had it" in run(*arguments, "--image", f"{registry.host}/files:2").stderr
 
+    def test_a_yaml_file_with_a_place_is_a_file(self, place, registry):
+        made = said("bake", "small.yaml:/models/small.yaml", "--image", f"{registry.host}/yaml:1")
+        assert list(made["files"]) == ["/models/small.yaml"]
+
     def test_signed_and_verified(self, place, registry):
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.hazmat.primitives.serialization import (
@@ -236,6 +240,7 @@ class TestBake:
             (("small.yaml",), "--registry: is needed"),
             (("small.yaml", "--registry", "r", "--image", "x"), "content key as tag"),
             (("small.onnx:/m/",), "--image: is needed"),
+            (("small.yaml:/m/small.yaml",), "--image: is needed"),
             (("small.onnx", "--image", "localhost:1/x:1"), "does not say where in the image"),
             (("none:/m/", "--image", "localhost:1/x:1"), "does not exist"),
             (("small.onnx:/m/", "--image", "localhost:1/x:1", "--build", "b"), "leave --registry"),

@@ -79,6 +79,14 @@ def test_predict_asks_below_the_path_of_the_service(
     assert result.exit_code == 0, result.output
 
 
+def test_predict_sends_a_name_that_a_wildcard_host_stands_for(address: str, sandbox: Any, ask: Cli) -> None:
+    sandbox.service["traffic"]["host"] = "*.example.com"
+    sandbox.write()
+    result = ask("tiny", sandbox.models / "samples" / "0.npz", OneGateway(int(address.rpartition(":")[2])))
+    assert result.exit_code == 0, result.output
+    assert Doubler.seen["host"] == "any.example.com"
+
+
 @pytest.mark.parametrize(
     ("service", "port", "words"),
     [("tinny", None, "did you mean 'tiny'?"), ("tiny", None, "no address yet"), ("tiny", 1, "no answer")],

@@ -23,6 +23,9 @@ Cli = Callable[..., Any]
         (None, ["KUBECONFIG: is not set", "names no cluster"]),
         ("missing", ["the file does not exist"]),
         ("empty", ["names no cluster"]),
+        ("broken", ["broken': is no YAML", "mapping values are not allowed here", "line 1, column 5"]),
+        ("binary", ["binary': is no YAML"]),
+        ("list", ["list': is no kubeconfig"]),
         ("dead", ["cluster http://127.0.0.1:1: does not answer"]),
     ],
 )
@@ -31,12 +34,28 @@ def test_status_without_a_cluster_says_so(
 ) -> None:
     variables = {} if kubeconfig is None else {"KUBECONFIG": str(tmp_path / kubeconfig)}
     (tmp_path / "empty").write_text("")
+    (tmp_path / "broken").write_text("a: b: c")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "list").write_text("- a")
     (tmp_path / "dead").write_text(DEAD)
     result = cli("status", "-s", "local", "--stacks", sandbox.stacks, env=variables)
     assert result.exit_code == 1
     for word in (*words, "Fix: "):
         assert word in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_the_users_own_kubeconfig_is_named_where_it_is_no_yaml(
+    sandbox: Any, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / ".kube" / "config"
+    own.parent.mkdir()
+    own.write_text("a: b: c")
+    # The library takes another default where KUBECONFIG was set when it was imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(own))
+    result = cli("status", "-s", "local", "--stacks", sandbox.stacks)
+    assert result.exit_code == 1
+    assert f"KUBECONFIG: is not set, and {own} is no YAML" in result.stderr
 
 
 DEAD = """
@@ -115,6 +134,21 @@ def test_status_of_a_healthy_service(sandbox: Any, cli: Cli, monkeypatch: pytest
     assert service["parts"]["pool"]["used"] == {"requests.nvidia.com/gpu": "2"}
     assert service["capacity"] == {"fp32": None, "basic": None}
     assert "blocked" not in cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_wildcard_host_is_shown_as_a_name_that_can_be_sent(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.service["traffic"]["host"] = "*.example.com"
+    sandbox.write()
+    objects = healthy()
+    gateway = next(found for found in objects if found["kind"] == "Gateway")
+    gateway["spec"]["listeners"][0]["hostname"] = "*.example.com"
+    del gateway["status"]["addresses"]
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*objects))
+    service = json.loads(cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)["services"]["tiny"]
+    assert (service["host"], service["url"]) == ("any.example.com", "http://any.example.com:8080")
+    assert "-H 'Host: any.example.com'" in service["example"]
+    assert "*" not in service["example"]
 
 
 def test_the_address_of_a_service_has_its_path(sandbox: Any) -> None:

@@ -48,7 +48,7 @@ def bake(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     as_json: JsonOption = False,
 ) -> None:
     """Build, verify and push a model's image; or push files as an image. Nothing is done that the registry has already."""
-    one_model = len(what) == 1 and Path(what[0]).suffix.lower() in YAML
+    one_model = len(what) == 1 and _is_model(what[0])
     if one_model and image:
         raise _problem(
             "--image", image, "names the image of files; a model's image has its content key as tag", "use --registry and --tag"
@@ -76,6 +76,11 @@ def bake(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
         return
     typer.echo(result["reference"])
     notice(_summary(result))
+
+
+def _is_model(text: str) -> bool:
+    """Tell a model's YAML file from a YAML file with its place in the image."""
+    return Path(text).suffix.lower() in YAML and not text.partition(":")[2].startswith("/")
 
 
 def _model(chosen: Chosen, registry: str, base: str, target: tuple[str, str], tell: "Tell") -> dict[str, Any]:

@@ -64,7 +64,7 @@ def check(
             counts[name], findings = _check_stack(name, stacks)
             found += findings
         except GpuserveError as error:
-            if len(names) == 1:
+            if len(names) == 1 and not as_json:
                 raise
             broken.append(str(error))
     _report(counts, found, broken, as_json=as_json)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes
+import yaml
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException
 from kubernetes.dynamic import DynamicClient
@@ -19,6 +20,9 @@ TIMEOUT = 10
 
 Object = Mapping[str, Any]
 """A Kubernetes object as the API server returns it."""
+
+_NO_YAML = (yaml.YAMLError, UnicodeDecodeError)
+"""What reading a kubeconfig raises where the file is none."""
 
 
 class ClusterUnreachableError(GpuserveError):
@@ -79,7 +83,7 @@ def connect(kubeconfig: str | None = None) -> Cluster:
     named = kubeconfig or os.environ.get("KUBECONFIG", "")
     try:
         client = _client(named)
-    except (ConfigException, OSError) as error:
+    except (ConfigException, OSError, *_NO_YAML, TypeError) as error:
         where = f"KUBECONFIG = {named!r}" if named else "KUBECONFIG"
         raise ClusterUnreachableError(
             f"{where}: {_no_config(named, error)}. Fix: run `make up`, or set KUBECONFIG to your cluster's file"
@@ -108,8 +112,21 @@ def _client(named: str) -> kubernetes.client.ApiClient:
 
 def _no_config(named: str, error: Exception) -> str:
     """Return why no cluster is named, in the user's terms where the library's are vague."""
+    wrong = _no_kubeconfig(error)
     if not named:
-        return f"is not set, and {Path('~/.kube/config').expanduser()} names no cluster either"
+        return f"is not set, and {Path('~/.kube/config').expanduser()} {wrong or 'names no cluster either'}"
     if not any(Path(file).exists() for file in named.split(os.pathsep)):
         return "the file does not exist"
-    return f"names no cluster ({' '.join(str(error).split())})"
+    return wrong or f"names no cluster ({_line(error)})"
+
+
+def _no_kubeconfig(error: Exception) -> str:
+    """Return what is wrong with a file that holds something else; nothing where it is a kubeconfig."""
+    if isinstance(error, _NO_YAML):
+        return f"is no YAML ({_line(error)})"
+    # The library does not look before it takes a file's content for an object of lists.
+    return "is no kubeconfig: it has no lists of clusters, contexts and users" if isinstance(error, TypeError) else ""
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

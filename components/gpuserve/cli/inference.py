@@ -26,6 +26,8 @@ _TYPES = {
     "float64": "FP64",
 }
 _ARRAYS = {v2: name for name, v2 in _TYPES.items()}
+_TEXT = "USOT"
+"""Kinds of numpy's arrays of text: str, bytes, objects, and its own strings."""
 
 
 class InferenceError(GpuserveError):
@@ -57,7 +59,7 @@ def infer(url: str, inputs: Mapping[str, NDArray[Any]], headers: Mapping[str, st
         timeout: Seconds to wait for the answer.
 
     Raises:
-        InferenceError: When there is no answer, or the answer is an error.
+        InferenceError: When there is no answer, or the answer is an error; also when an input cannot be sent.
     """
     body = {"inputs": [encode(name, array) for name, array in inputs.items()]}
     started = time.perf_counter()
@@ -77,8 +79,27 @@ def infer(url: str, inputs: Mapping[str, NDArray[Any]], headers: Mapping[str, st
 
 
 def encode(name: str, array: NDArray[Any]) -> dict[str, Any]:
-    """Return a tensor as the protocol's JSON."""
-    return {"name": name, "shape": list(array.shape), "datatype": _TYPES[array.dtype.name], "data": array.ravel().tolist()}
+    """Return a tensor as the protocol's JSON; text is ``BYTES``.
+
+    Raises:
+        InferenceError: When a tensor of text holds something else.
+    """
+    data = array.ravel().tolist()
+    if array.dtype.kind in _TEXT:
+        return {"name": name, "shape": list(array.shape), "datatype": "BYTES", "data": [_text(name, value) for value in data]}
+    return {"name": name, "shape": list(array.shape), "datatype": _TYPES[array.dtype.name], "data": data}
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    fix = "let the model's encode() return text, or an array of numbers"
+    if not isinstance(value, bytes):
+        raise InferenceError(f"input {name!r}: holds {type(value).__name__} where text is expected. Fix: {fix}")
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InferenceError(f"input {name!r}: holds bytes that are not UTF-8, and JSON is text. Fix: {fix}") from error
 
 
 def decode(tensor: Mapping[str, Any]) -> NDArray[Any]:

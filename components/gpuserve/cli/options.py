@@ -7,8 +7,17 @@ import typer
 
 
 def _environment(stack: str | None) -> str | None:
-    """Return the environment of a stack that may be named in full, as Pulumi does: organization/project/stack."""
-    return stack.rpartition("/")[2] if stack else None
+    """Return the environment of a stack that may be named in full, as Pulumi does: organization/project/stack.
+
+    Raises:
+        typer.BadParameter: When a name is given that holds none.
+    """
+    if stack is None:
+        return None
+    environment = stack.rpartition("/")[2]
+    if not environment.strip():
+        raise typer.BadParameter(f"{stack!r} names no environment; write for example --stack dev, or leave it out")
+    return environment
 
 
 _STACK = typer.Option(

@@ -45,6 +45,7 @@ def predict(
 
 def _ask(stack: "Stack", service: str, file: Path) -> dict[str, Any]:
     from gpuserve.cli.inference import infer
+    from gpuserve.traffic.manifests import sendable_host
     from gpuserve_images.samples.codec import load_codec
 
     spec = next(known for known in stack.environment.platform.services if known.name == service)
@@ -55,7 +56,7 @@ def _ask(stack: "Stack", service: str, file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise PredictError(f"{file}: is nothing that model {model.name!r} takes ({error}). Fix: give another file") from error
     url = _address(stack, service)
-    headers = {"Host": spec.traffic.host}
+    headers = {"Host": sendable_host(spec.traffic.host)}
     answer = infer(f"{url}/v2/models/{model.name}/infer", inputs, headers, timeout=TIMEOUT)
     return {
         "service": service,

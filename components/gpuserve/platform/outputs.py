@@ -12,6 +12,7 @@ import pulumi
 from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import ServiceSpec
 from gpuserve.traffic.component import TrafficPolicy
+from gpuserve.traffic.manifests import sendable_host
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
 from gpuserve_images.sources.resolving import at_hand
 from gpuserve_images.sources.spec import SourceSpec
@@ -32,12 +33,12 @@ def service_output(service: ServiceSpec, environment: Environment, route: Traffi
 def service_facts(service: ServiceSpec, environment: Environment, url: str | None) -> dict[str, Any]:
     """Return what a client needs to know.
 
-    Without an address yet, ``url`` and ``example`` are ``None``, and so is ``example`` while the model is not on this machine.
+    ``host`` is a name to send: of a wildcard host one of those it stands for. Without an address yet, ``url`` and ``example`` are ``None``, and so is ``example`` while the model is not on this machine.
     """
     signature = _signature(environment.models[service.model_name].source.model_dump_json(), environment.folder)
     return {
         "url": url,
-        "host": service.traffic.host,
+        "host": sendable_host(service.traffic.host),
         "model": service.model_name,
         "protocol": PROTOCOL,
         "versions": {version.build: version.weight for version in service.versions},
@@ -54,9 +55,10 @@ def _signature(source: str, folder: Path) -> Signature | None:
 
 def curl_example(url: str, service: ServiceSpec, signature: Signature) -> str:
     """Return a curl line that sends one request of zeros through the gateway; it needs only a shell and coreutils."""
+    host = sendable_host(service.traffic.host)
     address = shlex.quote(f"{url}/v2/models/{service.model_name}/infer")
     inputs = ",".join(_zeros(tensor) for tensor in signature.inputs)
-    return f"curl -sS --fail-with-body -H 'Host: {service.traffic.host}' {address} -d '{{\"inputs\":[{inputs}]}}'"
+    return f"curl -sS --fail-with-body -H 'Host: {host}' {address} -d '{{\"inputs\":[{inputs}]}}'"
 
 
 def _zeros(tensor: TensorSpec) -> str:

@@ -65,7 +65,7 @@ def address_url(gateway: Mapping[str, Any], protocol: str, host: str, path: str 
     Args:
         gateway: The Gateway with ``spec.listeners`` and ``status.addresses``.
         protocol: ``HTTP`` or ``HTTPS``.
-        host: The policy's host: stands for a Gateway that reports no address, and picks its listener of several.
+        host: The policy's host: picks the Gateway's listener of several, and where it reports no address, stands for it.
         path: The policy's path; default everything.
 
     Returns:
@@ -78,11 +78,16 @@ def address_url(gateway: Mapping[str, Any], protocol: str, host: str, path: str 
         return None
     chosen = next((listener for listener in matching if listener.get("hostname") == host), matching[0])
     addresses = [str(address["value"]) for address in status.get("addresses") or [] if address.get("value")]
-    address = addresses[0] if addresses else host
+    address = addresses[0] if addresses else sendable_host(host)
     bracketed = f"[{address}]" if ":" in address else address
     scheme, usual = ("http", 80) if protocol == "HTTP" else ("https", 443)
     port = int(chosen["port"])
     return f"{scheme}://{bracketed}{'' if port == usual else f':{port}'}{path.rstrip('/')}"
+
+
+def sendable_host(host: str) -> str:
+    """Return a host name that a client can send: a policy's host, or for ``*.example.com`` one that it stands for."""
+    return f"any.{host.removeprefix('*.')}" if host.startswith("*.") else host
 
 
 def _labels(name: str, spec: TrafficSpec) -> dict[str, str]:
