@@ -208,6 +208,14 @@ class TestBake:
         assert on_base["digest"] != alone["digest"]
         assert "the registry had it" in run(*arguments, "--image", f"{registry.host}/files:2").stderr
 
+    def test_of_a_folder_not_what_git_and_a_hub_keep_there(self, place, registry):
+        for name in ("model.bin", ".git/config", ".cache/huggingface/download/model.bin.metadata", "deep/.gitignore"):
+            file = place / "folder" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(name)
+        made = said("bake", "folder:/models", "--image", f"{registry.host}/folder:1")
+        assert list(made["files"]) == ["/models/deep/.gitignore", "/models/model.bin"]
+
     def test_a_yaml_file_with_a_place_is_a_file(self, place, registry):
         made = said("bake", "small.yaml:/models/small.yaml", "--image", f"{registry.host}/yaml:1")
         assert list(made["files"]) == ["/models/small.yaml"]

@@ -114,13 +114,15 @@ def _files(what: Sequence[str], image: str, base: str, tell: "Tell") -> dict[str
 
 
 def _placed(text: str) -> dict[str, Path]:
-    """Return the files that an argument `PATH:PLACE` means, by their place in the image."""
+    """Return the files that an argument `PATH:PLACE` means, by their place in the image; of a folder all but Git's and a hub's own."""
+    from gpuserve_images.sources.digests import left_out
+
     name, _, place = text.partition(":")
     path = Path(name)
     if not place.startswith("/"):
         raise _problem("PATH:PLACE", text, "does not say where in the image it goes", f"write {name}:/models/{path.name}")
     if path.is_dir():
-        files = {file for file in path.rglob("*") if file.is_file()}
+        files = {file for file in path.rglob("*") if file.is_file() and not left_out(file.relative_to(path).as_posix())}
         if not files:
             raise _problem("PATH:PLACE", text, "is a folder without files", "name another one")
         return {f"{place.rstrip('/')}/{file.relative_to(path).as_posix()}": file for file in files}

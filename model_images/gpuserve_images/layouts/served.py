@@ -11,6 +11,7 @@ from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
 from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.records import StageRecord, sha256_file
 from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.sources.digests import left_out
 from gpuserve_images.target import Target
 
 Files = dict[str, Path | bytes]
@@ -40,6 +41,8 @@ class ModelFiles:
     def of(cls, path: Path, beside: Iterable[Path] = ()) -> Self:
         """Return the version that is one file with those beside it, or all files below a folder, the first one its entry.
 
+        What Git and the Hugging Face tools keep in a folder is left out, as it is of its digest.
+
         Args:
             path: A model file or a folder.
             beside: Files in the model file's folder that belong to it, such as external data.
@@ -49,7 +52,8 @@ class ModelFiles:
         """
         if path.is_file():
             return cls(path.name, {file.relative_to(path.parent).as_posix(): file for file in (path, *beside)})
-        files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+        found = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+        files = {name: file for name, file in found.items() if not left_out(name)}
         if not files:
             raise LayoutError(str(path), "holds no files", "Name a model file, or a folder with one.")
         return cls(next(iter(files)), files)

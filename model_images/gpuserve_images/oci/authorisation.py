@@ -30,12 +30,11 @@ class Authorisation:
     """The `Authorization` headers of one registry; used by several threads at once."""
 
     def __init__(self, registry: str, session: requests.Session) -> None:
-        """Ask for nothing yet; credentials are looked up at the registry's first challenge."""
+        """Ask for nothing yet; credentials are looked up at the first challenge for each repository."""
         self._registry = registry
         self._session = session
         self._headers: dict[Scope, str] = {}
-        self._credentials: Credentials | None = None
-        self._looked_up = False
+        self._credentials: dict[str, Credentials | None] = {}
         self._lock = threading.Lock()
 
     def header(self, scope: Scope) -> dict[str, str]:
@@ -61,25 +60,26 @@ class Authorisation:
             # Another thread may have renewed it while this one waited.
             if self.header(scope) != used:
                 return True
-            value = self._answer_to(answer.headers.get("Www-Authenticate", ""))
+            value = self._answer_to(answer.headers.get("Www-Authenticate", ""), scope.repository)
             if value is None or value == used.get("Authorization"):
                 return False
             self._headers[scope] = value
             return True
 
-    def _answer_to(self, challenge: str) -> str | None:
+    def _answer_to(self, challenge: str, repository: str) -> str | None:
         kind = challenge.split(" ", 1)[0].lower()
         if kind not in {"basic", "bearer"}:
             return None
-        if not self._looked_up:
-            self._credentials, self._looked_up = credentials_for(self._registry), True
+        if repository not in self._credentials:
+            self._credentials[repository] = credentials_for(self._registry, repository)
+        known = self._credentials[repository]
         if kind == "basic":
-            return self._credentials.basic() if self._credentials and self._credentials.user else None
-        token = self._token(dict(_PARAMETER.findall(challenge)))
+            return known.basic() if known and known.user else None
+        token = self._token(dict(_PARAMETER.findall(challenge)), known)
         return f"Bearer {token}" if token else None
 
-    def _token(self, challenge: dict[str, str]) -> str | None:
-        realm, known = challenge.get("realm", ""), self._credentials
+    def _token(self, challenge: dict[str, str], known: Credentials | None) -> str | None:
+        realm = challenge.get("realm", "")
         if not realm.startswith(("http://", "https://")):
             return None
         about = [("service", challenge[name]) for name in ("service",) if name in challenge]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -32,6 +32,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 # Seconds to connect, and between two bytes: a registry that checks the digest of a large blob answers late.
 _TIMEOUT = (5.0, 300.0)
 _ACCEPT = f"{MANIFEST}, {INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
+_USUAL_PORTS = {"https": ":443", "http": ":80"}
 _FIRST_BYTE = re.compile(r"bytes (\d+)-")
 # A token may expire between its arrival and its use, but not time after time.
 _RENEWALS = 2
@@ -108,12 +109,18 @@ class RegistryClient:
         self._has_referrers: bool | None = None
 
     def head_manifest(self, place: Reference) -> str | None:
-        """Return the digest of a manifest, or None when the registry lacks it."""
+        """Return the digest of a manifest, or None when the registry lacks it.
+
+        Raises:
+            RegistryError: The registry refused, is down, or named another digest than the one asked for.
+        """
         url = self.url(place, f"manifests/{place.selector}")
         answer = self.ask(place, Request("HEAD", url, {"Accept": _ACCEPT}), accept=(200, 404))
         if answer.status_code != requests.codes.ok:
             return None
         digest = answer.headers.get("Docker-Content-Digest")
+        if digest and place.digest and digest != place.digest:
+            raise _other_bytes(place, digest, place.digest)
         if digest:
             return digest
         found = self.manifest(place)
@@ -228,12 +235,19 @@ class RegistryClient:
             attempt += 1
 
     def send(self, place: Reference, request: Request) -> requests.Response:
-        """Send a request; on a refusal get a token for the scope that the registry names, and send it again."""
+        """Send a request; on a refusal get a token for the scope that the registry names, and send it again.
+
+        Another host, which an upload or a redirect may name, is sent no credentials, whatever it asks for.
+        """
+        if not self._is_own(request.url):
+            return self._once(request, {})
         scope = Scope(place.repository, request.writes)
         header = self._authorisation.header(scope)
         answer = self._once(request, header)
         for _ in range(_RENEWALS):
-            if answer.status_code not in {401, 403} or not self._authorisation.renew(scope, answer, header):
+            if answer.status_code not in {401, 403} or not self._is_own(answer.url):
+                break
+            if not self._authorisation.renew(scope, answer, header):
                 break
             header = self._authorisation.header(scope)
             answer = self._once(request, header)
@@ -246,6 +260,10 @@ class RegistryClient:
     def location(self, answer: requests.Response) -> str:
         """Return the address that an answer points to, which may be relative."""
         return urljoin(self._root, answer.headers.get("Location", ""))
+
+    def _is_own(self, url: str) -> bool:
+        """Tell whether an address is the registry's own, and not another host's."""
+        return _origin(url) == _origin(self._root)
 
     def _once(self, request: Request, credentials: dict[str, str]) -> requests.Response:
         return self._session.request(
@@ -262,6 +280,12 @@ def pause(attempt: int, asked: str | None = None) -> None:
     """Wait before the next attempt: twice as long each time, or as long as the registry asks for with `Retry-After`."""
     wait = max(_FIRST_WAIT_SECONDS * 2**attempt, asked_wait(asked) or 0.0)
     time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Return scheme, host and port; a user's name before the host makes it another."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower().removesuffix(_USUAL_PORTS.get(parts.scheme, ""))
 
 
 def _first_byte(answer: requests.Response, asked: int) -> int:

@@ -19,9 +19,11 @@ from gpuserve_images.errors import RegistryError
 _HELPER_SECONDS = 60
 # Under this user name a helper hands out a refresh token in place of a password (docker/docker-credential-helpers, README).
 _TOKEN_USER = "<token>"  # noqa: S105 - a user name that the protocol prescribes
-# Docker Hub's credentials are stored under the address of its first API (docker/cli, `registry.IndexServer`).
-_DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+# Docker Hub's credentials are stored under the address of its first API (docker/cli, `registry.IndexServer`); Podman's under `docker.io`.
+_DOCKER_HUB_HOSTS = ("index.docker.io", "docker.io", "registry-1.docker.io")
+_DOCKER_HUB = frozenset(_DOCKER_HUB_HOSTS)
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+_API_PATHS = frozenset({"", "v1", "v2"})
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,23 @@ class Credentials:
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
-def credentials_for(registry: str) -> Credentials | None:
+def credentials_for(registry: str, repository: str = "") -> Credentials | None:
     """Look a registry's credentials up.
 
     The files are `$DOCKER_CONFIG/config.json` (default `~/.docker/config.json`), then `$REGISTRY_AUTH_FILE` and Podman's
-    `$XDG_RUNTIME_DIR/containers/auth.json`. In each, `credHelpers` wins over `credsStore`, and that over `auths`.
+    `$XDG_RUNTIME_DIR/containers/auth.json`. In each, `credHelpers` wins over `credsStore`, and that over `auths`. Of these, where
+    Podman may have one for a part of a registry, the narrowest that holds for the repository counts
+    (containers/image, docs/containers-auth.json.5.md).
 
     Args:
         registry: Host with optional port.
+        repository: Path below it. Default: only what holds for the whole registry counts.
 
     Raises:
         RegistryError: A file is not what it should be, or a helper that it names is missing or fails.
     """
     for path in _files():
-        found = _in_file(path, registry)
+        found = _in_file(path, registry, repository)
         if found:
             return found
     return None
@@ -73,7 +78,7 @@ def _files() -> Iterator[Path]:
     return (path for path in candidates if path.is_file())
 
 
-def _in_file(path: Path, registry: str) -> Credentials | None:
+def _in_file(path: Path, registry: str, repository: str) -> Credentials | None:
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -91,18 +96,29 @@ def _in_file(path: Path, registry: str) -> Credentials | None:
             if found := _from_helper(str(store), key, registry):
                 return found
     entries = cast("dict[str, dict[str, str]]", config.get("auths") or {})
-    by_host = {_host(key): entry for key, entry in entries.items()}
-    entry = by_host.get(_host(_keys(registry)[0]))
-    return _from_entry(entry, path, registry) if entry else None
+    by_place = {_place(key): entry for key, entry in entries.items() if entry}
+    told = (_from_entry(by_place[place], path, registry) for place in _places(registry, repository) if place in by_place)
+    return next((found for found in told if found), None)
 
 
 def _keys(registry: str) -> list[str]:
     return [_DOCKER_HUB_KEY, *sorted(_DOCKER_HUB)] if registry in _DOCKER_HUB else [registry, f"https://{registry}"]
 
 
-def _host(key: str) -> str:
-    """Return the host of a key, which old tools wrote as an address."""
-    return key.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
+def _places(registry: str, repository: str) -> Iterator[str]:
+    """Yield what an entry that holds for a repository may be for, the narrowest first and the whole registry last."""
+    hosts = _DOCKER_HUB_HOSTS if registry in _DOCKER_HUB else (registry,)
+    parts = repository.split("/") if repository else []
+    for length in range(len(parts), -1, -1):
+        for host in hosts:
+            yield "/".join((host, *parts[:length]))
+
+
+def _place(key: str) -> str:
+    """Return what a key is for: a registry, which old tools wrote as its API's address (`https://host/v1/`), or a part of one."""
+    host, _, path = key.removeprefix("https://").removeprefix("http://").partition("/")
+    path = path.strip("/")
+    return host if path in _API_PATHS else f"{host}/{path}"
 
 
 def _from_entry(entry: dict[str, str], path: Path, registry: str) -> Credentials | None:

@@ -139,11 +139,12 @@ def verify_signature(image: str, key: str | EllipticCurvePublicKey) -> Signature
 def _find(image: str) -> tuple[Reference, RegistryClient, str]:
     place = Reference.parse(image)
     client = RegistryClient(place.host)
-    digest = client.head_manifest(place)
-    if digest is None:
+    # The digest of the bytes: a header is the registry's word alone, which nobody who checks signatures should have to take.
+    found = client.manifest(place)
+    if found is None:
         fix = "Push the image first, or correct the reference"
         raise RegistryError(place.registry, place.repository, f"it has no image {place.selector}", fix, status=404)
-    return place, client, digest
+    return place, client, found.digest
 
 
 def _signatures(place: Reference, digest: str) -> Reference:

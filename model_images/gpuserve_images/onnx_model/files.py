@@ -1,5 +1,6 @@
 """ONNX files: parsed and found to be whole before any stage works on them."""
 
+import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -112,7 +113,7 @@ def _outside(model: "ModelProto") -> Iterator[Weights]:
 
 
 def weight_files(weights: Iterable[Weights], path: Path) -> Iterator[Path]:
-    """Yield the files of declared weights, each found to be there and long enough.
+    """Yield the files of declared weights, each found to be there and long enough; they are named below the folder of `path`.
 
     Raises:
         SourceError: When one is missing, too short, or outside of the folder of `path`, the model's own file.
@@ -121,12 +122,15 @@ def weight_files(weights: Iterable[Weights], path: Path) -> Iterator[Path]:
     for tensor, location, needed in weights:
         where = f"{path}: tensor {tensor}"
         try:
-            file = (path.parent / location).resolve()
+            name = os.path.relpath(path.parent / location, path.parent)
+            file = path.parent / name
+            real = (path.parent / location).resolve()
+            inside = ".." not in Path(name).parts and real == file.resolve() and real.is_relative_to(path.parent.resolve())
             size = file.stat().st_size if file.is_file() else None
         except (OSError, ValueError) as error:
             # Too long a name, or one with a zero byte.
             raise _damaged(where, f"the name of its weights' file is no name of a file: {error}") from error
-        if not file.is_relative_to(path.parent.resolve()):
+        if not inside:
             reason = "keeps its weights outside of the model's folder"
             raise SourceError(where, reason, "Save the model with its weights beside it.", value=location)
         if size is None:

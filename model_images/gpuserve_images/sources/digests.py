@@ -1,8 +1,11 @@
 r"""The digest of a folder.
 
-It is the SHA-256 of the lines `<sha256 of the file>  <path>`, sorted by path in byte order, each ended by a newline: what a shell says
-to `find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum`. Times, owners, permissions and empty folders are
-no content.
+It is the SHA-256 of the lines `<sha256 of the file>  <path>`, sorted by path in byte order, each ended by a newline: what a shell says to
+
+    find . -type d \( -name .git -o -path '*/.cache/huggingface' \) -prune -o -type f -printf '%P\0' |
+        LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
+
+Times, owners, permissions and empty folders are no content, nor is what Git and the Hugging Face tools keep beside a model.
 """
 
 import hashlib
@@ -14,17 +17,32 @@ from pathlib import Path
 from gpuserve_images.errors import SourceError
 from gpuserve_images.records import sha256_file
 
+_LEFT_OUT = (".git", ".cache/huggingface")
+
+
+def left_out(path: str) -> bool:
+    """Tell whether a path below a model's folder is in one that Git or the Hugging Face tools keep there.
+
+    They say where a model came from, and may hold the token that it took.
+
+    Args:
+        path: The path with slashes; of a folder with one at its end.
+    """
+    return any(f"/{folder}/" in f"/{path}" for folder in _LEFT_OUT)
+
 
 def tree_files(folder: Path) -> dict[str, Path]:
     """Return the files below a folder by their path with slashes, in byte order.
 
-    A link to a file counts as that file (Hugging Face's cache is made of them); the folder is the user's own.
+    A link to a file counts as that file (Hugging Face's cache is made of them); the folder is the user's own. The folders `.git` and
+    `.cache/huggingface` are passed over.
 
     Raises:
         SourceError: When it holds no file, a link to a folder, a device, a socket or a pipe, or a name with a line break.
     """
     found: dict[str, Path] = {}
     for parent, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not left_out(f"{Path(parent, name).relative_to(folder).as_posix()}/")]
         for name in folders:
             if (linked := Path(parent, name)).is_symlink():
                 raise SourceError(str(linked), "is a link to a folder", "Copy that folder here, or name it itself.")

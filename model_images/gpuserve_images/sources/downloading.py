@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from gpuserve_images.errors import SourceError
-from gpuserve_images.records import Progress, sha256_json
+from gpuserve_images.records import Progress, sha256_file, sha256_json
 from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.cache import SourceCache, readable
-from gpuserve_images.sources.digests import tree_digest, tree_files
+from gpuserve_images.sources.digests import folder_digest, left_out, tree_digest, tree_files
 from gpuserve_images.sources.formats import is_archive
 from gpuserve_images.sources.pickles import refuse_contents, refuse_names
 from gpuserve_images.sources.remote import LAYERS, Listing, Remote, RemoteFile
@@ -20,6 +20,7 @@ from gpuserve_images.sources.volume import volume_place
 
 _FILE = "file"
 _FOLDER = "folder"
+_BY_REVISION = frozenset({"hf", "oci"})
 
 
 def download(source: SourceSpec, address: Address, store: SourceCache, progress: Progress) -> Path:
@@ -40,6 +41,7 @@ def download(source: SourceSpec, address: Address, store: SourceCache, progress:
     else:
         files = store.obtain(_key(source, address), lambda folder: _bring(source, address, folder, progress))
         place = _place(files, address, store)
+        _require_declared(source, address, place)
         if (place / LAYERS).is_dir():
             place = overlaid(place, _key(source, address), store, address.shown)
     if not source.allow_pickle and not (place.is_file() and is_archive(place.name)):
@@ -65,6 +67,20 @@ def _key(source: SourceSpec, address: Address) -> str:
         content = str(source.sha256)
     several = address.scheme not in {"https", "http"}
     return sha256_json([content, sorted(source.include)]) if source.include and several else content
+
+
+def _require_declared(source: SourceSpec, address: Address, place: Path) -> None:
+    """Refuse files that are not of the declared digest; of commits and artifacts it is no part of the key, so a hit says nothing.
+
+    Raises:
+        SourceError: When they are not.
+    """
+    if source.sha256 is None or address.scheme not in _BY_REVISION:
+        return
+    found = folder_digest(place) if place.is_dir() else sha256_file(place)
+    if found != source.sha256:
+        reason = f"has the digest {found}, and {source.sha256} was expected"
+        raise SourceError(address.shown, reason, "See what is at the address; when that is wanted, correct `sha256:`.")
 
 
 def _bring(source: SourceSpec, address: Address, folder: Path, progress: Progress) -> None:
@@ -116,9 +132,10 @@ def client(address: Address) -> Remote:
 def _chosen(listing: Listing, source: SourceSpec, where: str) -> list[RemoteFile]:
     # What one file's name is does not matter: of an archive, `include` is about what is in it.
     globs = source.include if listing.folder else ()
-    files = [file for file in listing.files if not globs or any(fnmatchcase(file.path, glob) for glob in globs)]
+    held = [file for file in listing.files if not left_out(file.path)]
+    files = [file for file in held if not globs or any(fnmatchcase(file.path, glob) for glob in globs)]
     if not files:
-        some = ", ".join(file.path for file in listing.files[:8])
+        some = ", ".join(file.path for file in held[:8])
         raise SourceError(
             where, f"has no file that `include` matches; it has {some}", "Correct `include:`.", value=str(source.include)
         )

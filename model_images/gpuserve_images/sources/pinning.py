@@ -8,7 +8,7 @@ from gpuserve_images.errors import SourceError
 from gpuserve_images.records import Progress, sha256_file, silent
 from gpuserve_images.sources.addresses import parse
 from gpuserve_images.sources.cache import readable
-from gpuserve_images.sources.digests import folder_digest, tree_digest
+from gpuserve_images.sources.digests import folder_digest, left_out, tree_digest
 from gpuserve_images.sources.downloading import client, require_inside
 from gpuserve_images.sources.transfer import Meter, patiently, transfer
 from gpuserve_images.sources.volume import mounted
@@ -69,12 +69,13 @@ def pin(url: str, *, progress: Progress = silent) -> Pin:
         return Pin(url, folder_digest(place) if place.is_dir() else sha256_file(place), size)
     remote = client(address)
     listing = patiently(where, remote.listing)
-    meter = Meter(progress, sum(file.size or 0 for file in listing.files))
+    files = [file for file in listing.files if not left_out(file.path)]
+    meter = Meter(progress, sum(file.size or 0 for file in files))
     digests: dict[str, str] = {}
     size = 0
     with TemporaryDirectory(prefix="gpuserve-pin-") as temporary, readable(Path(temporary)):
         target = Path(temporary, "file")
-        for file in listing.files:
+        for file in files:
             require_inside(file.path, where)
             digests[file.path] = transfer(remote, file, target, where, meter)
             size += target.stat().st_size

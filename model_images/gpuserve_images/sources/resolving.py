@@ -172,12 +172,17 @@ def locate(source: SourceSpec, folder: Path) -> Path:
     if source.package is not None and source.path is not None:
         path, value = package_folder(source.package, f"{FIELD}.package") / source.path, source.path
     else:
-        path, value = (folder / str(source.file)).resolve(), str(source.file)
+        path, value = _own_name(folder / str(source.file)), str(source.file)
     if not path.exists():
         raise SourceError(field, f"does not exist (looked for {path})", "Name an existing model.", value=value)
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError(field, f"is empty: {path} has 0 bytes", "Export or copy the model again.", value=value)
     return path
+
+
+def _own_name(path: Path) -> Path:
+    """Return where a file or folder is; a file keeps its name where it is a link, as in Hugging Face's cache, to one of another name."""
+    return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
 def resolve(source: SourceSpec, folder: Path) -> SourceFiles:
@@ -222,15 +227,25 @@ def _local(source: SourceSpec, folder: Path) -> SourceFiles | None:
         return None
     whole = place
     if source.package is None:
-        place = _below(source, place, field)
+        place = _below(source, place, field, links=True)
     files = _checked(source, place, field)
     if source.sha256 is not None:
         _require_digest(source, folder_digest(whole) if whole.is_dir() else sha256_file(whole), field)
     return files
 
 
-def _below(source: SourceSpec, place: Path, field: str) -> Path:
-    """Return what `path` names inside a folder."""
+def _below(source: SourceSpec, place: Path, field: str, *, links: bool = False) -> Path:
+    """Return what `path` names inside a folder.
+
+    Args:
+        source: The declared source.
+        place: The folder.
+        field: The field that named it, for messages.
+        links: Whether the folder is the user's own, where a link to a file counts as that file (as for `tree_files`).
+
+    Raises:
+        SourceError: When it does not exist or is elsewhere.
+    """
     if source.path is None:
         return place
     if place.is_file():
@@ -239,7 +254,8 @@ def _below(source: SourceSpec, place: Path, field: str) -> Path:
     if not inside.exists():
         reason = f"does not exist in {place.name}"
         raise SourceError(f"{FIELD}.path", reason, f"Name one of its files: {_some(place)}.", value=source.path)
-    if not inside.resolve().is_relative_to(place.resolve()):
+    held = inside.parent if links and inside.is_file() else inside
+    if not held.resolve().is_relative_to(place.resolve()):
         raise SourceError(
             f"{FIELD}.path", f"leaves the folder that `{field}` names", "Name a path inside of it.", value=source.path
         )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve_images.errors import SourceError
-from gpuserve_images.onnx_model.files import check
+from gpuserve_images.onnx_model.files import check, external_files, load
 from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.samples.picking import MAX_SAMPLE_BYTES, pick, sample_set
@@ -145,6 +145,15 @@ def test_a_remark_may_be_in_the_letters_of_an_old_machine(tmp_path):
     check(resolve(FILE, tmp_path).path)
 
 
+def move_weights(folder: Path, location: str) -> None:
+    """Have a model say that its first tensor is in another file."""
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = location
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
 class TestExternalData:
     @pytest.fixture
     def folder(self, tmp_path):
@@ -185,14 +194,23 @@ class TestExternalData:
         with pytest.raises(SourceError, match=words):
             resolve(FILE, folder)
 
-    def test_outside_of_the_folder(self, folder):
-        model = onnx.load(folder / "model.onnx", load_external_data=False)
-        for entry in model.graph.initializer[0].external_data:
-            if entry.key == "location":
-                entry.value = "../secrets"
-        (folder / "model.onnx").write_bytes(model.SerializeToString())
+    @pytest.mark.parametrize("location", ["../secrets", "/etc/passwd", "linked", "sub/../../secrets", "etc/../weights.bin"])
+    def test_outside_of_the_folder(self, folder, location):
+        (folder / "linked").symlink_to("/etc/passwd")
+        (folder / "etc").symlink_to("/etc")
+        move_weights(folder, location)
         with pytest.raises(SourceError, match="outside of the model's folder"):
             resolve(FILE, folder)
+
+    @pytest.mark.parametrize("location", ["./weights.bin", "sub/../weights.bin", "..weights", "linked"])
+    def test_another_way_to_write_its_place(self, folder, location):
+        (folder / "..weights").hardlink_to(folder / "weights.bin")
+        (folder / "linked").symlink_to("weights.bin")
+        move_weights(folder, location)
+        (folder.parent / f"{folder.name}-link").symlink_to(folder)
+        for place in (folder, folder.parent / f"{folder.name}-link"):
+            found = list(external_files(load(place / "model.onnx"), place / "model.onnx"))
+            assert {file.parent for file in found} == {place}
 
 
 class TestSamples:

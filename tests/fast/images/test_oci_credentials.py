@@ -1,15 +1,22 @@
 """Credentials: Docker's and Podman's files, helper programs, and that none of it is ever shown."""
 
 import base64
+import hashlib
 import json
 import logging
+from io import BytesIO
 
 import pytest
+import requests
 from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
+from faulty_http import Fault, FaultyServer
 
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.oci.client import RegistryClient, Request
 from gpuserve_images.oci.credentials import Credentials, credentials_for
+from gpuserve_images.oci.reference import Reference
+from gpuserve_images.oci.uploads import Content, Upload
 
 USER, PASSWORD = CREDENTIALS
 LAYER = Layer({"/m": File(b"m" * 1000)})
@@ -117,6 +124,98 @@ def test_a_broken_file_is_named_and_not_quoted(server, place, text):
     assert "bm9jb2xvbg" not in str(caught.value)
 
 
+def test_podmans_entry_for_one_repository_opens_that_one(server, place):
+    write(place, {"auths": {f"{server.host}/team": {"auth": encoded()}, f"{server.host}/other": {"auth": encoded("nobody")}}})
+    assert bake(f"{server.host}/team/m:1", [LAYER]).uploaded_bytes > 1000
+    for name in ("other/m", "third/m"):
+        with pytest.raises(RegistryError, match="wants credentials"):
+            bake(f"{server.host}/{name}:1", [LAYER])
+
+
+class TestAnotherHost:
+    """What an upload's `Location` or a redirect names is not the registry, and gets none of its credentials."""
+
+    CHALLENGES = ('Basic realm="theirs"', 'Bearer realm="{}/token",service="theirs"')
+    CONTENT = b"content"
+    DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+
+    @pytest.fixture
+    def other(self):
+        with FaultyServer() as running:
+            yield running
+
+    @pytest.fixture
+    def ours(self, web, place):
+        """A registry that we are logged in to, and that wants to know it."""
+        host = web.url.removeprefix("http://")
+        write(place, {"auths": {host: {"auth": encoded()}}})
+        return Reference(host, "m")
+
+    def begin(self, web, location):
+        challenge = {"WWW-Authenticate": 'Basic realm="ours"'}
+        web.put("v2/m/blobs/uploads/", b"", Fault(401, challenge), Fault(202, {"Location": location}))
+
+    def upload(self, ours):
+        Upload(RegistryClient(ours.host), ours, self.DIGEST, Content(len(self.CONTENT), lambda: iter([self.CONTENT]))).run()
+
+    def test_takes_an_upload_without_them(self, web, other, ours):
+        self.begin(web, other.put("signed", b"", Fault(201)))
+        self.upload(ours)
+        assert [one.authorization for one in web.asked] == [None, Credentials(USER, PASSWORD).basic()]
+        assert [(one.method, one.path, one.authorization) for one in other.asked] == [("PUT", "/signed", None)]
+
+    @pytest.mark.parametrize("challenge", CHALLENGES)
+    def test_asks_for_them_in_vain(self, web, other, ours, challenge):
+        self.begin(web, other.put("up", b"", *[Fault(401, {"WWW-Authenticate": challenge.format(other.url)})] * 9))
+        with pytest.raises(RegistryError, match="wants credentials"):
+            self.upload(ours)
+        assert [(one.path, one.authorization) for one in other.asked] == [("/up", None)]
+
+    @pytest.mark.parametrize("challenge", CHALLENGES)
+    def test_asks_for_them_in_vain_after_a_redirect(self, web, other, ours, challenge):
+        url = other.put("blob", b"", *[Fault(401, {"WWW-Authenticate": challenge.format(other.url)})] * 9)
+        web.put(f"v2/m/blobs/{self.DIGEST}", b"", *[Fault(307, {"Location": url})] * 9)
+        with pytest.raises(RegistryError, match="wants credentials"):
+            RegistryClient(ours.host).blob(ours, self.DIGEST)
+        assert {(one.path, one.authorization) for one in other.asked} == {("/blob", None)}
+
+    @pytest.mark.parametrize("url", ["https://r.example:443/x", "https://R.example/x"])
+    def test_is_no_other_name_of_the_same_one(self, place, monkeypatch, url):
+        assert self.sent(monkeypatch, place, url) == Credentials(USER, PASSWORD).basic()
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://r.example/x",
+            "https://r.example:444/x",
+            "https://r.example@evil.example/x",
+            "https://evil.example\\@r.example/x",
+            "https://r.example.evil.example/x",
+        ],
+    )
+    def test_is_told_by_scheme_host_and_port(self, place, monkeypatch, url):
+        assert self.sent(monkeypatch, place, url) is None
+
+    def sent(self, monkeypatch, place, url):
+        """Return what a registry's client that is logged in already says to an address."""
+        write(place, {"auths": {"r.example": {"auth": encoded()}}})
+        said = []
+
+        def send(_session, request, **_):
+            said.append(request.headers.get("Authorization"))
+            answer = requests.Response()
+            answer.url, answer.request, answer.raw = request.url, request, BytesIO()
+            answer.status_code = 200 if said[-1] or len(said) > 1 else 401
+            answer.headers["WWW-Authenticate"] = 'Basic realm="ours"'
+            return answer
+
+        monkeypatch.setattr(requests.Session, "send", send)
+        client, reference = RegistryClient("r.example"), Reference("r.example", "m")
+        client.send(reference, Request("GET", client.url(reference, "blobs/x")))
+        client.send(reference, Request("GET", url))
+        return said[-1]
+
+
 class TestLookup:
     def test_a_store_that_knows_nothing_gives_way_to_the_file(self, place):
         write(place, {"credsStore": "fake", "auths": {"registry.example": {"auth": encoded()}}})
@@ -131,6 +230,29 @@ class TestLookup:
 
     def test_docker_hub_has_a_name_of_its_own(self, place):
         write(place, {"auths": {"https://index.docker.io/v1/": {"auth": encoded()}}})
+        assert credentials_for("registry-1.docker.io") == Credentials(USER, PASSWORD)
+
+    def test_docker_hub_as_podman_calls_it(self, place):
+        write(place, {"auths": {"docker.io": {"auth": encoded()}, "docker.io/team": {"auth": encoded("theirs")}}})
+        assert credentials_for("registry-1.docker.io", "library/debian") == Credentials(USER, PASSWORD)
+        assert credentials_for("registry-1.docker.io", "team/model") == Credentials("theirs", PASSWORD)
+
+    def test_an_entry_for_a_part_of_a_registry_is_for_that_part(self, place):
+        entries = {"": "all", "/team": "team", "/team/models": "models", "/other": "other"}
+        write(place, {"auths": {f"registry.example{path}": {"auth": encoded(user)} for path, user in entries.items()}})
+        found = {
+            name: credentials_for("registry.example", name).user for name in ("team/models/a", "team/a", "team2/a", "a", "")
+        }
+        assert found == {"team/models/a": "models", "team/a": "team", "team2/a": "all", "a": "all", "": "all"}
+
+    @pytest.mark.parametrize("key", ["registry.example/other-team", "https://registry.example/v1/access-token"])
+    def test_an_entry_for_a_part_is_not_the_whole_registrys(self, place, key):
+        write(place, {"auths": {key: {"auth": encoded()}}})
+        assert credentials_for("registry.example", "team/model") is None
+        assert credentials_for("registry.example") is None
+
+    def test_an_empty_entry_is_none(self, place):
+        write(place, {"auths": {"https://index.docker.io/v1/": {}, "docker.io": {"auth": encoded()}}})
         assert credentials_for("registry-1.docker.io") == Credentials(USER, PASSWORD)
 
     def test_tokens_instead_of_passwords(self, place):

@@ -10,10 +10,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from faulty_http import Fault
 
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import File, Layer, SignatureError, attach, bake, sign, tag_image, verify_signature
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.keys import SigningKeyError, private_key, public_key, public_text
+from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.spec import BakeSpec
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -88,6 +91,36 @@ def test_signing_again_changes_nothing_and_a_second_key_adds_itself(registry, im
 def test_an_image_that_is_not_there_cannot_be_signed(registry):
     with pytest.raises(RegistryError, match="has no image 1"):
         sign(f"{registry.host}/signed/never:1", KEY)
+
+
+class TestAHeaderThatLies:
+    @pytest.fixture
+    def signed(self, web, image):
+        """The digest of a signed image, which a registry of its own serves by tag, with the signature."""
+        sign(image, KEY)
+        place = Reference.parse(image)
+        client = RegistryClient(place.host)
+        signature = client.manifest(Reference(place.registry, place.repository, f"{place.digest.replace(':', '-')}.sig"))
+        web.put(f"v2/m/manifests/{place.digest.replace(':', '-')}.sig", signature.content)
+        for layer in json.loads(signature.content)["layers"]:
+            web.put(f"v2/m/blobs/{layer['digest']}", client.blob(place, layer["digest"]))
+        return place.digest
+
+    @pytest.mark.parametrize("by_tag", [True, False])
+    def test_is_not_taken_for_the_digest_of_a_signed_image(self, web, signed, by_tag):
+        other = json.dumps({"schemaVersion": 2, "layers": []}).encode()
+        digest = f"sha256:{hashlib.sha256(other).hexdigest()}"
+        selector = "1" if by_tag else digest
+        web.put(f"v2/m/manifests/{selector}", other, *[Fault(headers={"Docker-Content-Digest": signed})] * 9)
+        with pytest.raises(SignatureError, match="is not signed"):
+            verify_signature(f"{web.url[7:]}/m{':' if by_tag else '@'}{selector}", public_text(KEY))
+
+    def test_is_refused_where_the_digest_was_said(self, web):
+        digest = f"sha256:{hashlib.sha256(b'').hexdigest()}"
+        web.put(f"v2/m/manifests/{digest}", b"", Fault(headers={"Docker-Content-Digest": "sha256:" + "0" * 64}))
+        host = web.url[7:]
+        with pytest.raises(RegistryError, match=f"answered sha256:0000.* when asked for {digest}"):
+            RegistryClient(host).head_manifest(Reference(host, "m", digest=digest))
 
 
 def bundle(digest, key=KEY, kind="https://sigstore.dev/cosign/sign/v1", **changes):

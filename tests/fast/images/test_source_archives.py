@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from source_archives import HARD, LINK, ONNX, member, remote, tar, zip_link, zipped
 
 from gpuserve_images.errors import SourceError
+from gpuserve_images.layouts.served import ModelFiles
 from gpuserve_images.sources import archives, unpacking
 from gpuserve_images.sources.cache import SourceCache
 from gpuserve_images.sources.resolving import fetch, identity
@@ -46,6 +47,16 @@ class TestArchives:
         local = SourceSpec(file=name, format="onnx", sha256=spec.sha256)
         assert fetch(local, tmp_path).sha256 == files.sha256
         assert identity(local, tmp_path) == identity(spec, tmp_path)
+
+    def test_of_weights_beside_a_model_in_a_cache_behind_a_link(self, web, tmp_path, monkeypatch):
+        onnx.save(classifier(), tmp_path / "m.onnx", save_as_external_data=True, location="./deep/../w.bin", size_threshold=0)
+        content = tar({f"m/{name}": (tmp_path / name).read_bytes() for name in ("m.onnx", "w.bin")})
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "linked").symlink_to("disk")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "linked"))
+        files = fetch(remote(web, "m.tgz", content, format="onnx"), tmp_path)
+        assert set(files.files) == set(files.record.outputs) == {"m.onnx", "w.bin"}
+        assert set(ModelFiles.of(files.entry, files.external).files) == {"m.onnx", "w.bin"}
 
     def test_of_weights_beside_a_model_and_links_inside(self, web, tmp_path):
         onnx.save(classifier(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)

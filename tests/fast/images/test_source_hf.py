@@ -10,7 +10,7 @@ from model_addresses import ONNX, sha256
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.pinning import pin
-from gpuserve_images.sources.resolving import fetch, identity
+from gpuserve_images.sources.resolving import at_hand, fetch, identity
 from gpuserve_images.sources.spec import SourceSpec
 
 pytestmark = pytest.mark.usefixtures("nothing_of_the_user")
@@ -57,6 +57,21 @@ def test_a_repository_at_a_commit(hub):
     before = len(hub.asked)
     assert fetch(spec(), HERE) == found
     assert len(hub.asked) == before
+
+
+@pytest.mark.parametrize("path", ["", "/onnx/model.onnx"])
+def test_a_declared_digest_is_checked_in_the_cache_too(hub, path):
+    publish(hub, {**FILES, "onnx/model.onnx": ONNX})
+    one = [entry("onnx/model.onnx", ONNX)]
+    hub.put(f"api/models/{REPOSITORY}/paths-info/{COMMIT}", json.dumps(one).encode())
+    found = fetch(spec(path), HERE)
+    before = len(hub.asked)
+    assert fetch(spec(path, sha256=found.sha256), HERE) == found
+    for ask in (fetch, at_hand):
+        with pytest.raises(SourceError, match=f"has the digest {found.sha256}, and {'0' * 64} was expected"):
+            ask(spec(path, sha256="0" * 64), HERE)
+    assert len(hub.asked) == before, "what is there already is not fetched again"
+    assert fetch(spec(path), HERE) == found
 
 
 def test_only_what_is_wanted(hub):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
-from model_addresses import ONNX
+from model_addresses import ONNX, sha256
 
 from gpuserve_images.errors import RegistryError, SourceError
 from gpuserve_images.oci import File, Layer, bake, push_artifact
+from gpuserve_images.sources.digests import tree_digest
 from gpuserve_images.sources.pinning import pin
 from gpuserve_images.sources.resolving import fetch
 from gpuserve_images.sources.spec import SourceSpec
@@ -34,6 +35,17 @@ def test_an_artifact_reads_back(registry, folder):
     assert fetch(spec, HERE).entry.read_bytes() == ONNX
     assert len(registry.requests()) == before
     assert pin(f"oci://{registry.host}/models/source:1").source == {"url": spec.url}
+
+
+def test_a_declared_digest_is_checked_in_the_cache_too(registry, folder):
+    files = {"small.onnx": File(folder / "small.onnx")}
+    pushed = push_artifact(f"{registry.host}/models/declared:1", files, artifact_type="application/vnd.test")
+    spec = {"url": f"oci://{pushed.reference}", "format": "onnx"}
+    fetch(SourceSpec.parse(spec), HERE)
+    good = tree_digest({"small.onnx": sha256(ONNX)})
+    assert fetch(SourceSpec.parse({**spec, "sha256": good}), HERE).entry.read_bytes() == ONNX
+    with pytest.raises(SourceError, match=f"has the digest {good}, and {'0' * 64} was expected"):
+        fetch(SourceSpec.parse({**spec, "sha256": "0" * 64}), HERE)
 
 
 def test_a_model_only_image_reads_back(registry, folder):

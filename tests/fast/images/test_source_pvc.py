@@ -55,6 +55,14 @@ def test_what_is_not_there(claim, tmp_path, url, words):
         fetch(source(url), HERE)
 
 
+def test_a_path_that_is_a_link_out_of_its_folder(claim):
+    (claim / "other.onnx").write_bytes(ONNX)
+    (claim / "models" / "link.onnx").symlink_to("../other.onnx")
+    digest = tree_digest({"link.onnx": sha256(ONNX), "small.onnx": sha256(ONNX)})
+    with pytest.raises(SourceError, match=r"leaves the folder that `source.url` names"):
+        fetch(SourceSpec(url="pvc://claim/models", path="link.onnx", sha256=digest), HERE)
+
+
 def test_changed_content(claim):
     (claim / "models" / "small.onnx").write_bytes(b"other")
     with pytest.raises(SourceError, match=f"has the digest {sha256(b'other')}, and {sha256(ONNX)} was expected"):

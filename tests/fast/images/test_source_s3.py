@@ -94,6 +94,23 @@ def test_a_folder_of_objects(s3):
         fetch(SourceSpec(url="s3://bucket/m", sha256="0" * 64, format="huggingface"), HERE)
 
 
+def test_a_folder_that_was_copied_with_its_repository(s3):
+    names = {
+        "m/config.json": b"{}",
+        "m/model.safetensors": b"weights",
+        "m/.git/config": b"hidden",
+        "m/.cache/huggingface/a": b"",
+    }
+    for name, content in names.items():
+        s3.put(f"bucket/{name}", content)
+    s3.put("bucket", listing({name: len(content) for name, content in names.items()}))
+    found = pin("s3://bucket/m")
+    assert found.sha256 == tree_digest({"config.json": sha256(b"{}"), "model.safetensors": sha256(b"weights")})
+    files = fetch(SourceSpec(url="s3://bucket/m", sha256=found.sha256, format="huggingface"), HERE)
+    assert (files.sha256, set(files.files)) == (found.sha256, {"config.json", "model.safetensors"})
+    assert not [asked for asked in s3.asked if ".git" in asked.path or ".cache" in asked.path], "not even read"
+
+
 def test_names_that_leave_the_folder(s3):
     s3.put("bucket", listing({"m/../../evil": 1}))
     with pytest.raises(ImageError):
