@@ -76,11 +76,11 @@ def label(name, model, version=1):
     return f'{name}{{model="{model}",version="{version}"}}'
 
 
-def many_at_once(server, name, requests):
+def many_at_once(server, name, requests, output="scores"):
     answers = [None] * len(requests)
 
     def one(index):
-        answers[index] = ask(server, name, {"x": requests[index]})["scores"]
+        answers[index] = ask(server, name, {"x": requests[index]})[output]
 
     threads = [threading.Thread(target=one, args=(index,)) for index in range(len(requests))]
     for thread in threads:
@@ -190,6 +190,76 @@ def scaled(factor, batch="batch"):
         [value("y", TensorProto.FLOAT, [batch, FEATURES]), value("total", TensorProto.FLOAT, [batch, FEATURES])],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def flat(shape=("batch",)):
+    """Return a model with label = x * 10 + 1, of one axis as a classifier's label is, and beside it x itself as a table."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Constant", [], ["ten"], value_float=10.0),
+        helper.make_node("Constant", [], ["one"], value_float=1.0),
+        helper.make_node("Constant", [], ["last"], value_ints=[len(shape)]),
+        helper.make_node("Mul", ["x", "ten"], ["tens"]),
+        helper.make_node("Add", ["tens", "one"], ["label"]),
+        helper.make_node("Unsqueeze", ["x", "last"], ["table"]),
+    ]
+    outputs = [value("label", TensorProto.FLOAT, shape), value("table", TensorProto.FLOAT, [*shape, 1])]
+    graph = helper.make_graph(nodes, "flat", [value("x", TensorProto.FLOAT, shape)], outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("warmup", ["zeros", "samples"])
+def test_a_batched_model_of_one_axis_gets_and_gives_its_own_rank(tmp_path, warmup):
+    path = model_file(tmp_path, flat())
+    batch = BatchSpec.parse({"max": 16, "preferred": [16], "queue_delay": "200ms"})
+    sample = {"x": np.array([4], np.float32)}
+    files, _ = lay_out("triton", served("flat", path), Wishes(batch, LayoutSpec.parse({"warmup": warmup}), samples=[sample]))
+    requests = [RANDOM.normal(size=(1 + index % 3, 1)).astype(np.float32) for index in range(8)]
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
+        answers = many_at_once(server, "flat", requests, "label")
+        alone = ask(server, "flat", {"x": requests[2]})
+        with triton.InferenceServerClient(f"127.0.0.1:{server.grpc}") as client:
+            metadata = client.get_model_metadata("flat")
+    assert {tensor.name: list(tensor.shape) for tensor in (*metadata.inputs, *metadata.outputs)} == {
+        "x": [-1, 1],
+        "label": [-1, 1],
+        "table": [-1, 1],
+    }
+    for request, answer in zip(requests, answers, strict=True):
+        assert answer.shape == request.shape
+        np.testing.assert_allclose(answer, request * 10 + 1, rtol=1e-5)
+    np.testing.assert_array_equal(alone["table"], requests[2])
+
+
+def test_a_scalar_without_a_batch_is_asked_and_answered_with_one_axis(tmp_path):
+    path = model_file(tmp_path, flat(shape=()))
+    files, _ = lay_out("triton", served("flat", path), wishes(warmup="zeros"))
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
+        answer = ask(server, "flat", {"x": np.array([3], np.float32)})
+    assert {name: array.tolist() for name, array in answer.items()} == {"label": [31.0], "table": [3.0]}
+
+
+def test_an_ensemble_joins_models_of_one_axis(tmp_path):
+    paths = {name: model_file(tmp_path, flat(), name) for name in ("first", "second")}
+    spec = EnsembleSpec.parse(
+        {
+            "name": "chain",
+            "inputs": ["raw"],
+            "outputs": ["between", "answer"],
+            "steps": [
+                {"model": "first", "inputs": {"x": "raw"}, "outputs": {"label": "between"}},
+                {"model": "second", "inputs": {"x": "between"}, "outputs": {"label": "answer"}},
+            ],
+        }
+    )
+    files, _ = ensemble(spec, {name: (served(name, path), wishes({"max": 8})) for name, path in paths.items()})
+    request = np.array([[1], [2], [3]], np.float32)
+    with TritonServer(unpack(files, tmp_path / "image"), tmp_path) as server:
+        answer = ask(server, "chain", {"raw": request})
+    assert {name: array.tolist() for name, array in answer.items()} == {
+        "between": [[11.0], [21.0], [31.0]],
+        "answer": [[111.0], [211.0], [311.0]],
+    }
 
 
 @pytest.mark.parametrize("batch", ["batch", 1])

@@ -80,7 +80,10 @@ def _config(model: ServedModel, signature: Signature, wishes: Wishes) -> Any:
     for places, tensors in ((config.input, signature.inputs), (config.output, signature.outputs)):
         for tensor in tensors:
             shape = dims(tensor, batched=signature.batched)
-            places.add(name=tensor.name, data_type=data_type(tensor.dtype), dims=shape)
+            entry = places.add(name=tensor.name, data_type=data_type(tensor.dtype), dims=shape)
+            if signature.batched and not tensor.shape[1:]:
+                # `dims` may not be empty, and the backend compares them with the model's own rank: what it sees is the empty shape.
+                entry.reshape.SetInParent()
     _add_instances(config, wishes)
     if signature.batched:
         config.dynamic_batching.preferred_batch_size.extend(batch.sizes)

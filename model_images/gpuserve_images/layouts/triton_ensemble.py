@@ -65,6 +65,7 @@ def ensemble_config(spec: EnsembleSpec, models: Mapping[str, Signature], largest
     config.max_batch_size = min(largest[model] for model in used) if batched else 0
     for places, tensors in ((config.input, signature.inputs), (config.output, signature.outputs)):
         for tensor in tensors:
+            # Never a reshape: Triton compares these with the `dims` of its models, not with their reshapes.
             places.add(name=tensor.name, data_type=data_type(tensor.dtype), dims=dims(tensor, batched=batched))
     for step in spec.steps:
         # -1: the newest version that the server offers.

@@ -42,5 +42,5 @@ def data_type(dtype: str) -> int:
 
 
 def dims(tensor: TensorSpec, *, batched: bool) -> tuple[int, ...]:
-    """Return dimensions as Triton wants them: without the batch axis, and never none at all."""
+    """Return dimensions as clients see them: without the batch axis, and never none at all, which Triton does not allow."""
     return (tensor.shape[1:] if batched else tensor.shape) or (1,)

@@ -67,6 +67,14 @@ def test_one_model_without_a_batch_axis_makes_an_ensemble_without_one():
     assert tuple(config.input[0].dims) == (1, 224, 3)
 
 
+def test_an_ensemble_reshapes_nothing_because_its_models_do():
+    flat = signature({"x": ("FP32", (-1,))}, {"label": ("INT64", (-1,))})
+    steps = [{"model": "flat", "inputs": {"x": "raw"}, "outputs": {"label": "answer"}}]
+    spec = EnsembleSpec.parse({"name": "see", "inputs": ["raw"], "outputs": ["answer"], "steps": steps})
+    config = parse_config(ensemble_config(spec, {"flat": flat}, {"flat": 8}))
+    assert [(list(tensor.dims), tensor.HasField("reshape")) for tensor in (*config.input, *config.output)] == [([1], False)] * 2
+
+
 def change(step, **fields):
     return [{**old, **fields} if old is step else old for old in GOOD["steps"]]
 

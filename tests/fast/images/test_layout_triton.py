@@ -1,15 +1,23 @@
 """Options of a Triton repository, read back by Triton's own protobuf, and the combinations that are refused."""
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.layouts.choosing import lay_out, require_server
+from gpuserve_images.layouts.found import with_found_outputs
 from gpuserve_images.layouts.served import LayoutError, ModelFiles, ServedModel, Wishes
 from gpuserve_images.layouts.spec import LayoutSpec
 from gpuserve_images.layouts.triton_protobuf import parse_config
 from gpuserve_images.layouts.triton_warmup import raw
-from gpuserve_images.onnx_model.signature import Signature, TensorSpec
+from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
+from gpuserve_images.pipeline.chain import plan
+from gpuserve_images.pipeline.job import Job
+from gpuserve_images.pipeline.making import make
+from gpuserve_images.pipeline.runner import Runner
+from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
 
 SIGNATURE = Signature(
@@ -35,6 +43,77 @@ def laid(model, target=GPU, samples=(), **options):
 def test_external_data_keeps_the_name_that_the_model_knows(model):
     files, _ = laid(model)
     assert {"/models/m/1/model.onnx", "/models/m/1/weights.bin"} <= set(files)
+
+
+def shapes(config):
+    """Return what clients see of each tensor, and what the model gets of it where that is something else."""
+    return {
+        tensor.name: (list(tensor.dims), list(tensor.reshape.shape) if tensor.HasField("reshape") else None)
+        for tensor in (*config.input, *config.output)
+    }
+
+
+def test_a_batched_tensor_of_one_axis_reaches_the_model_with_that_axis_alone(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    label = TensorSpec(name="label", dtype="INT64", shape=(-1,))
+    signature = SIGNATURE.model_copy(update={"outputs": (*SIGNATURE.outputs, label)})
+    _, config = laid(ServedModel.of("m", "onnx", tmp_path / "model.onnx", signature))
+    assert config.max_batch_size > 0
+    assert shapes(config) == {"x": ([3], None), "text": ([1], []), "y": ([1], None), "label": ([1], [])}
+
+
+@pytest.mark.parametrize(("shape", "dims"), [((), [1]), ((1,), [1]), ((-1,), [-1])])
+def test_nothing_is_reshaped_without_a_batch(tmp_path, shape, dims):
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    tensors = {
+        "inputs": (TensorSpec(name="x", dtype="FP32", shape=(1,)),),
+        "outputs": (TensorSpec(name="y", dtype="FP32", shape=shape),),
+    }
+    _, config = laid(ServedModel.of("m", "onnx", tmp_path / "model.onnx", Signature(opset=17, **tensors)))
+    assert (config.max_batch_size, shapes(config)) == (0, {"x": ([1], None), "y": (dims, None)})
+
+
+def loose(folder, name="loose"):
+    """Write a model whose output is more than it says: N rows of M, and M is always 10."""
+    value = helper.make_tensor_value_info
+    weights = numpy_helper.from_array(np.ones((3, 10), np.float32), "w")
+    x, y = value("x", TensorProto.FLOAT, ["N", 3]), value("y", TensorProto.FLOAT, ["N", "M"])
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "loose", [x], [y], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / f"{name}.onnx")
+    return folder / f"{name}.onnx"
+
+
+@pytest.mark.parametrize("server", ["triton", "kserve"])
+@pytest.mark.parametrize(
+    "build", [{"engine": "onnxruntime", "optimise": "basic"}, {"engine": "native"}], ids=["basic", "native"]
+)
+def test_outputs_are_as_onnx_runtime_finds_them_in_the_file_of_the_image(tmp_path, server, build):
+    assert read_signature(loose(tmp_path)).outputs[0].shape == (-1, -1)
+    spec = ModelSpec.parse({"name": "m", "source": {"file": "loose.onnx"}, "builds": {"b": build}})
+    with Runner(tmp_path / "cache") as runner:
+        files = make(plan(Job(spec, "b", tmp_path, Target(server=server)), "registry/base@sha256:0"), runner).files(runner)
+        config = parse_config(files["/models/m/config.pbtxt"].read_text())
+    assert shapes(config) == {"x": ([3], None), "y": ([10], None)}
+
+
+def test_names_types_and_inputs_are_those_of_the_source_whatever_is_found(tmp_path):
+    path = loose(tmp_path)
+    model = ServedModel.of("m", "onnx", path, read_signature(path))
+    found = with_found_outputs(model)
+    assert found.versions == model.versions
+    assert found.signature.inputs == model.signature.inputs
+    assert found.signature.outputs == (TensorSpec(name="y", dtype="FP32", shape=(-1, 10)),)
+
+
+def test_what_onnx_runtime_cannot_load_or_tell_stays_as_it_was_declared(model, tmp_path):
+    assert with_found_outputs(model) == model
+    value = helper.make_tensor_value_info
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    inputs = [value("x", TensorProto.FLOAT, ["N", 3]), value("shape", TensorProto.INT64, ["R"])]
+    graph = helper.make_graph([node], "unknown", inputs, [value("y", TensorProto.FLOAT, None)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "unknown.onnx")
+    unknown = ServedModel.of("m", "onnx", tmp_path / "unknown.onnx", SIGNATURE)
+    assert with_found_outputs(unknown) == unknown
 
 
 def test_instances_where_they_are_wanted(model):

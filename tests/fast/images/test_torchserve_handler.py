@@ -86,6 +86,91 @@ def test_a_bad_request_gets_an_error_of_its_own(tmp_path, body, words):
     assert good["outputs"][0]["shape"] == [2, 4]
 
 
+def joined(*arrays, kind="FP32"):
+    """Return a request with several inputs, named a, b and so on."""
+    return {"inputs": [request(array, name, kind)["inputs"][0] for name, array in zip("abc", arrays, strict=False)]}
+
+
+def sums(folder):
+    """Serve s = a + b."""
+    value = helper.make_tensor_value_info
+    tensors = {name: value(name, TensorProto.FLOAT, ["n"]) for name in "abs"}
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["s"])], "g", [tensors["a"], tensors["b"]], [tensors["s"]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return handler(folder, model, inputs=["a", "b"])
+
+
+def numbers(*values):
+    return np.array(values, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        # Together these two have as many rows in a as in b: without a check, the victim gets sums of the other's numbers.
+        (joined(numbers(1000), numbers(1, 1, 1)), "{'a': [1], 'b': [3]}"),
+        (joined(np.float32(1000), numbers(1)), "{'a': [], 'b': [1]}"),
+        (joined(np.array(1000.0), np.array(1.0)), "{'a': [], 'b': []}"),
+    ],
+)
+def test_a_request_whose_inputs_differ_in_rows_is_refused_and_mixed_with_no_other(tmp_path, bad, words):
+    for tensor in bad["inputs"]:
+        tensor["data"] = np.ravel(tensor["data"]).tolist()
+    made, context = sums(tmp_path)
+    other = joined(numbers(5, 6, 7), numbers(5))
+    victim = joined(numbers(1), numbers(1))
+    answers = made.handle([{"body": body} for body in (bad, victim, other)], context)
+    assert words in answers[0]["error"]
+    assert answers[1]["outputs"][0]["data"] == [2.0]
+    assert "{'a': [3], 'b': [1]}" in answers[2]["error"]
+    assert context.statuses == {0: 400, 2: 400}
+
+
+def test_a_number_that_its_type_cannot_hold_is_the_fault_of_its_request_alone(tmp_path):
+    made, context = sums(tmp_path)
+    bad = joined(numbers(1), numbers(1))
+    bad["inputs"][0] |= {"datatype": "UINT8", "data": [300]}
+    answers = made.handle([{"body": bad}, {"body": joined(numbers(1), numbers(1))}], context)
+    assert "OverflowError" in answers[0]["error"]
+    assert answers[1]["outputs"][0]["data"] == [2.0]
+
+
+def test_where_requests_fail_together_each_bad_one_fails_alone(tmp_path):
+    made, context = sums(tmp_path)
+    real = made._run
+
+    def refusing(tensors):
+        if (tensors["a"] < 0).any():
+            msg = f"{tensors['a'].tolist()} is below zero"
+            raise RuntimeError(msg)
+        return real(tensors)
+
+    made._run = refusing
+    asked = [joined(numbers(value), numbers(1)) for value in (1, -2, 3, -4)]
+    answers = made.handle([{"body": body} for body in asked], context)
+    assert [answer["outputs"][0]["data"] for answer in answers[::2]] == [[2.0], [4.0]]
+    assert [answer["error"] for answer in answers[1::2]] == [f"RuntimeError: [{value}] is below zero" for value in (-2.0, -4.0)]
+    assert context.statuses == {1: 400, 3: 400}
+
+
+def test_an_output_that_has_other_rows_than_were_asked_is_never_shared_out(tmp_path):
+    value = helper.make_tensor_value_info
+    kept = helper.make_graph(
+        [
+            helper.make_node("Constant", [], ["zero"], value_float=0.0),
+            helper.make_node("Greater", ["x", "zero"], ["positive"]),
+            helper.make_node("Compress", ["x", "positive"], ["y"], axis=0),
+        ],
+        "g",
+        [value("x", TensorProto.FLOAT, ["n"])],
+        [value("y", TensorProto.FLOAT, ["m"])],
+    )
+    made, context = handler(tmp_path, helper.make_model(kept, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    asked = [numbers(-1, -1), numbers(7, 8), numbers(9)]
+    answers = made.handle([{"body": request(array)} for array in asked], context)
+    assert [answer["outputs"][0]["data"] for answer in answers] == [[], [7.0, 8.0], [9.0]]
+
+
 def test_text_and_whole_numbers_go_through(tmp_path):
     value = helper.make_tensor_value_info
     graph = helper.make_graph(

@@ -56,9 +56,8 @@ def backend(monkeypatch):
     return module
 
 
-def load(backend, folder, *, kind=TensorProto.FLOAT, batched=True):
+def load(backend, folder, *, kind=TensorProto.FLOAT, batched=True, shape=("batch", "width")):
     """Serve a model with y = x and, for numbers, z = x + x."""
-    shape = ["batch", "width"]
     nodes, outputs = [helper.make_node("Identity", ["x"], ["y"])], [helper.make_tensor_value_info("y", kind, shape)]
     if kind == TensorProto.FLOAT:
         nodes.append(helper.make_node("Add", ["x", "x"], ["z"]))
@@ -102,6 +101,47 @@ def test_one_bad_request_does_not_spoil_the_others(backend, tmp_path):
     responses = model.execute([bad, good])
     assert "x" in responses[0].error
     np.testing.assert_array_equal(responses[1].output_tensors[0].array, floats(1))
+
+
+def test_where_requests_fail_together_each_bad_one_fails_alone(backend, tmp_path, monkeypatch):
+    model = load(backend, tmp_path)
+    real = model._session.run
+
+    def refusing(names, tensors):
+        if (tensors["x"] < 0).any():
+            msg = f"{tensors['x'].tolist()} is below zero"
+            raise RuntimeError(msg)
+        return real(names, tensors)
+
+    monkeypatch.setattr(model, "_session", types.SimpleNamespace(run=refusing))
+    first, bad, last = model.execute([Request({"x": floats(1, start=start)}, ["y"]) for start in (5, -5, 9)])
+    assert bad.error == "[[-5.0, -4.0]] is below zero"
+    np.testing.assert_array_equal(first.output_tensors[0].array, floats(1, start=5))
+    np.testing.assert_array_equal(last.output_tensors[0].array, floats(1, start=9))
+
+
+def test_an_output_that_has_other_rows_than_were_asked_is_never_shared_out(backend, tmp_path, monkeypatch):
+    model = load(backend, tmp_path)
+    kept = types.SimpleNamespace(run=lambda _, tensors: [tensors["x"][(tensors["x"] > 0).all(axis=1)]])
+    monkeypatch.setattr(model, "_session", kept)
+    none, both = model.execute([Request({"x": floats(2, start=-9)}, ["y"]), Request({"x": floats(2, start=1)}, ["y"])])
+    assert none.output_tensors[0].array.shape == (0, 2)
+    np.testing.assert_array_equal(both.output_tensors[0].array, floats(2, start=1))
+
+
+def test_a_scalar_goes_in_and_out_with_the_one_axis_that_triton_wants(backend, tmp_path):
+    model = load(backend, tmp_path, batched=False, shape=())
+    (response,) = model.execute([Request({"x": np.array([3], np.float32)}, ["z"])])
+    assert response.error is None
+    assert (response.output_tensors[0].array.shape, response.output_tensors[0].array.tolist()) == ((1,), [6.0])
+
+
+def test_bytes_that_are_no_text_spoil_no_other_request(backend, tmp_path):
+    model = load(backend, tmp_path, kind=TensorProto.STRING)
+    bad, good = (Request({"x": np.array([[text]], dtype=np.object_)}, ["y"]) for text in (b"\xff", b"a"))
+    responses = model.execute([bad, good])
+    assert "utf-8" in responses[0].error
+    assert responses[1].output_tensors[0].array.tolist() == [[b"a"]]
 
 
 def test_text_goes_in_and_out_as_bytes(backend, tmp_path):

@@ -45,18 +45,24 @@ class Handler:
         for index, row in enumerate(data):
             try:
                 requests[index] = self._read(row)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, OverflowError, TypeError, ValueError) as error:
                 answers[index] = self._refuse(context, index, 400, error)
         for group in self._groups(requests):
-            try:
-                outputs = self._together([requests[index] for index in group])
-            except Exception as error:  # noqa: BLE001 - whatever the model refuses is the answer to these requests only
-                for index in group:
-                    answers[index] = self._refuse(context, index, 400, error)
-                continue
-            for index, arrays in zip(group, outputs, strict=True):
-                answers[index] = {"model_name": context.model_name, "outputs": [_written(*item) for item in arrays.items()]}
+            for index, found in self._answers(group, requests).items():
+                if isinstance(found, Exception):
+                    answers[index] = self._refuse(context, index, 400, found)
+                else:
+                    answers[index] = {"model_name": context.model_name, "outputs": [_written(*item) for item in found.items()]}
         return answers
+
+    def _answers(self, group: Sequence[int], requests: Mapping[int, Arrays]) -> dict[int, Arrays | Exception]:
+        """Return what the model gives to each request of a group; where they fail together, each is run alone."""
+        try:
+            return dict(zip(group, self._together([requests[index] for index in group]), strict=True))
+        except Exception as error:  # noqa: BLE001 - whatever the model refuses is the answer to these requests only
+            if len(group) == 1:
+                return {group[0]: error}
+        return {index: found for alone in group for index, found in self._answers([alone], requests).items()}
 
     @staticmethod
     def _refuse(context: Any, index: int, status: int, error: Exception) -> dict[str, Any]:
@@ -73,6 +79,8 @@ class Handler:
         if self._inputs and set(tensors) != set(self._inputs):
             msg = f"inputs are {sorted(tensors)}, the model takes {sorted(self._inputs)}"
             raise ValueError(msg)
+        if self._batched:
+            _require_rows(tensors)
         return tensors
 
     def _groups(self, requests: Mapping[int, Arrays]) -> list[list[int]]:
@@ -87,9 +95,24 @@ class Handler:
         if len(parts) == 1:
             return [self._run(parts[0])]
         outputs = self._run({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-        cuts = np.cumsum([len(next(iter(part.values()))) for part in parts])[:-1]
-        split = {name: np.split(array, cuts) for name, array in outputs.items()}
+        ends = np.cumsum([len(next(iter(part.values()))) for part in parts])
+        if any(array.shape[:1] != (ends[-1],) for array in outputs.values()):
+            msg = f"outputs {_shapes(outputs)} are no {ends[-1]} rows, one for each that was asked"
+            raise ValueError(msg)
+        split = {name: np.split(array, ends[:-1]) for name, array in outputs.items()}
         return [{name: pieces[index] for name, pieces in split.items()} for index in range(len(parts))]
+
+
+def _require_rows(tensors: Arrays) -> None:
+    """Refuse a request whose inputs differ in their number of rows: run with others, it would shift the rows of all of them."""
+    rows = {array.shape[:1] for array in tensors.values()}
+    if len(rows) > 1 or () in rows:
+        msg = f"the first axis of all inputs is that of the batch, and they are {_shapes(tensors)}"
+        raise ValueError(msg)
+
+
+def _shapes(arrays: Arrays) -> dict[str, list[int]]:
+    return {name: list(array.shape) for name, array in arrays.items()}
 
 
 def _onnx(

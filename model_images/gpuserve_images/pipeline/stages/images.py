@@ -6,6 +6,7 @@ from typing import Any
 
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.layouts.choosing import identity, lay_out, lay_out_ensemble, require_layout
+from gpuserve_images.layouts.found import with_found_outputs
 from gpuserve_images.layouts.served import LayoutError, ModelFiles, ServedModel, Wishes
 from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.bench import Benches
@@ -13,7 +14,7 @@ from gpuserve_images.pipeline.company import Member, own_number, require_alone
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import MODEL, Done, Source, Stage, Work
 from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, signature_of
-from gpuserve_images.records import StageRecord
+from gpuserve_images.records import StageRecord, tool_versions
 
 WARMUP_SAMPLES = 4
 """Requests that a server warms up with, where it warms up with samples."""
@@ -78,7 +79,7 @@ def served_source(job: Job) -> Stage:
         place = ModelFiles.of(files.entry, files.external)
         signature = signature_of(done) if files.format == "onnx" else None
         given = ServedModel(job.model.name, files.format, {1: place}, signature)
-        return _lay_out(job, given, work, {"model": files.root}, None)
+        return _lay_out(job, with_found_outputs(given), work, {"model": files.root}, None)
 
     require_alone(job)
     return _stage(job, run, job.format, {"model": job.source})
@@ -112,7 +113,7 @@ def _versions(job: Job, done: Mapping[str, Done], company: Sequence[Member]) -> 
             reason = f"have other inputs or outputs than build {job.build!r}"
             raise LayoutError("layout.numbers", reason, "Give it an image of its own.", value=member.job.build)
         versions[own_number(member.job)] = _onnx_files(done[member.role])
-    return ServedModel(job.model.name, "onnx", versions, signature)
+    return with_found_outputs(ServedModel(job.model.name, "onnx", versions, signature))
 
 
 def _onnx_files(done: Done) -> ModelFiles:
@@ -132,7 +133,9 @@ def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source], m
         **(more or {}),
         "samples": {**job.sample_inputs("verify"), "generate": plain(job.model.verify.generated)} if _samples(job) else None,
     }
-    return Stage("layout", run, after=after, options=options, tools=identity(job.target.server))
+    # The shapes in a server's configuration are those that ONNX Runtime finds.
+    tools = {**identity(job.target.server), **(tool_versions("onnxruntime") if form == "onnx" else {})}
+    return Stage("layout", run, version=2, after=after, options=options, tools=tools)
 
 
 def _samples(job: Job) -> bool:
