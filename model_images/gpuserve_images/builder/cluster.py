@@ -17,6 +17,8 @@ from gpuserve_images.builder.errors import JobError
 Object = dict[str, Any]
 _SECONDS = 30.0
 _NOT_FOUND, _FORBIDDEN, _CONFLICT = 404, 403, 409
+_TOO_MANY, _SERVER_ERROR = 429, 500
+"""From the second on, and with the first, the API server says nothing about the request: it restarts, elects a leader or is busy."""
 
 RIGHTS = (
     ("create", "batch", "jobs"),
@@ -203,7 +205,7 @@ class KubernetesCluster:
 
 
 class UnreachableError(JobError):
-    """The API server gave no answer, which may pass."""
+    """The API server gave no answer, or was not able to, which may pass."""
 
 
 def connect(context: str | None = None, environment: Mapping[str, str] = os.environ) -> KubernetesCluster:
@@ -250,6 +252,11 @@ def _refusal(error: ApiException, namespace: str) -> JobError:
         return JobError("builder.namespace", f"does not exist in the cluster: {said}", fix, value=namespace)
     if error.status == _FORBIDDEN:
         return _forbidden(namespace, f"is refused by the cluster: {said}")
+    if error.status == _TOO_MANY or (error.status or 0) >= _SERVER_ERROR:
+        fix = "Run it again when the API server is well, or see what it or its webhooks log."
+        return UnreachableError(
+            f"namespace {namespace}", f"the cluster cannot answer now: {said}", fix, value=f"HTTP {error.status}"
+        )
     return JobError(
         f"namespace {namespace}", f"the cluster refuses the Job: {said}", "Correct what it names.", value=f"HTTP {error.status}"
     )

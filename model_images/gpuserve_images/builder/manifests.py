@@ -8,6 +8,7 @@ from gpuserve.kubernetes.metadata import Manifest, labels, manifest
 from gpuserve.kubernetes.values import Placement
 from gpuserve_images.builder.spec import BuilderSpec
 from gpuserve_images.oci.reference import ADDRESSES_VARIABLE
+from gpuserve_images.records import sha256_json
 from gpuserve_images.sources.volume import MOUNTS
 
 CONTAINER = "build"
@@ -57,8 +58,10 @@ class BuildJob:
 
     @property
     def name(self) -> str:
-        """Name of the Job: the same for the same content, so that two runs at once share one Job."""
-        parts = (self.model[:_NAME_CHARACTERS], self.build[:_NAME_CHARACTERS], self.key[:10])
+        """Name of the Job: the same for the same content in the same registry, so that two runs at once share one Job."""
+        # A Job pushes to one place: the repository of what it reads is that of its registry and path prefix.
+        repository = self.context.partition("@")[0]
+        parts = (self.model[:_NAME_CHARACTERS], self.build[:_NAME_CHARACTERS], sha256_json([self.key, repository])[:10])
         return "-".join(("build", *(part.strip("-") for part in parts)))
 
     @property

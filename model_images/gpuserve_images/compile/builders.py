@@ -78,6 +78,17 @@ def architectures(trt: ModuleType) -> tuple[str, ...]:
     return tuple(sorted((f"sm_{name[2:]}" for name in names), key=lambda name: int(name[3:])))
 
 
+def make_runtime(trt: ModuleType, logger: Any) -> Any:
+    """Return a runtime that loads engines of our own, those of `version_compatible` too: they carry the code that runs them.
+
+    TensorRT runs that code only when it is told that the engine can be trusted.
+    """
+    runtime = trt.Runtime(logger)
+    if hasattr(runtime, "engine_host_code_allowed"):
+        runtime.engine_host_code_allowed = True
+    return runtime
+
+
 def make_logger(trt: ModuleType) -> Any:
     """Return a logger that keeps what the builder says: `warnings`, `errors`, `infos`, and `last`, the last error."""
 

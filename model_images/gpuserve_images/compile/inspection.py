@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.compile.alone import alone
-from gpuserve_images.compile.builders import make_logger
+from gpuserve_images.compile.builders import make_logger, make_runtime
 from gpuserve_images.records import StageRecord
 
 MEMORY = re.compile(r"Total (Host Persistent|Device Persistent|Activation|Weights) Memory: (\d+)|(Max Scratch) Memory: (\d+)")
@@ -78,7 +78,7 @@ def summarise_engine(trt: ModuleType, engine: bytes, logger: Any | None = None) 
         logger: The logger of its build, for the memory.
     """
     quiet = make_logger(trt)
-    loaded = trt.Runtime(quiet).deserialize_cuda_engine(engine)
+    loaded = make_runtime(trt, quiet).deserialize_cuda_engine(engine)
     if loaded is None:
         return None
     text = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)

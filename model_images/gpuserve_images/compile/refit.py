@@ -4,7 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 from gpuserve_images.compile.alone import alone
-from gpuserve_images.compile.builders import make_logger
+from gpuserve_images.compile.builders import make_logger, make_runtime
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.records import StageRecord, sha256_file
 
@@ -23,7 +23,7 @@ def refit(trt: ModuleType, engine: Path, model: Path, out: Path) -> StageRecord:
         CompileError: When the engine cannot be loaded here, was not built to be refitted, or the model's weights do not fit.
     """
     logger = make_logger(trt)
-    loaded = trt.Runtime(logger).deserialize_cuda_engine(engine.read_bytes())
+    loaded = make_runtime(trt, logger).deserialize_cuda_engine(engine.read_bytes())
     name = f"{trt.__name__} {trt.__version__}"
     if loaded is None:
         reason = f"cannot be loaded by {name} on this machine: {logger.last or 'it gave no reason'}"

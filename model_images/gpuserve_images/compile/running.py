@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuserve_images.compile.alone import alone
-from gpuserve_images.compile.builders import builder_module, make_logger
+from gpuserve_images.compile.builders import builder_module, make_logger, make_runtime
 from gpuserve_images.compile.cuda import Device, capabilities, cuda_driver
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus, find_gpus
@@ -64,7 +64,7 @@ class EngineRunner:
         self._trt: Any = trt
         self._file = engine
         self._logger = make_logger(trt)
-        self._engine: Any = trt.Runtime(self._logger).deserialize_cuda_engine(engine.read_bytes())
+        self._engine: Any = make_runtime(trt, self._logger).deserialize_cuda_engine(engine.read_bytes())
         if self._engine is None:
             raise self._unfit("cannot be loaded on this machine")
         self._context: Any = self._engine.create_execution_context()

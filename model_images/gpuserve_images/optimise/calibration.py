@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpuserve_images.disks import scratch
+from gpuserve_images.onnx_model.files import external_files, load
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors, batches
 
@@ -45,11 +46,13 @@ def largest_values(model: Path, samples: Sequence[Tensors], *, batched: bool = T
     import numpy as np
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
+    large = any(external_files(load(model), model))
     with scratch(model.parent) as folder:
         calibrator: Any = create_calibrator(
             model,
             augmented_model_path=str(folder / "augmented.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
+            use_external_data_format=large,
         )
         calibrator.collect_data(cast("Any", SampleReader(samples, size=CALIBRATION_BATCH if batched else 1)))
         ranges = calibrator.compute_data().data

@@ -19,7 +19,7 @@ from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import largest_values
 from gpuserve_images.optimise.casts import mend
 from gpuserve_images.optimise.overflow import kept_in_fp32
-from gpuserve_images.optimise.saving import drop_weight_inputs, name_nodes, save, with_shapes
+from gpuserve_images.optimise.saving import drop_weight_inputs, name_nodes, reload, save, with_shapes
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.samples.codec import Tensors
 
@@ -102,6 +102,7 @@ def _largest(model: "ModelProto", path: Path, samples: Sequence[Tensors], beside
     with scratch(beside) as folder:
         named = folder / "named.onnx"
         save(model, named)
+        reload(model, folder)
         return largest_values(named, samples, batched=read_signature(path).batched)
 
 

@@ -22,7 +22,8 @@ def save(model: "ModelProto", out: Path, *, limit: int = INLINE_LIMIT) -> list[P
     """Write a model and return the files: the ONNX file, and `<name>.data` beside it when the weights are over the limit.
 
     Args:
-        model: The model, its weights loaded.
+        model: The model, its weights loaded. Weights that go beside the ONNX file are taken out of it, so that the memory holds them
+            once; `reload` brings them back.
         out: Where to write the ONNX file.
         limit: Bytes of weights that stay in the ONNX file.
     """
@@ -35,6 +36,13 @@ def save(model: "ModelProto", out: Path, *, limit: int = INLINE_LIMIT) -> list[P
     data.unlink(missing_ok=True)  # onnx appends to a file that is there
     onnx.save(model, out, save_as_external_data=True, location=data.name, size_threshold=SMALL_TENSOR)
     return [out, data]
+
+
+def reload(model: "ModelProto", folder: Path) -> None:
+    """Bring back the weights that `save` took out of a model, from the folder that it wrote to; without any, nothing is read."""
+    import onnx
+
+    onnx.load_external_data_for_model(model, str(folder))
 
 
 def weight_bytes(model: "ModelProto") -> int:

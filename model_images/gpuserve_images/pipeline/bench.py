@@ -4,6 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from gpuserve_images.export.exporting import source_runner
 from gpuserve_images.onnx_model.session import Runner
@@ -15,6 +16,9 @@ from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
 from gpuserve_images.verify.differences import Parity
 from gpuserve_images.verify.inputs import Requests, verification_inputs
 from gpuserve_images.verify.parity import ParityError, Reference, measure, reference_outputs
+
+ANSWERED_AS_ONNX: Final = ("onnx", "huggingface")
+"""Formats of sources that are asked as ONNX; the others answer in their own framework."""
 
 
 class Bench:
@@ -86,7 +90,7 @@ class Bench:
     @contextmanager
     def _source(self) -> Generator[Path | Runner]:
         job = self._job
-        if job.format in ("onnx", "huggingface"):
+        if job.format in ANSWERED_AS_ONNX:
             yield self._onnx
         else:
             with source_runner(job.files(self._progress), job.format, job.model.export, folder=job.folder) as runner:
@@ -106,6 +110,15 @@ class Benches:
         if self._bench is None:
             self._bench = Bench(self._job, work.before("onnx").file, work.progress)
         return self._bench
+
+    def judging(self, work: Work) -> Bench:
+        """Return the bench for a stage that compares with the source; it must come after stages in the roles of `onnx` and `source`.
+
+        The framework of a model that is not ONNX opens its files: they are held, so that nobody collects them meanwhile.
+        """
+        if self._job.format not in ANSWERED_AS_ONNX:
+            work.before("source")
+        return self.of(work)
 
 
 def calibration_samples(job: Job, signature: Signature) -> tuple[Tensors, ...]:

@@ -1,9 +1,11 @@
 """Downloaded model files, as the collector of kept things sees them."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gpuserve_images.pipeline.folders import bytes_in
 from gpuserve_images.pipeline.store import Entry
 from gpuserve_images.sources.cache import COMPLETE, cache_folder
 
@@ -19,10 +21,13 @@ def downloads(root: Path) -> Iterator[Entry]:
     for folder in sorted((root / WHOLE).glob("[!.]*")):
         mark = folder / COMPLETE
         used = mark if mark.is_file() else folder
-        yield Entry("source", folder.name, folder, _size(folder), _changed(used), root / USING / folder.name)
+        yield Entry("source", folder.name, folder, bytes_in(folder), _changed(used), root / USING / folder.name)
     for folder in sorted((root / PARTIAL).glob("[!.]*")):
-        # Held by the process that downloads.
-        yield Entry("cut download", folder.name, folder, _size(folder), _changed(folder), root / LOCKS / folder.name)
+        # One that was finished a moment ago has gone from here.
+        with suppress(FileNotFoundError):
+            changed = _changed(folder)
+            # Held by the process that downloads.
+            yield Entry("cut download", folder.name, folder, bytes_in(folder), changed, root / LOCKS / folder.name)
 
 
 def use_lock(folder: Path) -> Path | None:
@@ -31,10 +36,6 @@ def use_lock(folder: Path) -> Path | None:
     if not folder.is_relative_to(root / WHOLE):
         return None
     return root / USING / folder.relative_to(root / WHOLE).parts[0]
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _changed(path: Path) -> datetime:

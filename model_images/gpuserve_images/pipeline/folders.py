@@ -1,9 +1,10 @@
 """The folder of finished stages as a folder: what it means that it cannot be used, and which disk is full."""
 
 import errno
+import os
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gpuserve_images.disks import FULL, is_full
@@ -69,3 +70,13 @@ def _temporary() -> Path:
 
 def _existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def bytes_in(folder: Path) -> int:
+    """Return the size of the files in a folder, which a living build may write to, and remove from, all the while."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(place) / name).stat().st_size
+    return total

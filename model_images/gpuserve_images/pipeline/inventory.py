@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from gpuserve_images.pipeline.downloads import downloads
+from gpuserve_images.pipeline.folders import bytes_in
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.report import BuildReport
 from gpuserve_images.pipeline.store import Entry, StageStore, lock_of
@@ -159,16 +162,18 @@ def _leftovers(root: Path) -> Iterator[Entry]:
     """Yield the unfinished folders of builds that are no more."""
     for folder in sorted(root.glob("stages/*/.*")):
         if folder.is_dir():
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             key = folder.name.split(".")[1]
-            yield Entry(folder.parent.name, key, folder, size, datetime.now(UTC), lock_of(folder.with_name(key)))
+            yield Entry(folder.parent.name, key, folder, bytes_in(folder), datetime.now(UTC), lock_of(folder.with_name(key)))
 
 
 def _builds(root: Path) -> Iterator[tuple[datetime, BuildReport]]:
-    files = sorted((root / BUILDS).glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for file in files:
-        made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-        yield made, BuildReport.model_validate_json(file.read_bytes())
+    """Yield the reports that can be read: a later gpuserve wrote others, a full disk cut some short, and some were just forgotten."""
+    found: list[tuple[datetime, BuildReport]] = []
+    for file in (root / BUILDS).glob("*.json"):
+        with suppress(FileNotFoundError, ValidationError):
+            made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+            found.append((made, BuildReport.model_validate_json(file.read_bytes())))
+    yield from sorted(found, key=lambda one: one[0], reverse=True)
 
 
 def _forget_builds(builds: Sequence[tuple[datetime, BuildReport]], root: Path, oldest: datetime) -> None:

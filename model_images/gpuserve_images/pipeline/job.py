@@ -12,7 +12,7 @@ from gpuserve_images.pipeline.stage import Source
 from gpuserve_images.records import Progress, StageRecord, sha256_file
 from gpuserve_images.samples.codec import io_path
 from gpuserve_images.samples.picking import SampleSet, sample_set
-from gpuserve_images.sources.resolving import SourceFiles, fetch, format_of, identity
+from gpuserve_images.sources.resolving import SourceFiles, at_hand, fetch, format_of, identity
 from gpuserve_images.sources.spec import Format
 from gpuserve_images.spec import BuildSpec, ModelSpec
 from gpuserve_images.target import Target
@@ -78,6 +78,28 @@ class Job:
         if not self._fetched:
             self._fetched.append(fetch(self.model.source, self.folder, progress=progress))
         return self._fetched[0]
+
+    @property
+    def here(self) -> bool:
+        """Whether the model's own files can be had without a download.
+
+        Raises:
+            SourceError: When they are of this machine, and missing or damaged.
+        """
+        source = self.model.source
+        return source.address is None or bool(self._fetched) or at_hand(source, self.folder) is not None
+
+    @property
+    def declared(self) -> StageRecord:
+        """What an address says of the model's own files, without them: where they are, and what pins their content."""
+        source, address = self.model.source, self.model.source.address
+        options = {
+            "format": self.format,
+            "url": address.shown if address else None,
+            "revision": address.revision if address else None,
+        }
+        pins = {address.name: source.sha256} if address and source.sha256 else {}
+        return StageRecord(stage="source", inputs=pins, options=options)
 
     @cached_property
     def samples(self) -> SampleSet:

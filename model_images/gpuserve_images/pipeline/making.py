@@ -11,6 +11,7 @@ from gpuserve_images.pipeline.report import StageRun, Summary
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Done
 from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, capacity_of, parity_of, signature_of
+from gpuserve_images.pipeline.stages.models import EXPORT
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.differences import Parity
@@ -112,14 +113,27 @@ def runs(chain: Chain, runner: Runner) -> tuple[StageRun, ...]:
 
 
 def records(chain: Chain, runner: Runner, missed: tuple[str, ...]) -> tuple[StageRecord, ...]:
-    """Return what the stages did, in the order of the chain; the last `verify` says why other ways were given up."""
-    keys = (chain.source.key, *chain.stages())
-    found = [runner.done[key].record for key in keys if key in runner.done]
+    """Return what the stages did, in the order of the chain; the last `verify` says why other ways were given up.
+
+    The source is always among them, and so is its export as far as this machine knows it: where later stages were there already,
+    nobody asked for these, and yet the image is made of them.
+    """
+    stages = chain.stages()
+    exports = {key: runner.kept(stage) for key, stage in stages.items() if stage.name == EXPORT and key not in runner.done}
+    did = {key: done.record for key, done in runner.done.items()} | {key: kept for key, kept in exports.items() if kept}
+    found = [_source_record(chain, runner), *(did[key] for key in stages if key in did)]
     for index in range(len(found) - 1, -1, -1):
         if found[index].stage == "verify":
             found[index] = found[index].model_copy(update={"notes": (*missed, *found[index].notes)})
             break
     return tuple(found)
+
+
+def _source_record(chain: Chain, runner: Runner) -> StageRecord:
+    """Return what is known of the source; nothing is downloaded for it."""
+    if chain.source.key in runner.done or chain.job.here:
+        return runner.get(chain.source).record
+    return chain.job.declared
 
 
 def _judged(chain: Chain, way: Way, runner: Runner) -> Parity | None:

@@ -14,7 +14,7 @@ from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.sharing import WORTH_BYTES_PER_SECOND, StageShare
 from gpuserve_images.pipeline.stage import Done, Origin, Source, Stage, Work
 from gpuserve_images.pipeline.store import StageStore, read_kept, write_record
-from gpuserve_images.records import Progress, silent
+from gpuserve_images.records import Progress, StageRecord, silent
 
 
 class Runner:
@@ -75,6 +75,10 @@ class Runner:
             shared = self._share is not None and stage.shared and self._share.has(stage.name, stage.key)
             return None if shared or self._store.has(stage.name, stage.key) else error
         return None
+
+    def kept(self, stage: Stage) -> StageRecord | None:
+        """Return what a stage did that this machine keeps; None where it does not, and then it is neither fetched nor run."""
+        return self._store.record(stage.name, stage.key)
 
     def _locate(self, source: Source) -> Done:
         self._progress(source.name, 0, 0)

@@ -121,6 +121,11 @@ class StageStore:
         """Return whether a stage is there, and whole."""
         return read_kept(self.root / stage / key) is not None
 
+    def record(self, stage: str, key: str) -> StageRecord | None:
+        """Return what a stage did that is there, and whole; else None."""
+        kept = read_kept(self.root / stage / key)
+        return kept.record if kept is not None else None
+
     def hold(self, lock: Lock) -> None:
         """Hold a lock together with others until the store is left."""
         self._held.callback(lock.close)

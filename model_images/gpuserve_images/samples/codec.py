@@ -1,6 +1,8 @@
 """Between raw files and tensors: a model's own `encode` and `decode`, and batches made of them."""
 
 import runpy
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,14 +111,27 @@ def batches(samples: Sequence[Tensors], size: int, *, whole: bool = False) -> It
         samples: Tensors of one request each.
         size: Requests per batch.
         whole: Make every batch exactly `size` long.
-    """
-    import numpy as np
 
+    Raises:
+        CodecError: When samples have different shapes, so that they cannot be joined.
+    """
     for start in range(0, len(samples), size):
         group = list(samples[start : start + size])
         while whole and len(group) < size:
             group.append(samples[len(group) % len(samples)])
-        yield {name: np.concatenate([tensors[name] for tensors in group]) for name in group[0]}
+        # A model without a batch axis may take numbers without any axis, which cannot be joined.
+        yield group[0] if size == 1 else {name: _joined(name, [tensors[name] for tensors in group]) for name in group[0]}
+
+
+def _joined(name: str, arrays: "Sequence[NDArray[Any]]") -> "NDArray[Any]":
+    import numpy as np
+
+    shapes = sorted({array.shape[1:] for array in arrays})
+    if len(shapes) > 1:
+        reason = f"has other sizes in one sample than in another, so they cannot be joined to a batch of {len(arrays)}"
+        fix = "Use samples of one size (padded by `encode`, say), or write `verify: {batches: [1]}`."
+        raise CodecError(f"samples, input {name}", reason, fix, value=" and ".join(str(list(shape)) for shape in shapes[:2]))
+    return np.concatenate(arrays)
 
 
 def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> None:
@@ -131,8 +146,10 @@ def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> 
         )
     for name, array in tensors.items():
         tensor = wanted[name]
-        fits = array.ndim == len(tensor.shape) and all(
-            want in (-1, got) for want, got in zip(tensor.shape, array.shape, strict=True)
+        # A sample is one request: several rows would be counted, and judged, as one.
+        wanted_shape = (1, *tensor.shape[1:]) if signature.batched else tensor.shape
+        fits = array.ndim == len(wanted_shape) and all(
+            want in (-1, got) for want, got in zip(wanted_shape, array.shape, strict=True)
         )
         if array.dtype != tensor.numpy_dtype or not fits:
             fix = f"The model wants {tensor.dtype} of shape {list(tensor.shape)}; a request has a batch of 1."
@@ -143,11 +160,16 @@ def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> 
 def _load_npz(path: Path) -> Tensors:
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            msg = "is no .npz archive of tensors by input name"
-            raise ValueError(msg)
-        return {name: archive[name] for name in archive.files}
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded as archive:
+                return {name: archive[name] for name in archive.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        msg = f"cannot be read, perhaps it was copied in part: {error}"
+        raise ValueError(msg) from error
+    msg = "is no .npz archive of tensors by input name"
+    raise ValueError(msg)
 
 
 def _print_arrays(outputs: "Mapping[str, NDArray[Any]]") -> str:

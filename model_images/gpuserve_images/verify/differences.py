@@ -18,6 +18,8 @@ class Parity(Spec):
         top1_agreement: Share of samples with the same largest output; None for outputs that name no classes.
         top5_agreement: Share of samples whose source's largest output is among the build's five largest; None for outputs of no
             more than five classes, where it says nothing.
+        text_agreement: Share of samples with the same text in every output of text; None where no output is text. Text enters
+            `top1_agreement` too, and no other measure.
         source_batch_error: Largest difference between the source model's own answers at two batch sizes. Kernels sum in another
             order, so a model that amplifies rounding moves by this much whatever serves it.
         disagreeing: Names of up to ten samples that disagree.
@@ -30,5 +32,6 @@ class Parity(Spec):
     cosine: float
     top1_agreement: float | None
     top5_agreement: float | None = None
+    text_agreement: float | None = None
     source_batch_error: float = 0.0
     disagreeing: tuple[str, ...] = ()

@@ -39,7 +39,8 @@ def reference_outputs(
         progress: Told about each batch size.
 
     Raises:
-        ParityError: When the source model itself gives NaN or infinity.
+        ParityError: When the source model itself gives NaN or infinity, or an output has not one size.
+        CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(source, optimise="ORT_DISABLE_ALL") if isinstance(source, Path) else source
     reference: Reference = {}
@@ -77,9 +78,11 @@ def measure(
 
     Raises:
         ParityError: When the build gives NaN or infinity, or other outputs than its source.
+        CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(build) if isinstance(build, Path) else build
-    worst = _Worst(top1=np.ones(len(samples), dtype=bool), top5=np.ones(len(samples), dtype=bool))
+    top1, top5, text = (np.ones(len(samples), dtype=bool) for _ in range(3))
+    worst = _Worst(top1, top5, text)
     for done, (size, wanted) in enumerate(reference.items()):
         progress("verify", done, len(reference))
         outputs = _outputs(runner, samples, size)
@@ -99,6 +102,7 @@ def measure(
         cosine=worst.cosine,
         top1_agreement=float(worst.top1.mean()) if worst.classifies else None,
         top5_agreement=float(worst.top5.mean()) if worst.ranks else None,
+        text_agreement=float(worst.text.mean()) if worst.names else None,
         source_batch_error=_spread(list(reference.values())),
         disagreeing=tuple(names[int(index)] for index in wrong[:10] if index < len(names)),
     )
@@ -118,6 +122,11 @@ def judge(parity: Parity, bars: BarsSpec, build: str) -> None:
     for name, why in _UNMEASURABLE.items():
         if getattr(bars, name) is not None and getattr(parity, name) is None:
             missed.append(f"{name} cannot be measured: {why}")
+    if parity.text_agreement is not None and parity.text_agreement < 1 and bars.top1_agreement is None:
+        # No other bar sees text: a build that is wrong in every label would pass.
+        missed.append(
+            f"text outputs are equal on {parity.text_agreement:.6g} of the samples, and no top1_agreement allows that"
+        )
     if missed:
         examples = f" (for example on {', '.join(parity.disagreeing[:3])})" if parity.disagreeing else ""
         reason = f"strays too far from its source model on {parity.samples} samples{examples}; nothing was pushed"
@@ -136,17 +145,28 @@ _UNMEASURABLE = {
 class _Worst:
     top1: NDArray[np.bool_]
     top5: NDArray[np.bool_]
+    text: NDArray[np.bool_]
     absolute: float = 0.0
     relative: float = 0.0
     cosine: float = 1.0
     classifies: bool = False
     ranks: bool = False
+    names: bool = False
 
 
 def _outputs(runner: Runner, samples: Sequence[Tensors], size: int) -> Tensors:
     """Return one row per sample; the last batch is filled up, so that every batch really has the size that is judged."""
     runs = [runner.run(batch) for batch in batches(samples, size, whole=True)]
-    return {name: np.concatenate([_rows(run[name], size) for run in runs])[: len(samples)] for name in runner.outputs}
+    return {name: _joined(name, [_rows(run[name], size) for run in runs])[: len(samples)] for name in runner.outputs}
+
+
+def _joined(name: str, answers: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    shapes = sorted({array.shape[1:] for array in answers})
+    if len(shapes) > 1:
+        reason = "has another size for one request than for another, so its differences cannot be measured"
+        fix = "Use inputs of one size, or export the model with outputs whose size does not follow from values."
+        raise ParityError(f"output {name}", reason, fix, value=" and ".join(str(list(shape)) for shape in shapes[:2]))
+    return np.concatenate(answers)
 
 
 def _rows(array: NDArray[Any], size: int) -> NDArray[Any]:
@@ -155,19 +175,37 @@ def _rows(array: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def _compare(name: str, got: NDArray[Any], want: NDArray[Any], size: int, worst: _Worst) -> None:
+    if got.shape != want.shape:
+        reason = f"has shape {list(got.shape)} at batch size {size}, its source {list(want.shape)}; nothing was pushed"
+        raise ParityError(f"output {name}", reason, "Build it with stages that keep the outputs.")
     if not _finite(got):
         reason = f"gives NaN or infinity at batch size {size}; nothing was pushed"
         raise ParityError(f"output {name}", reason, "Build it in fp32, or calibrate on other samples.")
-    if not np.issubdtype(want.dtype, np.number):
-        worst.top1 &= np.array([np.array_equal(left, right) for left, right in zip(got, want, strict=True)])
-        worst.classifies = True
+    if np.issubdtype(want.dtype, np.number):
+        _compare_numbers(got, want, worst)
+        _compare_classes(got, want, worst)
         return
+    same = np.array([np.array_equal(left, right) for left, right in zip(got, want, strict=True)])
+    worst.top1 &= same
+    worst.classifies = True
+    if want.dtype == np.bool_:
+        _compare_numbers(got, want, worst)
+    else:
+        worst.text &= same
+        worst.names = True
+
+
+def _compare_numbers(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> None:
+    """Compare values; those that are true or false count as 1 and 0."""
     rows = got.reshape(len(got), -1).astype(np.float64), want.reshape(len(want), -1).astype(np.float64)
     difference = np.abs(rows[0] - rows[1])
     matters = np.abs(rows[1]) > RELATIVE_FLOOR * np.abs(rows[1]).max(initial=0.0)
     worst.absolute = max(worst.absolute, float(difference.max(initial=0.0)))
     worst.relative = max(worst.relative, float((difference[matters] / np.abs(rows[1][matters])).max(initial=0.0)))
     worst.cosine = min(worst.cosine, _least_cosine(*rows))
+
+
+def _compare_classes(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> None:
     if got.ndim > 1 and got.shape[-1] > 1:
         same = (got.argmax(axis=-1) == want.argmax(axis=-1)).reshape(len(got), -1).all(axis=1)
         worst.top1 &= same

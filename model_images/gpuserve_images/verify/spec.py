@@ -18,6 +18,11 @@ within a cosine of 0.999999, while 0.9999 is an error of 1.4 percent of the outp
 has no unit, so it fits every output; a model with a single number per request says `max_abs_error` in its own units besides."""
 
 
+LARGEST_SEED = 2**53 - 1
+"""Pulumi keeps numbers as 64-bit floating point, which holds every whole number only up to this one (IEEE 754: 53 bits of precision): a
+larger seed would arrive as another."""
+
+
 class BarsSpec(Spec):
     """How near to the source model a build must stay; unset bars do not judge.
 
@@ -70,7 +75,7 @@ class GenerateSpec(Spec):
     """
 
     count: int = Field(default=32, ge=1, le=100_000)
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     ranges: Mapping[str, Range] = {}
     shapes: Mapping[str, tuple[Annotated[int, Field(ge=1)], ...]] = {}
 

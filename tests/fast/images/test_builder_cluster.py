@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images.builder.cluster import KubernetesCluster, connect
+from gpuserve_images.builder.cluster import KubernetesCluster, UnreachableError, connect
 from gpuserve_images.builder.errors import JobError
 from gpuserve_images.builder.needs import require_needs
 from gpuserve_images.builder.spec import BuilderSpec
@@ -141,3 +141,15 @@ def test_who_may_not_ask_is_told_nothing(apis, cluster):
     apis[0].status["/api/v1/namespaces/there/secrets/a"] = 500
     with pytest.raises(JobError, match="HTTP 500"):
         require_needs(cluster, SPEC, "there", [])
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 504])
+def test_an_api_server_that_cannot_answer_now_counts_as_one_that_does_not(apis, cluster, status):
+    path = "/apis/batch/v1/namespaces/there/jobs/build"
+    apis[0].status[path] = status
+    with pytest.raises(UnreachableError, match=rf"HTTP {status}\): the cluster cannot answer now: no"):
+        cluster.job("there", "build")
+    apis[0].status[path] = 400
+    with pytest.raises(JobError, match="refuses the Job") as caught:
+        cluster.job("there", "build")
+    assert not isinstance(caught.value, UnreachableError)

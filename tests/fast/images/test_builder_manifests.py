@@ -1,5 +1,7 @@
 """The Job of a build: what Kubernetes takes, what Pod Security's `restricted` level takes, and what a person reads in it."""
 
+import re
+
 import pytest
 from pydantic import TypeAdapter
 from syrupy.assertion import SnapshotAssertion
@@ -105,10 +107,19 @@ def test_claims_are_where_the_pod_looks_for_them(monkeypatch: pytest.MonkeyPatch
 
 def test_names_follow_the_content_and_fit():
     long = build_job(model="m" * 40, build="b" * 20 + "-" + "c" * 19)
-    assert long.name == f"build-{'m' * 19}-{'b' * 19}-0123456789"
+    assert re.fullmatch(rf"build-{'m' * 19}-{'b' * 19}-[0-9a-f]{{10}}", long.name)
     assert len(long.name) <= 63 - 6  # the Job controller appends five characters to its pods' names
-    assert build_job().name == build_job(context="other", image="other").name
+    context = build_job().context.partition("@")[0]
+    assert build_job().name == build_job(context=f"{context}@sha256:{'d' * 64}", image="other").name
     assert build_job().name != build_job(key="f" * 64).name
+
+
+@pytest.mark.parametrize("other", ["registry-prod.example.com/models", "registry.example.com/other"])
+def test_two_stacks_with_different_registries_do_not_share_a_job(other: str):
+    moved = build_job(
+        registry=other.split("/", maxsplit=1)[0], context=build_job().context.replace("registry.example.com/models", other)
+    )
+    assert moved.name != build_job().name
 
 
 @pytest.mark.parametrize(

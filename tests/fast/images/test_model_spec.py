@@ -92,6 +92,11 @@ def test_every_model_of_the_repository_loads(path):
         ({"builds": {"int8": INT8}}, "", "no bar judges build 'int8'"),
         ({"verify": {"inputs": []}}, "verify.inputs", "at least 1"),
         ({"verify": {"inputs": "samples", "top1_agreement": 99}}, "verify.top1_agreement", "less than or equal to 1"),
+        (
+            {"verify": {"generate": {"seed": 2**53}}},
+            "verify.generate.seed = 9007199254740992",
+            "less than or equal to 9007199254740991",
+        ),
         ({"batch": {"max": 4, "preferred": [8]}}, "batch", "above the largest batch 4"),
         ({"batch": {"queue_delay": "1 minute"}}, "batch.queue_delay", "is not a length of time"),
         ({"slo": {"availability": "101%"}}, "slo.availability", "over 100 percent"),

@@ -198,3 +198,114 @@ class TestSamplesToTensors:
             (tmp_path / "io.py").write_text(text)
         with pytest.raises(CodecError, match=words):
             load_codec("io.py", tmp_path)
+
+
+class _Played:
+    """A model of one output that answers as a function says."""
+
+    def __init__(self, name, answer) -> None:
+        self.outputs, self.answer, self.signature = [name], answer, None
+
+    def run(self, inputs):
+        return {self.outputs[0]: self.answer(inputs["x"])}
+
+
+NUMBERED = [{"x": np.array([[row]], np.float32)} for row in range(10)]
+LABELS = np.array(["cat", "dog", "cow"], dtype=object)
+
+
+def compared(source, build, sizes=(1, 8)) -> Parity:
+    return measure(build, reference_outputs(source, NUMBERED, sizes), NUMBERED)
+
+
+def labels(x):
+    return LABELS[x[:, 0].astype(int) % 3]
+
+
+class TestOutputsThatAreNoNumbers:
+    @pytest.mark.parametrize("bars", [{"max_abs_error": 1e-4}, {"cosine": 0.9999}, {}])
+    def test_wrong_labels_pass_no_bar_but_one_of_their_own(self, bars):
+        parity = compared(_Played("label", labels), _Played("label", lambda x: np.array(["WRONG"] * len(x), dtype=object)))
+        assert (parity.text_agreement, parity.top1_agreement) == (0, 0)
+        with pytest.raises(ParityError, match="text outputs are equal on 0 of the samples, and no top1_agreement allows that"):
+            judge(parity, BarsSpec(**bars), "fp32")
+
+    def test_some_wrong_labels_pass_where_a_bar_allows_them(self):
+        parity = compared(_Played("label", labels), _Played("label", lambda x: np.where(x[:, 0] == 3, "dog", labels(x))))
+        assert parity.text_agreement == 0.9
+        judge(parity, BarsSpec(top1_agreement=0.9, max_abs_error=1e-4), "fp32")
+        with pytest.raises(ParityError, match=r"top1_agreement is 0\.9, the bar is 0\.95"):
+            judge(parity, BarsSpec(top1_agreement=0.95), "fp32")
+
+    def test_equal_labels_pass(self):
+        parity = compared(_Played("label", labels), _Played("label", labels))
+        assert parity.text_agreement == 1
+        judge(parity, BarsSpec(max_abs_error=1e-4), "fp32")
+
+    def test_numbers_have_no_text(self, source, samples):
+        assert measure(source, reference_outputs(source, samples, (1,)), samples).text_agreement is None
+
+    @pytest.mark.parametrize("bars", [{"max_abs_error": 1e-4}, {"cosine": 0.9999}])
+    def test_true_and_false_are_one_and_zero(self, bars):
+        parity = compared(_Played("ok", lambda x: x > 4), _Played("ok", lambda x: x <= 4))
+        assert (parity.max_abs_error, parity.cosine, parity.top1_agreement, parity.text_agreement) == (1, 0, 0, None)
+        with pytest.raises(ParityError, match="strays too far"):
+            judge(parity, BarsSpec(**bars), "fp32")
+
+
+class TestSizes:
+    def test_an_output_whose_size_follows_from_values_is_named(self):
+        growing = _Played("boxes", lambda x: np.zeros((1, int(x.sum()) + 2, 4), np.float32))
+        with pytest.raises(ParityError, match=r"output boxes \(\[2, 4\] and \[3, 4\]\): has another size for one request"):
+            reference_outputs(growing, NUMBERED, (1,))
+
+    def test_a_build_whose_output_has_another_shape_is_refused(self):
+        one, two = (_Played("y", lambda x, wide=wide: np.zeros((len(x), wide), np.float32)) for wide in (1, 2))
+        with pytest.raises(ParityError, match=r"output y: has shape \[10, 2\] at batch size 1, its source \[10, 1\]"):
+            compared(one, two)
+
+    def test_samples_of_different_lengths_run_alone_and_are_not_joined(self):
+        texts = [{"x": np.zeros((1, length), np.float32)} for length in range(3, 13)]
+        first = _Played("y", lambda x: x[:, :1])
+        assert reference_outputs(first, texts, (1,))[1]["y"].shape == (10, 1)
+        with pytest.raises(CodecError, match=r"samples, input x .*cannot be joined to a batch of 8.*batches: \[1\]"):
+            reference_outputs(first, texts, (1, 8))
+
+    def test_an_input_without_axes_is_sent_as_it_is(self):
+        rates = [{"x": np.array(rate, np.float32)} for rate in (8000, 16000)]
+        answers = reference_outputs(_Played("y", lambda x: x[None]), rates, (1,))
+        np.testing.assert_array_equal(answers[1]["y"], [8000, 16000])
+
+
+class TestArchives:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for number in range(10):
+            np.savez(tmp_path / f"{number}.npz", x=np.zeros((1, FEATURES), np.float32))
+        return tmp_path
+
+    def encoded(self, folder, source):
+        files = sorted(path for path in folder.iterdir() if path.suffix in {".npz", ".npy"})
+        return encode_all(load_codec(None, folder), files, read_signature(source), "verify.inputs").files
+
+    def test_what_is_no_archive_or_half_of_one_is_left_out(self, folder, source):
+        np.save(folder / "a.npy", np.zeros((1, FEATURES), np.float32))
+        whole = (folder / "0.npz").read_bytes()
+        (folder / "0.npz").write_bytes(whole[: len(whole) // 2])
+        (folder / "1.npz").write_bytes(b"")
+        assert [file.name for file in self.encoded(folder, source)] == [f"{number}.npz" for number in range(2, 10)]
+
+    def test_damaged_content_is_left_out(self, tmp_path, source):
+        np.savez_compressed(tmp_path / "0.npz", x=np.random.default_rng(0).normal(size=(1, FEATURES)).astype(np.float32))
+        content = bytearray((tmp_path / "0.npz").read_bytes())
+        content[60:90] = bytes(30)
+        (tmp_path / "0.npz").write_bytes(content)
+        with pytest.raises(
+            CodecError, match=r"0 usable samples of 1 files; 0.npz: cannot be read, perhaps it was copied in part"
+        ):
+            self.encoded(tmp_path, source)
+
+    def test_several_rows_are_not_one_request(self, folder, source):
+        np.savez(folder / "0.npz", x=np.zeros((4, FEATURES), np.float32))
+        with pytest.raises(CodecError, match=r"float32 \[4, 8\].*a request has a batch of 1"):
+            self.encoded(folder, source)

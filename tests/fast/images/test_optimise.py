@@ -323,3 +323,26 @@ def test_sorting_keeps_the_order_of_equals_and_sees_what_branches_read():
     graph.node[0].input[0] = "other"
     with pytest.raises(ValueError, match="cycle"):
         sort_nodes(graph)
+
+
+def test_half_precision_of_weights_beside_the_model_is_that_of_weights_inside(tmp_path, samples, monkeypatch):
+    source, inside, beside = written(classifier(), tmp_path), tmp_path / "inside.onnx", tmp_path / "beside.onnx"
+    to_fp16(source, inside, samples=samples)
+    monkeypatch.setattr("gpuserve_images.optimise.saving.INLINE_LIMIT", 100)
+    monkeypatch.setitem(save.__kwdefaults__, "limit", 100)
+    monkeypatch.setattr("gpuserve_images.optimise.saving.SMALL_TENSOR", 16)
+    written_files = []
+    real = onnx.save_model
+    monkeypatch.setattr(
+        "onnx.save",
+        lambda model, file, *rest, **how: (written_files.append((Path(file).name, how)), real(model, file, *rest, **how)),
+    )
+    record = to_fp16(source, beside, samples=samples)
+    assert {name: how.get("save_as_external_data") for name, how in written_files} == {
+        "named.onnx": True,
+        "augmented.onnx": True,
+        "beside.onnx": True,
+    }
+    assert set(record.outputs) == {"beside.onnx", "beside.onnx.data"}
+    for request in samples[:4]:
+        np.testing.assert_array_equal(Session(beside).run(request)["scores"], Session(inside).run(request)["scores"])

@@ -3,10 +3,12 @@
 import os
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from gpuserve_images.pipeline.inventory import Wanted, collect, inventory
+from gpuserve_images.pipeline.inventory import Wanted, collect, inventory, keep_report
+from gpuserve_images.pipeline.report import BuildReport, Summary
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Source, Stage, Work
 from gpuserve_images.records import StageRecord
@@ -142,3 +144,35 @@ def test_downloads_go_by_age_and_stay_while_a_build_uses_them(tmp_path, monkeypa
     assert (old.exists(), new.exists(), cut.exists()) == (False, True, True)
     collect(cache, sources, Wanted(keep_bytes=0, unused_for=timedelta(0)))
     assert (new.exists(), cut.exists()) == (False, False)
+
+
+def test_files_that_a_living_build_removes_meanwhile_do_not_stop_a_collection(root, monkeypatch):
+    """The build's own lock cannot be taken before its folder was seen, so its files come and go while they are counted."""
+    real = Path.stat
+
+    def gone(path, **options):
+        if path.name == "passing":
+            raise FileNotFoundError(path)
+        return real(path, **options)
+
+    def run(work: Work) -> StageRecord:
+        (work.out / "passing").touch()
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "stat", gone)
+            assert collect(root, root, Wanted()) == []
+        (work.out / "passing").unlink()
+        return StageRecord(stage="s")
+
+    with Runner(root) as runner:
+        runner.get(Stage("s", run))
+
+
+@pytest.mark.parametrize("content", ["", '{"reference": "r", "newer": 1}', "\xff"])
+def test_a_report_that_cannot_be_read_is_left_out(root, content):
+    (root / "builds").mkdir()
+    (root / "builds" / f"{'a' * 64}.json").write_bytes(content.encode("latin-1"))
+    summary = Summary(model="m", build="b", key="b" * 64, signature=None)
+    whole = BuildReport(reference="r", tag="t", digest="d", summary=summary, built=True, pushed=True)
+    keep_report(root, whole)
+    assert [report for _, report in inventory(root, root).builds] == [whole]
+    assert collect(root, root, Wanted(), dry_run=True) == []

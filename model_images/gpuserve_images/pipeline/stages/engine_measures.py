@@ -47,7 +47,7 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, b
         require_runnable(spec.engine, architecture, spec.compile)
 
     def compare(work: Work) -> StageRecord:
-        done, bench = work.before("engine"), benches.of(work)
+        done, bench = work.before("engine"), benches.judging(work)
         with engine_here(job, done, architecture) as (runner, _):
             parity = bench.parity(runner, _sizes(done, bench))
         keep_parity(parity, work.out)
@@ -67,7 +67,9 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, b
     after: Mapping[str, Stage | Source] = {"source": job.source, "onnx": onnx, "engine": engine}
     timed: Mapping[str, Any] = {**options, "slo": plain(job.model.slo)}
     return EngineMeasures(
-        verify=Stage("verify-engine", compare, inputs=inputs, after=after, options=options, tools=tools, ready=ready),
+        verify=Stage(
+            "verify-engine", compare, version=2, inputs=inputs, after=after, options=options, tools=tools, ready=ready
+        ),
         capacity=Stage("time-engine", time, inputs=inputs, after=after, options=timed, tools=tools, shared=False, ready=ready),
     )
 

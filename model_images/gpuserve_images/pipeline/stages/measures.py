@@ -24,13 +24,14 @@ def verified(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Ben
     """
 
     def run(work: Work) -> StageRecord:
-        parity = benches.of(work).parity(work.before("model").file)
+        parity = benches.judging(work).parity(work.before("model").file)
         keep_parity(parity, work.out)
         return StageRecord(stage="verify", notes=(parity.model_dump_json(),))
 
     return Stage(
         "verify",
         run,
+        version=2,
         inputs=job.sample_inputs("verify"),
         after={"source": job.source, "onnx": onnx, "model": model},
         options=what_is_asked(job),

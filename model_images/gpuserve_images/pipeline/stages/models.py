@@ -14,6 +14,9 @@ from gpuserve_images.pipeline.stages.kept import keep_signature
 from gpuserve_images.records import StageRecord, tool_versions
 from gpuserve_images.target import Target
 
+EXPORT = "export"
+"""Name of the stage that makes ONNX of a model in another framework."""
+
 
 def exported(job: Job, kind: ExportFormat) -> Stage:
     """Return the stage that makes ONNX of a model in another framework.
@@ -28,7 +31,7 @@ def exported(job: Job, kind: ExportFormat) -> Stage:
         return export(files, kind, job.model.export, work.out / MODEL, work.progress, folder=job.folder)
 
     options = {"export": identity(kind, job.model.export, job.folder)}
-    return Stage("export", run, after={"source": job.source}, options=options)
+    return Stage(EXPORT, run, after={"source": job.source}, options=options)
 
 
 def optimised(job: Job, before: Stage | Source, target: Target) -> Stage:
