@@ -12,8 +12,6 @@ from rich.table import Table
 from gpuserve.cli.guard import debug, guarded
 from gpuserve_embedded import cluster
 from gpuserve_embedded.run import commands
-from gpuserve_embedded.tools import ToolError
-from gpuserve_images.errors import RegistryError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,7 +25,6 @@ for command in (commands.up, commands.down, commands.prepare, commands.env):
     app.command()(guarded(command))
 
 _console = Console()
-_errors = Console(stderr=True)
 
 
 @app.callback()
@@ -38,7 +35,6 @@ def _global_options(
     debug.set(show_traceback)
 
 
-@cluster_app.command()
 def start() -> None:
     """Start the cluster; does nothing where it runs."""
     began = time.monotonic()
@@ -46,23 +42,15 @@ def start() -> None:
     def progress(step: str) -> None:
         _console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {step}", highlight=False)
 
-    try:
-        cluster.start(progress)
-    except (cluster.ClusterError, ToolError, RegistryError) as error:
-        raise _failed(error) from error
+    cluster.start(progress)
     progress(f"the cluster is ready: export KUBECONFIG={cluster.KUBECONFIG}")
 
 
-@cluster_app.command()
 def stop(*, purge: Annotated[bool, typer.Option(help="Remove the registry's images too, which are a cache.")] = False) -> None:
     """Stop the cluster and remove everything of it from this machine."""
-    try:
-        cluster.stop(purge=purge)
-    except cluster.ClusterError as error:
-        raise _failed(error) from error
+    cluster.stop(purge=purge)
 
 
-@cluster_app.command()
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Print what runs; the exit status is 0 only where the whole cluster is ready."""
     found = cluster.status()
@@ -71,6 +59,10 @@ def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     else:
         _print(found)
     raise typer.Exit(0 if found.ready else 1)
+
+
+for command in (start, stop, status):
+    cluster_app.command()(guarded(command))
 
 
 def _print(found: cluster.ClusterStatus) -> None:
@@ -82,8 +74,3 @@ def _print(found: cluster.ClusterStatus) -> None:
         table.add_row(f"{pod.namespace}/{pod.name}", "ready" if pod.ready else pod.phase)
     _console.print(table)
     _console.print("ready" if found.ready else f"not ready: {found.wanting}", highlight=False, markup=False)
-
-
-def _failed(error: Exception) -> typer.Exit:
-    _errors.print(str(error), style="red", highlight=False, markup=False)
-    return typer.Exit(1)

@@ -29,3 +29,23 @@ def test_the_nearest_checkout_is_found(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / ".gpuserve" / "env").write_text("# made by make up\nPATH=/x\nKUBECONFIG=/a=b\n\n")
     adopt_environment(below)
     assert os.environ == {"PATH": "/x:/bin", "KUBECONFIG": "/a=b"}
+
+
+def test_hosts_that_no_proxy_reaches_are_added_to_the_shells_own() -> None:
+    wanted = {"NO_PROXY": "localhost,10.96.0.0/16"}
+    assert additions(wanted, {"NO_PROXY": "example.com,localhost"}) == {"NO_PROXY": "10.96.0.0/16,example.com,localhost"}
+
+
+@pytest.mark.parametrize("refused", ["read_text", "is_file"])
+def test_what_this_user_may_not_read_is_not_taken_over(refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sudo make up` leaves a file of root's."""
+    (tmp_path / ".gpuserve").mkdir()
+    (tmp_path / ".gpuserve" / "env").write_text("KUBECONFIG=/embedded\n")
+
+    def refuse(path: Path, *_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin"})
+    monkeypatch.setattr(Path, refused, refuse)
+    adopt_environment(tmp_path)
+    assert os.environ == {"PATH": "/bin"}

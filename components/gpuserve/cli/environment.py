@@ -2,13 +2,18 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 _FILE = Path(".gpuserve") / "env"
+_LISTS = {"PATH": os.pathsep, "NO_PROXY": ",", "no_proxy": ","}
+"""Variables that are completed, with what separates their entries."""
 
 
 def adopt_environment(start: Path | None = None) -> None:
-    """Set what ``.gpuserve/env`` of the nearest checkout says and the environment does not; complete ``PATH``.
+    """Set what ``.gpuserve/env`` of the nearest checkout says and the environment does not; complete ``PATH`` and ``NO_PROXY``.
+
+    A file that this user may not read is root's, and so is the cluster that it speaks of: it is left alone.
 
     Args:
         start: Folder to look in and above; default the working folder.
@@ -16,18 +21,19 @@ def adopt_environment(start: Path | None = None) -> None:
     folder = start or Path.cwd()
     for candidate in (folder, *folder.parents):
         file = candidate / _FILE
-        if file.is_file():
-            os.environ.update(additions(_read(file), os.environ))
-            return
+        with suppress(PermissionError):
+            if file.is_file():
+                os.environ.update(additions(_read(file), os.environ))
+                return
 
 
 def additions(wanted: Mapping[str, str], current: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to set: those that ``current`` lacks, and ``PATH`` with the missing folders in front."""
+    """Return the variables to set: those that ``current`` lacks, and the lists with their missing entries in front."""
     result = {name: value for name, value in wanted.items() if name not in current}
-    if "PATH" in wanted and "PATH" in current:
-        present = current["PATH"].split(os.pathsep)
-        missing = [folder for folder in wanted["PATH"].split(os.pathsep) if folder not in present]
-        result["PATH"] = os.pathsep.join([*missing, *present])
+    for name in _LISTS.keys() & wanted.keys() & current.keys():
+        present = current[name].split(_LISTS[name])
+        missing = [entry for entry in wanted[name].split(_LISTS[name]) if entry not in present]
+        result[name] = _LISTS[name].join([*missing, *present])
     return result
 
 

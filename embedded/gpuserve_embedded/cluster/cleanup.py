@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gpuserve_embedded.cluster import cgroups, image_builds, mounted, network, packages, processes
+from gpuserve_embedded.cluster import cgroups, forwarding, image_builds, mounted, network, packages, processes
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import (
     CNI_RESULTS,
@@ -64,10 +64,11 @@ def leftovers() -> list[str]:
         ("process", lambda: [f"{pid} {command}" for pid, command in cgroups.processes().items()]),
         ("mount", lambda: [str(path) for path in mounts()]),
         ("network interface", network.links),
+        ("forwarding rule", lambda: [" ".join(rule) for rule in forwarding.rules()]),
         ("nftables table", lambda: [f"{family} {table}" for family, table in network.tables()]),
         ("control group", lambda: [str(path) for path in cgroups.groups()]),
         ("file", lambda: [str(path) for path in (*_shared_leftovers(), *packages.refusal())]),
-        ("folder", lambda: [str(folder) for folder in (RUN, STATE) if folder.exists()]),
+        ("folder", lambda: [str(folder) for folder in (RUN, STATE) if mounted.is_used(folder)]),
         ("image build", image_builds.left),
     )
     return [f"{kind}: {found}" for kind, find in checks for found in find()]
@@ -80,29 +81,47 @@ def mounts() -> list[Path]:
 
 def _shared_leftovers() -> list[Path]:
     """Return the cluster's files in folders whose place is fixed in other programs' source."""
-    found: list[Path] = []
-    if CONTAINER_LOG_LINKS.is_dir():
-        found += [link for link in CONTAINER_LOG_LINKS.iterdir() if link.is_symlink() and _is_ours(link.readlink())]
-    if CNI_RESULTS.is_dir():
-        # A result names the network namespace that it is about, and those of the cluster lie in its own folder.
-        found += [result for result in CNI_RESULTS.iterdir() if str(RUN) in result.read_text(errors="replace")]
-    if DEVICE_PLUGINS.is_dir():
-        ours = list(DEVICE_PLUGINS.glob(_OUR_DEVICE_SOCKETS))
-        others = set(DEVICE_PLUGINS.glob("*.sock")) - set(ours) - {DEVICE_PLUGINS / "kubelet.sock"}
-        found += ours
-        if not others:  # no other plugin was ever registered here, so the kubelet's files are our kubelet's
-            found += [path for name in _KUBELET_DEVICE_FILES if (path := DEVICE_PLUGINS / name).exists()]
-    return found
+    links = [link for link in _files(CONTAINER_LOG_LINKS) if link.is_symlink() and link.readlink().is_relative_to(STATE)]
+    # A result names the network namespace that it is about, and those of the cluster lie in its own folder.
+    results = [result for result in _files(CNI_RESULTS) if str(RUN) in _text(result)]
+    return [*links, *results, *_device_files()]
 
 
-def _is_ours(path: Path) -> bool:
-    return path.is_relative_to(STATE)
+def _device_files() -> list[Path]:
+    sockets = [path for path in _files(DEVICE_PLUGINS) if path.suffix == ".sock"]
+    ours = [path for path in sockets if path.match(_OUR_DEVICE_SOCKETS)]
+    others = set(sockets) - set(ours) - {DEVICE_PLUGINS / "kubelet.sock"}
+    # Any Kubernetes has a kubelet: its files are our kubelet's where our cluster is, and no other plugin ever registered.
+    if others or not mounted.is_used(STATE):
+        return ours
+    return [*ours, *(path for path in _files(DEVICE_PLUGINS) if path.name in _KUBELET_DEVICE_FILES)]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return what lies in a folder: nothing where it is absent, or where this user may not look."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        return sorted(folder.iterdir())
+    return []
+
+
+def _text(file: Path) -> str:
+    with suppress(PermissionError):
+        return file.read_text(errors="replace")
+    return ""
 
 
 def _remove_tree(folder: Path) -> None:
+    """Remove a folder; one that its user has given a place of its own is emptied."""
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
+        if not mounted.is_lent(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+            return
+        for path in mounted.contents(folder):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     except OSError as error:
         raise _stuck("files that would not go", [f"{error.filename}: {error.strerror}"]) from error
 

@@ -12,6 +12,9 @@ STATE: Final = Path("/var/lib/gpuserve")
 RUN: Final = Path("/run/gpuserve")
 """Sockets, mounts and address leases, on a file system that a reboot empties. Removed by ``stop``."""
 
+LOCK: Final = RUN.with_suffix(".lock")
+"""Held by whoever starts or stops the cluster: one for the machine, beside what ``stop`` removes. A reboot removes it."""
+
 LOGS: Final = STATE / "logs"
 TEMPORARY: Final = STATE / "tmp"
 """Temporary files of what works on the cluster: they go with it, also those of a program that was killed."""

@@ -1,6 +1,7 @@
 """Starting and stopping the cluster."""
 
 import fcntl
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from gpuserve_embedded.cluster import (
     cleanup,
     containerd,
     control_plane,
+    forwarding,
     network,
     node,
     packages,
@@ -28,7 +30,7 @@ from gpuserve_embedded.cluster.api import Api, Manifest, wait_until
 from gpuserve_embedded.cluster.crds import BEFORE_GATEWAY, INSTALLED, definitions
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.images import PAUSE, SYSTEM_IMAGES, ensure_images
-from gpuserve_embedded.cluster.layout import LOGS, cache_folder, registry_data
+from gpuserve_embedded.cluster.layout import LOCK, LOGS, registry_data
 from gpuserve_embedded.cluster.status import daemons_serve
 
 Progress = Callable[[str], None]
@@ -46,12 +48,12 @@ def check() -> None:
     """Refuse what cannot work, before minutes are spent on it: another user than root, a port that somebody holds.
 
     Raises:
-        ClusterError: the user is not root, or a port that the cluster needs is in use.
+        ClusterError: the user is not root, this machine is a container that may not change its kernel's settings, or a port or
+            an address that the cluster needs is in use.
     """
     _require_root("start the cluster")
     if not daemons_serve():
-        ports.check_free(ours=cgroups.processes())
-        network.check_free()
+        _require_machine()
 
 
 def install(progress: Progress = lambda _: None, *, for_tests: bool = False) -> list[str]:
@@ -99,14 +101,14 @@ def start(progress: Progress = lambda _: None) -> None:
     _require_root("start the cluster")
     with _alone():
         if daemons_serve():
+            forwarding.accept()  # a firewall that came after the cluster, such as Docker's, cuts its pods off
             if addons.wanting(Api()) is not None:
                 progress("completing the cluster that runs")
                 parts = _gather(progress)
                 _install(parts.definitions, lambda: ensure_images(parts.programs, progress))
                 _wait_ready(progress)
             return
-        ports.check_free(ours=cgroups.processes())
-        network.check_free()
+        _require_machine()
         packages.install(progress)
         parts = _gather(progress)
         if cleanup.leftovers():
@@ -228,18 +230,35 @@ def _require_root(step: str) -> None:
         )
 
 
+def _require_machine() -> None:
+    _require_writable()
+    ports.check_free(ours=cgroups.processes())
+    network.check_free()
+
+
+def _require_writable() -> None:
+    groups = cgroups.hierarchies()
+    refused = [path for path in (*groups, network.FORWARDING) if not os.access(path, os.W_OK)]
+    if refused or not groups:
+        raise ClusterError(
+            "check the machine",
+            refused[0] if refused else "/sys/fs/cgroup",
+            "root may not write there, as in an ordinary container" if refused else "no control groups are mounted",
+            "run it on a machine of its own or in a privileged container with its own control groups "
+            "(`docker run --privileged --cgroupns=private`), or give the kubeconfig of a cluster that exists",
+        )
+
+
 @contextmanager
 def _alone() -> Generator[None]:
     """Keep two starts or stops apart; the lock goes with the process that holds it, however it ends."""
-    lock = cache_folder() / "cluster.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as held:
+    with os.fdopen(os.open(LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ClusterError(
                 "start or stop the cluster",
-                lock,
+                LOCK,
                 "another start or stop is at work",
                 "wait for it to end, then run the same command again",
             ) from error

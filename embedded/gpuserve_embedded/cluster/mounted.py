@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -10,13 +11,9 @@ _DETACH: Final = 2
 
 
 def below(*folders: Path) -> list[Path]:
-    """Return the mount points below the folders, the deepest last."""
-    found: list[Path] = []
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        path = Path(line.split(" ")[1].encode().decode("unicode_escape"))  # spaces are written as \040
-        if any(path.is_relative_to(folder) for folder in folders):
-            found.append(path)
-    return found
+    """Return the mount points below the folders, the deepest last; a folder that is one itself is its user's."""
+    wanted = [folder.resolve() for folder in folders]
+    return [point for point in _points() if any(folder in point.parents for folder in wanted)]
 
 
 def unmount(*folders: Path) -> list[Path]:
@@ -26,3 +23,28 @@ def unmount(*folders: Path) -> list[Path]:
         if libc.umount2(os.fsencode(path), 0) != 0:
             libc.umount2(os.fsencode(path), _DETACH)
     return below(*folders)
+
+
+def is_lent(folder: Path) -> bool:
+    """Return whether a user has given the folder a place of its own, on a larger disk perhaps: it is emptied and stays."""
+    return folder.is_symlink() or folder.resolve() in _points()
+
+
+def is_used(folder: Path) -> bool:
+    """Return whether the folder is there, and holds something where it would stay though all in it were removed."""
+    return folder.exists() and (not is_lent(folder) or bool(contents(folder)))
+
+
+def contents(folder: Path) -> list[Path]:
+    """Return what lies in a folder, but for what every new ext4 has."""
+    return [path for path in folder.iterdir() if path.name != "lost+found"]
+
+
+def _points() -> list[Path]:
+    lines = Path("/proc/self/mounts").read_bytes().split(b"\n")
+    return [Path(os.fsdecode(_unescaped(line.split(b" ")[1]))) for line in lines if line]
+
+
+def _unescaped(path: bytes) -> bytes:
+    """Return a path as it is: the kernel writes a space, and the like, as a backslash and three octal digits."""
+    return re.sub(rb"\\([0-3][0-7]{2})", lambda found: bytes([int(found[1], 8)]), path)

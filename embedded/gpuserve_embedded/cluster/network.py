@@ -1,12 +1,12 @@
 """The pod network: a bridge, its CNI configuration, the kernel's settings, and the way out."""
 
 import json
-import shutil
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final
 
+from gpuserve_embedded.cluster import forwarding, mounted
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import (
     BRIDGE,
@@ -19,9 +19,10 @@ from gpuserve_embedded.cluster.layout import (
     SERVICES,
     STATE,
 )
-from gpuserve_embedded.cluster.processes import boot_id, run, search_path
+from gpuserve_embedded.cluster.processes import boot_id, run
 
 CNI_CONFIG: Final = STATE / "cni"
+FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _FIX: Final = "check that this is root on a kernel with bridges and nftables (a container needs NET_ADMIN for both)"
 
 _SET: Final = {
@@ -67,8 +68,8 @@ def check_free() -> None:
                     f"this machine routes {routed} to {interface}",
                     "remove that route or interface, or run the cluster on another machine and give its kubeconfig",
                 )
-    strangers = [name for _, name in tables() if name != NFT_TABLE]
-    if strangers and not STATE.exists():
+    strangers = [name for family, name in _existing() if (family, name) in KUBE_PROXY_TABLES]
+    if strangers and not mounted.is_used(STATE):
         raise ClusterError(
             "check the network",
             f"nftables table {strangers[0]}",
@@ -117,6 +118,7 @@ def create() -> None:
     for name, value in _SET.items():
         (Path("/proc/sys") / name).write_text(value)
     run("create the nftables table", ["nft", "-f", "-"], stdin=_way_out(), fix=_FIX)
+    forwarding.accept()
     CNI_CONFIG.mkdir(parents=True, exist_ok=True)
     (CNI_CONFIG / "10-gpuserve.conflist").write_text(json.dumps(cni_config(), indent=2))
 
@@ -126,6 +128,7 @@ def remove() -> None:
     for link in links():
         with suppress(Exception):  # the peer of a link that went a moment ago is gone with it
             run("remove a link", ["ip", "link", "delete", link], fix=_FIX)
+    forwarding.remove()
     for family, table in tables():
         run("remove an nftables table", ["nft", "delete", "table", family, table], fix=_FIX)
 
@@ -139,12 +142,11 @@ def links() -> list[str]:
 
 
 def tables() -> list[tuple[str, str]]:
-    """Return the nftables tables of the cluster that exist, as (family, name)."""
-    if shutil.which("nft", path=search_path()) is None:  # nothing is installed yet, so nothing was made
-        return []
-    listed = run("list nftables", ["nft", "list", "tables"], fix=_FIX).splitlines()
-    existing = {tuple(line.split()[1:3]) for line in listed}
-    return [table for table in OUR_TABLES if table in existing]
+    """Return the nftables tables of the cluster that exist, as (family, name); none where this user is not told.
+
+    Every Kubernetes names kube-proxy's alike, so they are ours only while the cluster's state is here, which is removed last.
+    """
+    return [table for table in _existing() if table not in KUBE_PROXY_TABLES or mounted.is_used(STATE)]
 
 
 def cni_config() -> dict[str, object]:
@@ -166,6 +168,14 @@ def cni_config() -> dict[str, object]:
             }
         ],
     }
+
+
+def _existing() -> list[tuple[str, str]]:
+    if not forwarding.can_list():
+        return []
+    listed = run("list nftables", ["nft", "list", "tables"], fix=_FIX).splitlines()
+    existing = {tuple(line.split()[1:3]) for line in listed}
+    return [table for table in OUR_TABLES if table in existing]
 
 
 def _way_out() -> str:

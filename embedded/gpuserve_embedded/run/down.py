@@ -21,3 +21,4 @@ def down(stack: str, steps: Steps) -> None:
     with steps.step("Stop the cluster and remove what it made") as progress:
         end_orphans(progress)  # before the cluster: an engine without its run would only fail on it
         stop()
+    environment.left_file(folder).unlink(missing_ok=True)  # else it hides the user's own kubeconfig behind one that is gone

@@ -5,13 +5,18 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
-from gpuserve_embedded.cluster.layout import KUBECONFIG, STATE, TEMPORARY
+from gpuserve_embedded.cluster.layout import KUBECONFIG, LOOPBACK, PODS, SERVICES, STATE, TEMPORARY
 from gpuserve_embedded.run.steps import Progress
 from gpuserve_embedded.tools import ensure, prepare_pulumi
 
 LOCAL_PASSPHRASE = "local"  # noqa: S105 - protects nothing: the embedded stack's state dies with its cluster
 """Pulumi wants a passphrase; `stacks/Pulumi.local.yaml` carries the salt that belongs to this one."""
+
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
+_UNPROXIED: Final = ("localhost", str(LOOPBACK), str(PODS), str(SERVICES))
+"""What no proxy can reach: the registry, the gateway, the pods and the Services of this machine."""
 
 
 def is_external() -> bool:
@@ -50,10 +55,15 @@ def prepare(folder: Path, stack: str, progress: Progress) -> dict[str, str]:
         kubectl.unlink(missing_ok=True)
         kubectl.symlink_to(ensure("kubectl", progress))
     values = variables(folder)
-    file = own / "env"
+    file = left_file(folder)
     file.write_text("".join(f"{name}={value}\n" for name, value in {**values, "PULUMI_STACK": stack}.items()))
     file.chmod(0o600)
     return values
+
+
+def left_file(folder: Path) -> Path:
+    """Return where `up` leaves a checkout's variables for plain shells."""
+    return folder / ".gpuserve" / "env"
 
 
 def variables(folder: Path) -> dict[str, str]:
@@ -67,7 +77,20 @@ def variables(folder: Path) -> dict[str, str]:
         "PULUMI_BACKEND_URL": f"file://{STATE / 'pulumi'}",
         "PULUMI_CONFIG_PASSPHRASE": LOCAL_PASSPHRASE,
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        **unproxied(),
     }
+
+
+def unproxied() -> dict[str, str]:
+    """Return the variables that keep requests to the cluster from a proxy; none where no proxy is set.
+
+    Both spellings say the same: which of them counts differs from program to program.
+    """
+    if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
+        return {}
+    said = (os.environ.get(name, "").split(",") for name in ("NO_PROXY", "no_proxy"))
+    hosts = dict.fromkeys([*(host.strip() for hosts in said for host in hosts if host.strip()), *_UNPROXIED])
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(hosts))
 
 
 def keep_temporary_files() -> None:

@@ -17,8 +17,9 @@ from gpuserve_embedded.cluster.packages import FINISHES
 from gpuserve_embedded.cluster.processes import start_time
 
 _RUN = "GPUSERVE_RUN"
+_NAMESPACE = "GPUSERVE_RUN_NAMESPACE"
 _ENGINE = "GPUSERVE_ENGINE"
-_MARKS = (_RUN, _ENGINE, FINISHES)
+_MARKS = (_RUN, _NAMESPACE, _ENGINE, FINISHES)
 _GRACE_SECONDS = 5.0
 _INSTALLATION_SECONDS = 600.0
 """For an installation of packages, which may have to download them; it is ended after that."""
@@ -32,11 +33,12 @@ def mark(*, engine: bool = False) -> dict[str, str]:
     Args:
         engine: Those below are Pulumi's engine and its plugins, which may finish what they began when their run is killed.
     """
-    return {_RUN: f"{os.getpid()} {start_time(os.getpid())}", **({_ENGINE: "1"} if engine else {})}
+    run = {_RUN: f"{os.getpid()} {start_time(os.getpid())}", _NAMESPACE: _namespace(Path("/proc/self"))}
+    return {**run, **({_ENGINE: "1"} if engine else {})}
 
 
 def end_orphans(progress: Callable[[str], None] = lambda _: None, *, engines: bool = True) -> None:
-    """End the processes of runs that have ended, gently first.
+    """End the processes of runs that have ended, gently first; what was run in another container is not for this one to judge.
 
     An installation of packages is waited for: one that is cut off stops every later one. This process and those above it are
     left alone, and so is the cluster, which is no run's.
@@ -76,14 +78,14 @@ def _orphans() -> list[_Process]:
     processes = {one.pid: one for folder in Path("/proc").glob("[0-9]*") if (one := _read(folder))}
     kept = {*_with_ancestors(os.getpid(), processes), *cgroups.processes()}
     found = [_Process(one.pid, one.parent, one.started, _inherited(one, processes)) for one in processes.values()]
-    return [one for one in found if one.pid not in kept and _has_ended(one.marks.get(_RUN, ""))]
+    return [one for one in found if one.pid not in kept and _has_ended(one.marks)]
 
 
 def _read(folder: Path) -> _Process | None:
     with suppress(OSError, ValueError):  # it has ended meanwhile, or is another user's
         state, parent, *rest = (folder / "stat").read_text().rpartition(")")[2].split()
         pairs = (entry.partition("=") for entry in (folder / "environ").read_bytes().decode(errors="replace").split("\0"))
-        marks = {name: value for name, _, value in pairs if name in _MARKS}
+        marks = {_NAMESPACE: _namespace(folder), **{name: value for name, _, value in pairs if name in _MARKS}}
         return None if state in "ZX" else _Process(int(folder.name), int(parent), rest[17], marks)
     return None
 
@@ -104,6 +106,15 @@ def _with_ancestors(pid: int, processes: Mapping[int, _Process]) -> list[int]:
     return found
 
 
-def _has_ended(run: str) -> bool:
-    pid, _, started = run.partition(" ")
+def _has_ended(marks: Mapping[str, str]) -> bool:
+    if marks.get(_NAMESPACE) != _namespace(Path("/proc/self")):
+        return False
+    pid, _, started = marks[_RUN].partition(" ")
     return pid.isdigit() and start_time(int(pid)) != started
+
+
+def _namespace(process: Path) -> str:
+    """Return which process ids a process speaks of: a container counts its own, and builders of images do."""
+    with suppress(OSError):
+        return str((process / "ns" / "pid").readlink())
+    return ""

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from gpuserve_embedded.run.up import Answer
 
@@ -35,7 +36,7 @@ def show(console: Console, answer: Answer, python: str) -> None:
     """
 
     def section(title: str, *lines: str) -> None:
-        console.print(f"\n[bold]{title}[/bold]")
+        console.print(f"\n[bold]{escape(title)}[/bold]")
         for line in lines:
             console.print(line, markup=False)
 
@@ -51,7 +52,7 @@ def show(console: Console, answer: Answer, python: str) -> None:
     section(
         "Work by hand",
         '  eval "$(.venv/bin/python -m gpuserve_embedded env)"',
-        "  pulumi preview -s local",
+        f"  pulumi preview -s {answer.stack}",
         "  kubectl get pods -A",
     )
     section("Time", *(f"  {seconds:6.1f} s  {step}" for step, seconds in answer.seconds.items()))

@@ -23,6 +23,7 @@ class Answer:
     """What the run ended with.
 
     Attributes:
+        stack: Name of the stack.
         services: The stack's `services` output.
         changes: The engine's summary of what it changed.
         file: The file that was sent through the gateway.
@@ -33,6 +34,7 @@ class Answer:
         seconds: Step -> how long it took.
     """
 
+    stack: str
     services: dict[str, Any]
     changes: str
     file: Path
@@ -56,7 +58,7 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
     external = environment.is_external()
     if not external:
         cluster.check()
-    os.environ.update(mark())
+    os.environ.update({**mark(), **({} if external else environment.unproxied())})
     with steps.step("Tools: Pulumi, provider, cluster") as progress:
         end_orphans(progress, engines=False)  # an engine is waited for before `pulumi up`
         variables = environment.prepare(folder, stack, progress)
@@ -80,6 +82,7 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
         waiting = wait_until_ready(opened, variables.get("KUBECONFIG"), progress)
     monitoring = declared.platform.monitoring
     return Answer(
+        stack=stack,
         services=services,
         changes=changes,
         file=file,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -93,9 +94,17 @@ def go_version(source: Path) -> str:
         raise ToolError(
             source.name,
             f"it comes from a Go module, and there is no Go toolchain to build it with ({said})",
-            "install Go 1.26 or newer, and put it on PATH",
+            f"install Go{_newest_wanted()}, and put it on PATH",
         ) from error
     return run.stdout.strip()
+
+
+def _newest_wanted() -> str:
+    """Return the newest version that any module asks for, so that one installation does for all."""
+    texts = [file.read_text() for file in modules_folder().glob("*/go.mod")]
+    versions = [found[1] for text in texts if (found := re.search(r"^go (\d+(?:\.\d+)*)$", text, re.MULTILINE))]
+    newest = max(versions, key=lambda version: [int(part) for part in version.split(".")], default=None)
+    return f" {newest} or newer" if newest else ""
 
 
 def module_folder(folder: Path, module: str) -> Path:

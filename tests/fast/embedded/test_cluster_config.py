@@ -11,6 +11,7 @@ from gpuserve_embedded.cluster import (
     containerd,
     control_plane,
     crds,
+    forwarding,
     layout,
     network,
     node,
@@ -211,7 +212,7 @@ eth0 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0
 def test_addresses_that_are_routed_elsewhere_are_refused(monkeypatch, interface, destination, mask, refused) -> None:
     text = ROUTES.format(interface=interface, destination=destination, mask=mask)
     monkeypatch.setattr(network.Path, "read_text", lambda _: text)
-    monkeypatch.setattr(network, "tables", list)
+    monkeypatch.setattr(network, "_existing", list)
     if refused is None:
         network.check_free()
     else:
@@ -221,9 +222,21 @@ def test_addresses_that_are_routed_elsewhere_are_refused(monkeypatch, interface,
 
 def test_the_rules_of_another_kubernetes_are_refused_but_not_our_own(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(network, "routes", list)
-    monkeypatch.setattr(network, "tables", lambda: [("ip", "kube-proxy")])
+    monkeypatch.setattr(network, "_existing", lambda: [("ip", "gpuserve"), ("ip", "kube-proxy")])
     monkeypatch.setattr(network, "STATE", tmp_path / "absent")
     with pytest.raises(ClusterError, match="another Kubernetes"):
         network.check_free()
+    assert network.tables() == [("ip", "gpuserve")]  # which are all that a stop removes
     monkeypatch.setattr(network, "STATE", tmp_path)
     network.check_free()
+    assert network.tables() == [("ip", "gpuserve"), ("ip", "kube-proxy")]
+
+
+def test_another_user_than_root_is_told_of_no_tables(monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(forwarding, "is_root", lambda: False)
+    for module in (network, forwarding):
+        monkeypatch.setattr(module, "run", refuse)
+    assert network.tables() == forwarding.rules() == []

@@ -1,8 +1,12 @@
 """What a killed run left is found by its mark and ended; what belongs to a living run, or to none, is left alone."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,7 @@ from gpuserve_embedded.cluster.processes import start_time
 from gpuserve_embedded.run.orphans import end_orphans, mark
 
 SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+CONTAINER = ["unshare", "--map-root-user", "--pid", "--fork"]
 GONE = {"GPUSERVE_RUN": f"{os.getpid()} 1"}
 """The mark of a run that had this process's id, but started at boot."""
 
@@ -50,6 +55,32 @@ def test_a_process_id_that_was_given_again_is_another_run(sleeping):
     orphan = sleeping(GONE)
     end_orphans()
     assert orphan.wait(timeout=1) != 0
+
+
+def test_a_run_in_another_container_is_let_be(sleeping):
+    """Its process ids are not this one's: the run that the mark names lives there."""
+    elsewhere = sleeping({**GONE, "GPUSERVE_RUN_NAMESPACE": "pid:[1]"})
+    end_orphans()
+    assert elsewhere.poll() is None
+
+
+def can_contain():
+    return shutil.which("unshare") is not None and subprocess.run([*CONTAINER, "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_contain(), reason="this machine lets nobody make containers")
+@pytest.mark.parametrize("named", [True, False])
+def test_what_a_run_put_into_a_container_is_its_own_where_its_mark_says_so(named, sleeping):
+    """Older runs' marks do not say whose process ids they name: such a mark is taken for one of the container's."""
+    variables = {**GONE, **({"GPUSERVE_RUN_NAMESPACE": str(Path("/proc/self/ns/pid").readlink())} if named else {})}
+    builder = sleeping(variables, [*CONTAINER, "sh", "-c", "echo; sleep 600; :"])
+    inside = int(Path(f"/proc/{builder.pid}/task/{builder.pid}/children").read_text())
+    try:
+        end_orphans()
+        assert (start_time(inside) is None) is named
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(inside, signal.SIGKILL)
 
 
 def test_what_a_marked_process_started_with_an_environment_of_its_own_is_ended_too():

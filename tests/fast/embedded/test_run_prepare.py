@@ -27,7 +27,8 @@ def machine(monkeypatch):
     monkeypatch.setattr(cluster, "prepare", lambda _: got["tools"].append("the cluster's"))
     monkeypatch.setattr(prepare, "ensure_all", lambda names, _: got["tools"].extend(names))
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setenv("GPUSERVE_RUN", "")  # which is set, and is another's after the test
+    for name in orphans.mark():
+        monkeypatch.setenv(name, "")  # which is set, and is another's after the test
     return got
 
 

@@ -62,10 +62,21 @@ def test_the_example_works_when_pasted(server):
 @pytest.mark.parametrize("example", [None, "curl -sS http://127.0.0.1:8080"])
 def test_an_example_that_cannot_be_made_is_not_shown(example):
     service = {"url": "http://127.0.0.1:8080", "host": "h.example.com", "model": "m", "protocol": "v2", "example": example}
-    answer = Answer({"m": service}, "1 created", Path("README.md"), "markdown", None, "/dashboard.json", {}, {})
+    answer = Answer("local", {"m": service}, "1 created", Path("README.md"), "markdown", None, "/dashboard.json", {}, {})
     console = Console(file=io.StringIO(), width=200)
     show(console, answer, "python")
     shown = console.file.getvalue()
     assert ("With curl" in shown) == (example is not None)
     assert "None" not in shown
     assert "With Python" in shown
+
+
+def test_names_are_shown_as_they_are_and_the_stack_is_the_runs():
+    service = {"url": "http://127.0.0.1:8080", "host": "h.example.com", "model": "m", "protocol": "v2", "example": None}
+    for file in ("app/[id].tsx", "x[/b].txt"):
+        answer = Answer("staging", {"m": service}, "1 created", Path(file), "[red]", None, "/dashboard.json", {}, {})
+        console = Console(file=io.StringIO(), width=200)
+        show(console, answer, "python")
+        shown = console.file.getvalue()
+        assert f"{file} -> [red]" in shown
+        assert "pulumi preview -s staging" in shown

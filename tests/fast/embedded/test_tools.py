@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpuserve_embedded.tools import ToolError, crds, ensure
-from gpuserve_embedded.tools.build import build, build_key
+from gpuserve_embedded.tools.build import _newest_wanted, build, build_key
 from gpuserve_embedded.tools.cache import put, tools_folder
 from gpuserve_embedded.tools.catalogue import DEFINITIONS, KUBE, PROGRAMS, GoModule, ModuleFile
 from gpuserve_embedded.tools.find import is_stand_in
@@ -180,8 +180,17 @@ class TestBuild:
 
     def test_says_what_to_install_where_there_is_no_go(self, modules, monkeypatch, tmp_path):
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(ToolError, match=r"install Go 1\.26 or newer"):
+        with pytest.raises(ToolError, match="install Go, and"):
             build(MODULE, silent)
+        for name, version in (("old", "1.9.3"), ("new", "1.26.6")):
+            (modules / name).mkdir()
+            (modules / name / "go.mod").write_text(f"module {name}\n\ngo {version}\n")
+        with pytest.raises(ToolError, match=r"install Go 1\.26\.6 or newer"):
+            build(MODULE, silent)
+
+    def test_the_readme_names_the_go_that_the_modules_ask_for(self):
+        readme = (Path(__file__).parents[3] / "README.md").read_text()
+        assert f"Go{_newest_wanted().removesuffix(' or newer')}," in readme
 
 
 class TestFinding:
