@@ -144,7 +144,6 @@ def _versions(
             replicas=service.scale.min,
             autoscaled=service.scale.max > service.scale.min,
             gpus=service.resources.gpus,
-            exit_timeout=service.traffic.timeout,
             clients=(platform.gateway_namespace,),
             client_networks=platform.gateway_networks,
             monitoring=platform.monitoring.namespace,

@@ -46,8 +46,8 @@ class ServiceTrafficSpec(Spec):
         path: URL prefix, taken off before a server sees it; default everything. Gateways route HTTP alone: gRPC has paths of its
             own, so its clients ask a version's Service.
         mirror: Shadow traffic; default none.
-        timeout: Longest time for a whole request, also for one that a server is at when it is replaced; default 300 s, enough for a
-            cold model and short of common proxies' limits.
+        timeout: Longest time for a whole request; default 300 s, enough for a cold model and short of common proxies' limits. A server
+            that is replaced ends what it is at after 40 s: Triton waits out a longer time even when only connections are open.
         tls: Where the certificate comes from; default none.
         gateway: The Gateway to make or to attach to.
     """
