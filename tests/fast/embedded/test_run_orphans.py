@@ -12,6 +12,7 @@ import pytest
 
 from gpuserve_embedded.cluster.packages import FINISHES
 from gpuserve_embedded.cluster.processes import start_time
+from gpuserve_embedded.run import orphans
 from gpuserve_embedded.run.orphans import end_orphans, mark
 
 SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
@@ -70,8 +71,9 @@ def can_contain():
 
 @pytest.mark.skipif(not can_contain(), reason="this machine lets nobody make containers")
 @pytest.mark.parametrize("named", [True, False])
-def test_what_a_run_put_into_a_container_is_its_own_where_its_mark_says_so(named, sleeping):
+def test_what_a_run_put_into_a_container_is_its_own_where_its_mark_says_so(named, sleeping, monkeypatch):
     """Older runs' marks do not say whose process ids they name: such a mark is taken for one of the container's."""
+    monkeypatch.setattr(orphans, "_GRACE_SECONDS", 0.5)
     variables = {**GONE, **({"GPUSERVE_RUN_NAMESPACE": str(Path("/proc/self/ns/pid").readlink())} if named else {})}
     builder = sleeping(variables, [*CONTAINER, "sh", "-c", "echo; sleep 600; :"])
     inside = int(Path(f"/proc/{builder.pid}/task/{builder.pid}/children").read_text())

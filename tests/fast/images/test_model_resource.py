@@ -15,7 +15,7 @@ from pulumi.runtime.settings import set_root_resource
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.errors import SourceError
-from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.oci import File, Layer, bake, client
 from gpuserve_images.pipeline.key import content_key, image_reference
 from gpuserve_images.pipeline.published import published
 from gpuserve_images.resource import ImageProvider, ModelImage, plain_inputs
@@ -143,12 +143,18 @@ def test_update_builds_the_new_content_and_keeps_the_old(props, tmp_path):
     assert PROVIDER.read(old.id, old.outs or {}).id == old.id
 
 
-def test_a_registry_that_is_down_is_found_by_the_check(props):
+@pytest.fixture
+def impatient(monkeypatch):
+    """Whoever is refused does not wait long."""
+    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
+
+
+def test_a_registry_that_is_down_is_found_by_the_check(props, impatient):
     (down,) = PROVIDER.check({}, props | {"registry": "localhost:1/models"}).failures
     assert (down.property, "is down" in down.reason) == ("registry", True)
 
 
-def test_a_new_registry_of_an_unchanged_image_is_asked_in_the_preview(props):
+def test_a_new_registry_of_an_unchanged_image_is_asked_in_the_preview(props, impatient):
     (down,) = PROVIDER.check(props, props | {"registry": "localhost:1/models"}).failures
     assert (down.property, "is down" in down.reason) == ("registry", True)
 
