@@ -101,6 +101,24 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result
     return run
 
 
+@pytest.fixture
+def refusal(cli: Callable[..., Result], sandbox: Sandbox) -> Callable[[], str]:
+    """Return what both commands that read a stack say when they refuse it; nothing may reach stdout."""
+
+    def refuse() -> str:
+        messages: set[str] = set()
+        for command in ("check", "render"):
+            result = cli(command, "-s", "local", "--stacks", sandbox.stacks)
+            assert result.exit_code == 1, result.output
+            assert result.stdout == ""
+            assert "Traceback" not in result.output
+            messages.add(result.stderr)
+        assert len(messages) == 1
+        return messages.pop()
+
+    return refuse
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _schemas_are_read_once() -> Iterator[None]:
     """Keep the two megabytes of definitions that the validator else reads for every single manifest."""

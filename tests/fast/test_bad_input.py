@@ -1,14 +1,10 @@
 """What people get wrong: each is refused before anything happens, with file, field, value, reason and fix."""
 
 import re
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images.spec import ModelSpec
 
 Change = Callable[[Any], object]
 
@@ -204,41 +200,28 @@ MODEL_FILE: dict[str, tuple[Change, list[str]]] = {
 }
 
 
-def _refuse(cli: Callable[..., Any], sandbox: Any) -> str:
-    """Return what both commands that read a stack say when they refuse it; nothing may reach stdout."""
-    messages: set[str] = set()
-    for command in ("check", "render"):
-        result = cli(command, "-s", "local", "--stacks", sandbox.stacks)
-        assert result.exit_code == 1, result.output
-        assert result.stdout == ""
-        assert "Traceback" not in result.output
-        messages.add(result.stderr)
-    assert len(messages) == 1
-    return messages.pop()
-
-
 @pytest.mark.parametrize("case", STACK_FILE)
-def test_a_wrong_stack_file_is_refused(case: str, sandbox: Any, cli: Callable[..., Any]) -> None:
+def test_a_wrong_stack_file_is_refused(case: str, sandbox: Any, refusal: Callable[[], str]) -> None:
     change, expected = STACK_FILE[case]
     change(sandbox)
     sandbox.write()
-    message = _refuse(cli, sandbox)
+    message = refusal()
     assert len(message.splitlines()) == 1
     for words in (f"{sandbox.stack_file}: config.gpuserve:platform.", *expected):
         assert words in message
 
 
 @pytest.mark.parametrize("case", MODEL_FILE)
-def test_a_wrong_model_file_is_refused(case: str, sandbox: Any, cli: Callable[..., Any]) -> None:
+def test_a_wrong_model_file_is_refused(case: str, sandbox: Any, refusal: Callable[[], str]) -> None:
     change, expected = MODEL_FILE[case]
     change(sandbox)
-    message = _refuse(cli, sandbox)
+    message = refusal()
     assert len(message.splitlines()) == 1
     for words in (f"{sandbox.models / 'tiny.yaml'}: ", *expected):
         assert words in message
 
 
-def test_all_problems_of_a_file_come_at_once(sandbox: Any, cli: Callable[..., Any]) -> None:
+def test_all_problems_of_a_file_come_at_once(sandbox: Any, refusal: Callable[[], str]) -> None:
     sandbox.service["resources"] = {"memory": "16Gb"}
     sandbox.service["replica"] = 3
     sandbox.service["pool"] = "nowhere"
@@ -246,81 +229,29 @@ def test_all_problems_of_a_file_come_at_once(sandbox: Any, cli: Callable[..., An
     sandbox.platform["services"][1].pop("replica")
     sandbox.platform["regstry"] = "x"
     sandbox.write()
-    message = _refuse(cli, sandbox)
+    message = refusal()
     for field in ("services[0].resources.memory", "services[0].replica", "regstry"):
         assert field in message
     assert message.count("Fix: ") == len(message.splitlines())
 
 
-def test_problems_of_stack_and_model_file_come_together(sandbox: Any, cli: Callable[..., Any]) -> None:
+def test_problems_of_stack_and_model_file_come_together(sandbox: Any, refusal: Callable[[], str]) -> None:
     sandbox.service["pool"] = "nowhere"
     sandbox.model["builds"]["fp32"]["precison"] = "fp16"
     sandbox.model["slo"]["latency_p95"] = "50"
     sandbox.write()
-    message = _refuse(cli, sandbox)
+    message = refusal()
     for words in ("services[0].pool", "tiny.yaml: builds.fp32.precison", "tiny.yaml: slo.latency_p95"):
         assert words in message
-
-
-PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIhunter2\n-----END EC PRIVATE KEY-----\n"
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda box: box.platform.update({"registry_password": "hunter2"}), ["registry_password = <not shown", "unknown field"]),
-        (
-            lambda box: box.platform.update(registry={"host": "registry.example.com", "password": "hunter2"}),
-            ["registry = {'host': 'registry.example.com', 'password': <not shown", "valid string"],
-        ),
-        (
-            lambda box: box.platform.update(registry="https://me:hunter2@registry.example.com"),
-            ["registry = 'https://...@registry.example.com'", "pattern"],
-        ),
-        (
-            lambda box: box.platform.update(registry="https://me:p@hunter2@registry.example.com"),
-            ["registry = 'https://...@registry.example.com'", "pattern"],
-        ),
-        (lambda box: box.platform.update(registry="me:hunter2@registry.example.com/a"), ["registry = '...@registry.example.com/a'"]),
-        (lambda box: box.service.update(pool="nvapi-hunter2hunter2hunter2"), ["services[0].pool = <not shown"]),
-        (lambda box: box.service["traffic"].update(host="https://a.example/m?sv=1&sig=hunter2"), ["traffic.host = <not shown"]),
-        (lambda box: box.service.update(pool=PEM), ["services[0].pool = <not shown", "is not a DNS label"]),
-        (lambda box: box.service["traffic"].update(host=[PEM]), ["services[0].traffic.host = [<not shown"]),
-        (lambda box: box.service.update(scale=["hf_hunter2hunter2hunter2"]), ["services[0].scale = [<not shown"]),
-        (lambda box: box.model.update(bake={"sign": {"key": "k", "password": ["hunter2"]}}), ["bake.sign.password = [<not"]),
-        (lambda box: box.platform.update(clientSecret="hunter2"), ["clientSecret = <not shown"]),
-        (lambda box: box.service["traffic"].update(tls={"mode": "secret", "secret": "Not_A_Name"}), ["tls.secret = 'Not_A_Name'"]),
-        (lambda box: box.model["source"].update(sessionToken="hunter2"), ["source.sessionToken = <not shown", "unknown field"]),
-    ],
-)  # fmt: skip
-def test_a_secret_in_a_wrong_place_is_not_repeated(
-    spoil: Change, words: list[str], sandbox: Any, cli: Callable[..., Any]
-) -> None:
-    spoil(sandbox)
-    sandbox.write()
-    message = _refuse(cli, sandbox)
-    for word in words:
-        assert word in message
-    shown = cli("--debug", "check", "-s", "local", "--stacks", sandbox.stacks)
-    assert "hunter2" not in message + "".join(traceback.format_exception(*shown.exc_info))
-
-
-def test_pydantics_own_error_shows_no_value() -> None:
-    written = {"name": "tiny", "source": {"file": "tiny.onnx", "password": "hunter2"}, "batch": {"max": "many"}}
-    with pytest.raises(SpecError, match=r"batch.max = 'many': input should be a valid integer") as caught:
-        ModelSpec.parse(written)
-    chain = "".join(traceback.format_exception(caught.value))
-    assert "ValidationError: " in chain
-    assert "hunter2" not in chain
 
 
 @pytest.mark.parametrize("text", ["config:\n  a: 1\n hunter2: [\n", "a: 1\nhunter2 {\n", 'a: "hunter2\n'])
 @pytest.mark.parametrize("which", ["stack_file", "model_file"])
 def test_a_syntax_error_names_the_line_and_does_not_repeat_it(
-    text: str, which: str, sandbox: Any, cli: Callable[..., Any]
+    text: str, which: str, sandbox: Any, refusal: Callable[[], str]
 ) -> None:
     (sandbox.stack_file if which == "stack_file" else sandbox.models / "tiny.yaml").write_text(text)
-    message = _refuse(cli, sandbox)
+    message = refusal()
     assert re.search(r"is not YAML: line \d+, column \d+: \w+", message)
     assert "hunter2" not in message
 
@@ -328,9 +259,9 @@ def test_a_syntax_error_names_the_line_and_does_not_repeat_it(
 @pytest.mark.parametrize(
     ("text", "word"), [("config: [", "is not YAML"), ("- a\n", "not a YAML mapping"), ("config: {}\n", "missing")]
 )
-def test_a_file_that_is_no_stack_file_is_refused(text: str, word: str, sandbox: Any, cli: Callable[..., Any]) -> None:
+def test_a_file_that_is_no_stack_file_is_refused(text: str, word: str, sandbox: Any, refusal: Callable[[], str]) -> None:
     sandbox.stack_file.write_text(text)
-    assert word in _refuse(cli, sandbox)
+    assert word in refusal()
 
 
 def test_an_unknown_environment_names_the_known_ones(sandbox: Any, cli: Callable[..., Any]) -> None:

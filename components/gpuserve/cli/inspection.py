@@ -48,7 +48,7 @@ def _service(stack: Stack, service: ServiceSpec, cluster: Reader, capacity: Capa
         "parts": {name: _plain(part) for name, part in parts.items()},
         "blocked_by": {"object": blocked.object, "reason": blocked.reason} if blocked else None,
         "capacity": {
-            version.build: capacity(stack.plan.serving[f"{service.name}-{version.build}"].image) for version in service.versions
+            version.build: capacity(stack.plan.serving[service.server(version.build)].image) for version in service.versions
         },
     }
 
@@ -67,7 +67,7 @@ def _parts(plan: Plan, service: ServiceSpec, cluster: Reader, live_gateway: Obje
     replica_sets = cluster.list("apps/v1", "ReplicaSet", namespace)
     pods = cluster.list("v1", "Pod", namespace)
     for version in service.versions:
-        name = f"{service.name}-{version.build}"
+        name = service.server(version.build)
         found = cluster.get("apps/v1", "Deployment", name, namespace)
         if found is None:
             yield f"pods {version.build}", readiness.missing("Deployment", namespace, name)
@@ -78,7 +78,7 @@ def _parts(plan: Plan, service: ServiceSpec, cluster: Reader, live_gateway: Obje
     yield "gateway", _gateway(live_gateway, service.name, traffic)
     yield "route", _one(cluster.get(GATEWAY_API, "HTTPRoute", service.name, namespace), "HTTPRoute", service.name, namespace)
     for version in service.versions:
-        name = f"{service.name}-{version.build}"
+        name = service.server(version.build)
         if name in plan.autoscaling:
             found = cluster.get("autoscaling/v2", "HorizontalPodAutoscaler", name, namespace)
             yield f"autoscaler {version.build}", _one(found, "HorizontalPodAutoscaler", name, namespace)

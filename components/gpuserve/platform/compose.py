@@ -149,7 +149,7 @@ def _versions(
             monitoring=platform.monitoring.namespace,
             resources=sizes,
         )
-        yield version.build, f"{service.name}-{version.build}", spec
+        yield version.build, service.server(version.build), spec
 
 
 def _autoscaler(name: str, serving: ServingSpec, service: ServiceSpec, measured: Any) -> AutoscalerSpec:

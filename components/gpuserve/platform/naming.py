@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from gpuserve.kubernetes.errors import Problem
 from gpuserve.platform.spec import PlatformSpec
-
-LABEL = 63
-"""Most characters of a DNS label, which the name of a Service is (RFC 1035)."""
+from gpuserve.serving.manifests import MAX_NAME
+from gpuserve.traffic.gateways.traefik import mirror_name
 
 
 def names_are_free(platform: PlatformSpec) -> Iterator[Problem]:
@@ -19,8 +18,8 @@ def names_are_free(platform: PlatformSpec) -> Iterator[Problem]:
     yield from _once(_servers(platform), "rename the service or the build: both would be one Deployment")
     yield from _once(_splits(platform), "rename the service: a mirror is an object beside its service's own")
     for field, build, name in _servers(platform):
-        if len(name) > LABEL:
-            reason = f"makes the Deployment and Service {name!r} of {len(name)} characters, and a name has {LABEL} at most"
+        if len(name) > MAX_NAME:
+            reason = f"makes the Deployment and Service {name!r} of {len(name)} characters, and a name has {MAX_NAME} at most"
             yield Problem(field, build, reason, "shorten the name of the service or of the build")
 
 
@@ -48,7 +47,7 @@ def _nodes(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
 def _servers(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
     for index, service in enumerate(platform.services):
         for place, version in enumerate(service.versions):
-            yield f"services[{index}].versions[{place}].build", version.build, f"{service.name}-{version.build}"
+            yield f"services[{index}].versions[{place}].build", version.build, service.server(version.build)
 
 
 def _splits(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
@@ -57,4 +56,4 @@ def _splits(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
         yield f"services[{index}].name", service.name, service.name
     for index, service in enumerate(platform.services):
         if service.traffic.mirror is not None:
-            yield f"services[{index}].traffic.mirror.to", service.traffic.mirror.to, f"{service.name}-mirror"
+            yield f"services[{index}].traffic.mirror.to", service.traffic.mirror.to, mirror_name(service.name)

@@ -33,7 +33,8 @@ def service_output(service: ServiceSpec, environment: Environment, route: Traffi
 def service_facts(service: ServiceSpec, environment: Environment, url: str | None) -> dict[str, Any]:
     """Return what a client needs to know.
 
-    ``host`` is a name to send: of a wildcard host one of those it stands for. Without an address yet, ``url`` and ``example`` are ``None``, and so is ``example`` while the model is not on this machine.
+    ``host`` is a name to send: of a wildcard host one of those it stands for. Without an address yet, ``url`` and ``example`` are
+    ``None``, and so is ``example`` while the model is not on this machine.
     """
     signature = _signature(environment.models[service.model_name].source.model_dump_json(), environment.folder)
     return {

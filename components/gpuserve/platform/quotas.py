@@ -8,6 +8,8 @@ from gpuserve.platform.sizes import DEFAULTS
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve_images.spec import ModelSpec
 
+_UNITS = {"gpus": " GPUs", "cpu": " processors", "memory": ""}
+
 
 def quota_holds_the_minimum(platform: PlatformSpec) -> Iterator[Problem]:
     """Yield the quotas below what the services on the pool request at their fewest replicas: the API server would refuse pods."""
@@ -16,9 +18,9 @@ def quota_holds_the_minimum(platform: PlatformSpec) -> Iterator[Problem]:
         for name, limit in (("gpus", pool.quota.gpus), ("cpu", pool.quota.cpu), ("memory", pool.quota.memory)):
             least = sum(len(service.versions) * service.scale.min * _requested(service, name) for service in services)
             if limit is not None and least > _number(limit):
-                what = {"gpus": f"{least:g} GPUs", "cpu": f"{least:g} processors", "memory": f"{least / 2**30:g}Gi"}[name]
-                reason = f"is less than the {what} that the services on it need at their fewest replicas"
-                fix = f"raise it to at least {what.split()[0]}, or lower scale.min or resources.{name}"
+                enough = f"{least / 2**30:g}Gi" if name == "memory" else f"{least:g}"
+                reason = f"is less than the {enough}{_UNITS[name]} that the services on it need at their fewest replicas"
+                fix = f"raise it to at least {enough}, or lower scale.min or resources.{name}"
                 yield Problem(f"pools[{index}].quota.{name}", limit if name == "gpus" else str(limit), reason, fix)
 
 

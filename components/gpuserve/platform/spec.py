@@ -137,6 +137,10 @@ class ServiceSpec(Spec):
         """Name of the model's file, and of the model in the server."""
         return self.model or self.name
 
+    def server(self, build: str) -> str:
+        """Return the name of a version's Deployment, Service and autoscaler."""
+        return f"{self.name}-{build}"
+
     @field_validator("versions")
     @classmethod
     def _whole(cls, versions: tuple[VersionSpec, ...]) -> tuple[VersionSpec, ...]:

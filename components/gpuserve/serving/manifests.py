@@ -16,7 +16,7 @@ VERSION_LABEL = "gpuserve.io/version"
 _OLD_REVISIONS = 3
 """ReplicaSets kept for ``kubectl rollout undo``; Kubernetes' own 10 are clutter where the stack's history is the record."""
 
-_MAX_NAME = 63
+MAX_NAME = 63
 """Longest name of a Service (RFC 1035)."""
 
 
@@ -122,6 +122,6 @@ def _startup_seconds(spec: ServingSpec) -> int:
 
 
 def _check_name(name: str) -> None:
-    if len(name) > _MAX_NAME or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
-        reason = f"is not a DNS label of at most {_MAX_NAME} characters, which a Service's name must be"
+    if len(name) > MAX_NAME or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+        reason = f"is not a DNS label of at most {MAX_NAME} characters, which a Service's name must be"
         raise SpecError([Problem("name", name, reason, "use lower-case letters, digits and '-', starting with a letter")])

@@ -2,9 +2,10 @@
 
 import ctypes
 import os
-import re
 from pathlib import Path
 from typing import Final
+
+from gpuserve_images.mounts import mount_points
 
 _DETACH: Final = 2
 """``MNT_DETACH`` of umount(2): gone from the tree at once, released when the last user is."""
@@ -13,7 +14,7 @@ _DETACH: Final = 2
 def below(*folders: Path) -> list[Path]:
     """Return the mount points below the folders, the deepest last; a folder that is one itself is its user's."""
     wanted = [folder.resolve() for folder in folders]
-    return [point for point in _points() if any(folder in point.parents for folder in wanted)]
+    return [point for point in mount_points() if any(folder in point.parents for folder in wanted)]
 
 
 def unmount(*folders: Path) -> list[Path]:
@@ -27,7 +28,7 @@ def unmount(*folders: Path) -> list[Path]:
 
 def is_lent(folder: Path) -> bool:
     """Return whether a user has given the folder a place of its own, on a larger disk perhaps: it is emptied and stays."""
-    return folder.is_symlink() or folder.resolve() in _points()
+    return folder.is_symlink() or folder.resolve() in mount_points()
 
 
 def is_used(folder: Path) -> bool:
@@ -38,13 +39,3 @@ def is_used(folder: Path) -> bool:
 def contents(folder: Path) -> list[Path]:
     """Return what lies in a folder, but for what every new ext4 has."""
     return [path for path in folder.iterdir() if path.name != "lost+found"]
-
-
-def _points() -> list[Path]:
-    lines = Path("/proc/self/mounts").read_bytes().split(b"\n")
-    return [Path(os.fsdecode(_unescaped(line.split(b" ")[1]))) for line in lines if line]
-
-
-def _unescaped(path: bytes) -> bytes:
-    """Return a path as it is: the kernel writes a space, and the like, as a backslash and three octal digits."""
-    return re.sub(rb"\\([0-3][0-7]{2})", lambda found: bytes([int(found[1], 8)]), path)

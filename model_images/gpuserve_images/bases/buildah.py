@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from gpuserve_images.bases.commands import run
 from gpuserve_images.bases.host import apt_settings, certificates, pip_settings
+from gpuserve_images.mounts import mount_points
 from gpuserve_images.oci.reference import Reference, is_loopback
 
 _INSECURE_POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
@@ -76,13 +76,6 @@ def _clear(work: Path) -> None:
     """Unmount and remove everything, whatever state a killed build left its store in."""
     if not work.exists():
         return
-    for place in reversed([place for place in _mounted() if Path(place).is_relative_to(work)]):
-        run(["umount", "--lazy", place], what="clearing buildah's store", report=_silent)
+    for place in reversed([place for place in mount_points() if place.is_relative_to(work)]):
+        run(["umount", "--lazy", str(place)], what="clearing buildah's store", report=_silent)
     shutil.rmtree(work)
-
-
-def _mounted() -> list[str]:
-    """Return where something is mounted; the kernel writes a space, and the like, as a backslash and three octal digits."""
-    lines = Path("/proc/self/mounts").read_bytes().split(b"\n")
-    places = (line.split(b" ")[1] for line in lines if line)
-    return [os.fsdecode(re.sub(rb"\\([0-3][0-7]{2})", lambda found: bytes([int(found[1], 8)]), place)) for place in places]

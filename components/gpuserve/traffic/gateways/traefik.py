@@ -46,11 +46,16 @@ def routes(name: str, spec: "TrafficSpec") -> dict[str, Manifest]:
     }
     entrance = name
     if spec.mirror is not None:
-        entrance = f"{name}-mirror"
+        entrance = mirror_name(name)
         body = _mirroring(name, spec.mirror.to, int(spec.mirror.percent.amount))
         objects["mirror"] = made("TraefikService", entrance, body)
     rule = {"backendRefs": [{"group": GROUP, "kind": "TraefikService", "name": entrance}]}
     return {**objects, "route": http_route(name, spec, rule)}
+
+
+def mirror_name(name: str) -> str:
+    """Return the name of the TraefikService around the split of a policy that mirrors."""
+    return f"{name}-mirror"
 
 
 def _transport(spec: "TrafficSpec") -> dict[str, Any]:
