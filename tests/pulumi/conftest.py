@@ -1,5 +1,6 @@
 """A recorder for component programs under Pulumi's mocks: run first, assert afterwards."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pulumi
 import pytest
+from e2e_event_loop import leave_nothing_on
 from e2e_small_model import write_model_folder
 from pulumi.runtime.mocks import MockMonitor, MockResourceArgs, Mocks, set_mocks
 
@@ -15,7 +17,7 @@ from gpuserve.platform.component import Platform
 SMALL: dict[str, Any] = {
     "environment": "local",
     "registry": "registry.example.com/models",
-    "pools": [{"name": "local", "accelerator": "simulated", "gpus": 1, "quota": {"gpus": 1}}],
+    "pools": [{"name": "local", "accelerator": "simulated", "gpus": 2, "quota": {"gpus": 2}}],
     "services": [
         {
             "name": "small",
@@ -57,7 +59,12 @@ class Recorder:
             set_mocks(_Echo(), project="gpuserve", stack="test", preview=preview, monitor=_Monitor(self))
             returned.append(program())
 
-        wrapped()
+        try:
+            wrapped()
+        except BaseException:
+            leave_nothing_on(asyncio.get_event_loop(), cancel=True)
+            raise
+        leave_nothing_on(asyncio.get_event_loop())
         return returned[0]
 
     def types(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 import pytest
+from e2e_event_loop import leave_nothing_on
 from pulumi.runtime import stack
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
 from pulumi.runtime.settings import SETTINGS
@@ -34,9 +35,7 @@ def _within(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return loop.run_until_complete(asyncio.wait_for(work, SECONDS))
     finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        leave_nothing_on(loop, cancel=True)
         loop.close()
         SETTINGS.outputs.clear()
 

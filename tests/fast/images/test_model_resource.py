@@ -8,6 +8,7 @@ from typing import Any
 import dill
 import pulumi
 import pytest
+from e2e_event_loop import leave_nothing_on
 from e2e_signing import key_pair
 from e2e_small_model import write_model_folder
 from pulumi.dynamic.dynamic import serialize_provider
@@ -25,6 +26,8 @@ from gpuserve_images.verify.attached import attach_report, attached_capacity
 from gpuserve_images.verify.capacity import Capacity, limit_ms
 from gpuserve_images.verify.parity import ParityError
 from gpuserve_images.verify.report import VerifyReport
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -242,6 +245,7 @@ def mocks():
     pulumi.runtime.set_mocks(made, project="p", stack="s")
     yield made
     set_root_resource(None)
+    leave_nothing_on(asyncio.get_event_loop(), cancel=True)
 
 
 def test_the_component_knows_key_and_tag_at_plan_time(mocks, props, tmp_path):
