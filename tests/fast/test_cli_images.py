@@ -169,6 +169,7 @@ class TestCompile:
         assert not list(stages.glob("*/.*"))
 
 
+@pytest.mark.slow
 class TestBake:
     def test_a_model_and_its_second_name(self, place, registry, base):
         arguments = ("bake", "small.yaml", "--build", "fp32", "--registry", f"{registry.host}/bake", "--base", base)
@@ -262,6 +263,7 @@ class TestBake:
         assert words in " ".join(run("bake", *arguments, fails=True).output.split())
 
 
+@pytest.mark.slow
 class TestKept:
     def test_what_is_kept_is_listed_and_collected(self, place, registry, base):
         assert said("images", "ls")["stages"] == []

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ("cryptography", "numpy", "onnx", "onnxruntime", "requests", "tritonclient", "kubernetes", "grafana_foundation_sdk")
 
 

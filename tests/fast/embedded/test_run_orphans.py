@@ -105,6 +105,7 @@ def test_engines_are_left_to_finish_where_that_is_asked(sleeping):
     assert engine.wait(timeout=1) != 0
 
 
+@pytest.mark.slow
 def test_an_installation_of_packages_is_waited_for(sleeping):
     finishing = [sys.executable, "-c", "import time; print(flush=True); time.sleep(0.7)"]
     installation = sleeping({**GONE, FINISHES: "1"}, finishing)

@@ -13,6 +13,8 @@ from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.uploads import Content, Upload
 
+pytestmark = pytest.mark.slow
+
 PIECE = 100_000
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes: five pieces and a rest
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

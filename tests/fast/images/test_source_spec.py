@@ -1,0 +1,110 @@
+"""What a source may say: addresses, pins, and what is refused before anything is loaded."""
+
+import sys
+
+import pytest
+
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve_images.errors import SourceError
+from gpuserve_images.sources.addresses import shown
+from gpuserve_images.sources.resolving import fetch
+from gpuserve_images.sources.spec import SourceSpec
+from gpuserve_images.spec import ModelSpec
+
+HEX = "a" * 64
+COMMIT = "b" * 40
+
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+class TestSpec:
+    @pytest.mark.parametrize(
+        ("url", "more"),
+        [
+            ("https://host.example/a/model.onnx", {"sha256": HEX}),
+            ("https://host.example:8443/model.onnx?version=3", {"sha256": HEX}),
+            ("http://localhost:9000/model.onnx", {"sha256": HEX}),
+            ("http://127.0.0.1:9000/model.onnx", {"sha256": HEX}),
+            ("s3://bucket/folder/model.onnx", {"sha256": HEX}),
+            ("gs://bucket/folder/", {"sha256": HEX, "format": "huggingface"}),
+            (f"hf://owner/name@{COMMIT}", {"include": ["*.json", "*.safetensors"]}),
+            (f"hf://owner/name@{COMMIT}/onnx/model.onnx", {}),
+            (f"oci://localhost:5000/models/filetype@sha256:{HEX}", {"format": "onnx"}),
+            (f"oci://ghcr.io/models/filetype:1.2@sha256:{HEX}", {"format": "onnx"}),
+            ("pvc://claim/models/model.onnx", {"sha256": HEX}),
+        ],
+    )
+    def test_addresses(self, url, more):
+        assert SourceSpec.parse({"url": url, **more}).address.text == url
+
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            ({"url": "https://host.example/model.onnx"}, "is not pinned.*add `sha256:`.*gpuserve images pin"),
+            ({"url": "s3://bucket/model.onnx"}, "is not pinned"),
+            ({"url": "gs://bucket/model.onnx"}, "is not pinned"),
+            ({"url": "pvc://claim/model.onnx"}, "is not pinned"),
+            ({"url": "hf://owner/name"}, "is not pinned.*40 hex digits"),
+            ({"url": "hf://owner/name@main"}, "is not pinned: 'main' changes"),
+            ({"url": f"hf://{'c' * 40}@{COMMIT}"}, "names no repository"),
+            ({"url": f"hf://owner/name@{COMMIT}/../../x"}, "names no repository"),
+            ({"url": "oci://localhost:5000/models/filetype:1"}, "is not pinned.*@sha256"),
+            ({"url": "ftp://host.example/model.onnx", "sha256": HEX}, "no scheme.*https://"),
+            ({"url": "model.onnx", "sha256": HEX}, "no scheme"),
+            ({"url": "http://host.example/model.onnx", "sha256": HEX}, "without encryption"),
+            ({"url": "https://host.example/", "sha256": HEX}, "names no file"),
+            ({"url": "https://host.example/a b.onnx", "sha256": HEX}, "spaces"),
+            ({"url": "s3://Bucket/model.onnx", "sha256": HEX}, "names no bucket"),
+            ({"url": "s3://bucket", "sha256": HEX}, "names no object"),
+            ({"url": "s3://bucket/../other/model.onnx", "sha256": HEX}, "names no object"),
+            ({"url": "pvc://Claim_1/model.onnx", "sha256": HEX}, "names no PersistentVolumeClaim"),
+            ({"url": "pvc://claim/../../etc/passwd", "sha256": HEX}, "names no file of claim"),
+            ({"url": "pvc://claim/models", "sha256": HEX, "include": ["*.onnx"]}, "remove `include:`"),
+            ({"url": "https://host.example/model.onnx", "sha256": "abc"}, "64 hex digits"),
+            ({"url": "https://host.example/model.onnx", "sha256": HEX, "file": "a.onnx"}, "one of `file:`"),
+            ({"url": "https://host.example/model.onnx", "sha256": HEX, "format": "caffe"}, "format"),
+            ({"url": "https://host.example/m.zip", "sha256": HEX, "path": "../x"}, "leaves"),
+            ({"file": "a.onnx", "allow_pickle": True}, "remove `allow_pickle:`"),
+            ({"file": "a", "include": ["*.onnx"]}, "remove `include:`"),
+        ],
+    )
+    def test_impossible_sources_say_what_to_write(self, source, words):
+        with pytest.raises(SpecError, match=words):
+            SourceSpec.parse(source)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://someone:hidden@host.example/model.onnx",
+            "https://hidden@host.example/model.onnx",
+            "https://host.example/model.onnx?X-Amz-Signature=hidden&X-Amz-Date=1",
+            "https://host.example/model.onnx?sv=1&sig=hidden",
+            "https://host.example/model.onnx?token=hidden",
+        ],
+    )
+    def test_a_secret_in_an_address_is_refused_and_not_repeated(self, url):
+        with pytest.raises(SpecError) as caught:
+            SourceSpec.parse({"url": url, "sha256": HEX})
+        assert "hidden" not in str(caught.value)
+        assert "host.example/model.onnx" in str(caught.value)
+        assert "hidden" not in shown(url)
+
+    @pytest.mark.parametrize("name", ["my model", "Model", "a/b", "", "x" * 64, "../x"])
+    def test_a_models_name_is_a_dns_label(self, name):
+        with pytest.raises(SpecError, match="name"):
+            ModelSpec.parse({"name": name, "source": {"file": "a.onnx"}, "builds": {"fp32": {"engine": "onnxruntime"}}})
+
+
+@pytest.mark.parametrize(
+    ("module", "url"),
+    [
+        ("obstore", "s3://bucket/m.onnx"),
+        ("obstore", "gs://bucket/m.onnx"),
+        ("huggingface_hub", f"hf://owner/name@{COMMIT}/m.onnx"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch, module, url):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SourceError, match=r"pip install 'gpuserve\[sources\]'"):
+        fetch(SourceSpec(url=url, sha256=HEX), tmp_path)
