@@ -107,11 +107,32 @@ STACK_FILE: dict[str, tuple[Change, list[str]]] = {
     ),
     "memory of the quota": (
         lambda box: box.platform["pools"][0]["quota"].update(memory="3Gi"),
-        ["pools[0].quota.memory", "'3Gi'", "less than the 4Gi that the services on it need", "at least 4Gi"],
+        ["pools[0].quota.memory", "'3Gi'", "less than the 4Gi that the services on it need", "at least 6Gi"],
     ),
     "processors of the quota": (
         lambda box: box.platform["pools"][0]["quota"].update(cpu="100m"),
-        ["pools[0].quota.cpu", "'100m'", "less than the 0.2 processors", "at least 0.2"],
+        ["pools[0].quota.cpu", "'100m'", "less than the 0.2 processors", "at least 0.3 processors"],
+    ),
+    "no GPU to spare for a rollout": (
+        lambda box: box.platform["pools"][0]["quota"].update(gpus=2),
+        [
+            "pools[0].quota.gpus",
+            "2",
+            "less than the 3 GPUs of a rollout",
+            "at least 3 GPUs, or write `rollout: in-place` for tiny",
+        ],
+    ),
+    "no memory to spare for a rollout": (
+        lambda box: box.platform["pools"][0]["quota"].update(memory="5Gi"),
+        ["pools[0].quota.memory", "'5Gi'", "less than the 6Gi of a rollout", "at least 6Gi"],
+    ),
+    "a start that never ends": (
+        lambda box: box.service.update(startup_timeout="2d"),
+        ["services[0].startup_timeout", "'2d'", "is not between 1s and 24h"],
+    ),
+    "another rollout than the two": (
+        lambda box: box.service.update(rollout="in_place"),
+        ["services[0].rollout", "'in_place'", "surge", "in-place"],
     ),
     "memory below the server's own parts": (
         lambda box: box.service.update(resources={"memory": "256Mi"}),

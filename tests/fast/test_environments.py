@@ -63,6 +63,51 @@ def test_the_schema_check_can_fail():
         _check({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"port": []}})
 
 
+@pytest.mark.parametrize(
+    ("rollouts", "quota", "fits"),
+    [
+        (["in-place"], {"gpus": 2}, True),
+        (["surge"], {"gpus": 2}, False),
+        (["surge"], {"gpus": 3, "cpu": "300m"}, True),
+        (["surge"], {"gpus": 3, "cpu": "299m"}, False),
+        (["surge", "surge"], {"gpus": 5}, True),  # one after the other
+        (["surge", "in-place"], {"gpus": 4}, False),
+        (["in-place", "in-place"], {"gpus": 4, "memory": "8Gi"}, True),
+    ],
+)
+def test_a_quota_has_room_for_a_rollout_unless_each_is_in_place(rollouts: list[str], quota: dict[str, Any], fits: bool):
+    platform = _two_versions_each([{"rollout": rollout} for rollout in rollouts], quota)
+    found = [problem.field for problem in problems(platform, MODELS)]
+    assert (found == []) == fits, found
+
+
+def test_how_servers_start_and_are_replaced_reaches_them():
+    platform = _two_versions_each([{"rollout": "in-place", "startup_timeout": "20m"}], {"gpus": 2})
+    manifests = render(compose(Environment(platform, MODELS, STACKS), _image))
+    servers = [manifest["spec"] for manifest in manifests if manifest["kind"] == "Deployment"]
+    for server in servers:
+        assert server["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
+        (probe,) = (one["startupProbe"] for one in server["template"]["spec"]["containers"])
+        assert probe["failureThreshold"] * probe["periodSeconds"] == 20 * 60 < server["progressDeadlineSeconds"]
+    assert len(servers) == 2
+
+
+def _two_versions_each(services: list[dict[str, Any]], quota: dict[str, Any]) -> PlatformSpec:
+    whole = [
+        {
+            "name": f"s{number}",
+            "model": "plain",
+            "pool": "p",
+            "versions": [{"build": "a", "weight": 50}, {"build": "b", "weight": 50}],
+            "traffic": {"host": f"s{number}.example.com"},
+            **service,
+        }
+        for number, service in enumerate(services)
+    ]
+    pools = [{"name": "p", "accelerator": "simulated", "gpus": 8, "quota": quota}]
+    return PlatformSpec.parse({"environment": "local", "registry": "localhost:5000/m", "pools": pools, "services": whole})
+
+
 # Below: any platform that passes its own checks.
 
 
@@ -102,6 +147,8 @@ def _services(draw: st.DrawFn, pools: list[str]) -> dict[str, Any]:
         "traffic": traffic,
         "scale": {"min": least, "max": most, **signal},
         "resources": draw(st.sampled_from([{}, {"gpus": 2}, {"cpu": "500m", "memory": "4Gi"}])),
+        "startup_timeout": draw(st.sampled_from(["300s", "20m"])),
+        "rollout": draw(st.sampled_from(["surge", "in-place"])),
     }
 
 

@@ -137,9 +137,11 @@ def test_probes_ask_triton_itself() -> None:
     assert server["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
 
 
-def test_a_rollout_never_lacks_a_ready_pod() -> None:
+def test_a_rollout_never_lacks_a_ready_pod_unless_it_is_in_place() -> None:
     rollout = deployment()["spec"]
     assert rollout["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    in_place = deployment(rollout="in-place")["spec"]["strategy"]
+    assert in_place == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
     assert container(drain="7s")["lifecycle"] == {"preStop": {"sleep": {"seconds": 7}}}
     assert "--exit-timeout-secs=20" in container(exit_timeout="20s")["args"]
 

@@ -144,6 +144,8 @@ def _versions(
             replicas=service.scale.min,
             autoscaled=service.scale.max > service.scale.min,
             gpus=service.resources.gpus,
+            startup_timeout=service.startup_timeout,
+            rollout=service.rollout,
             clients=(platform.gateway_namespace,),
             client_networks=platform.gateway_networks,
             monitoring=platform.monitoring.namespace,

@@ -1,6 +1,7 @@
-"""What the pools' quotas must hold: every service at its fewest replicas, and a Job that builds."""
+"""What the pools' quotas must hold: every service at its fewest replicas and while it is updated, and a Job that builds."""
 
 from collections.abc import Iterator, Mapping
+from math import isclose
 
 from gpuserve.kubernetes.errors import Problem
 from gpuserve.kubernetes.units import Quantity
@@ -8,20 +9,42 @@ from gpuserve.platform.sizes import DEFAULTS
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve_images.spec import ModelSpec
 
-_UNITS = {"gpus": " GPUs", "cpu": " processors", "memory": ""}
+_UNITS = {"gpus": " GPUs", "cpu": " processors"}
 
 
-def quota_holds_the_minimum(platform: PlatformSpec) -> Iterator[Problem]:
-    """Yield the quotas below what the services on the pool request at their fewest replicas: the API server would refuse pods."""
+def quota_holds_the_services(platform: PlatformSpec) -> Iterator[Problem]:
+    """Yield the quotas that the services on a pool do not fit into: the API server would refuse pods.
+
+    A quota must hold every service at its fewest replicas, and one pod more where a rollout starts a new one before an old one goes:
+    else the first `up` would work, and each later one wait for a pod that is refused.
+    """
     for index, pool in enumerate(platform.pools):
         services = [service for service in platform.services if service.pool == pool.name]
+        surging = [service for service in services if service.rollout == "surge"]
         for name, limit in (("gpus", pool.quota.gpus), ("cpu", pool.quota.cpu), ("memory", pool.quota.memory)):
             least = sum(len(service.versions) * service.scale.min * _requested(service, name) for service in services)
-            if limit is not None and least > _number(limit):
-                enough = f"{least / 2**30:g}Gi" if name == "memory" else f"{least:g}"
-                reason = f"is less than the {enough}{_UNITS[name]} that the services on it need at their fewest replicas"
-                fix = f"raise it to at least {enough}, or lower scale.min or resources.{name}"
-                yield Problem(f"pools[{index}].quota.{name}", limit if name == "gpus" else str(limit), reason, fix)
+            most = least + max((_requested(service, name) for service in surging), default=0)
+            if limit is None or not _exceeds(most, limit):
+                continue
+            if _exceeds(least, limit):
+                reason = f"is less than the {_said(least, name)} that the services on it need at their fewest replicas"
+                otherwise = f"lower scale.min or resources.{name}"
+            else:
+                reason = f"is less than the {_said(most, name)} of a rollout, which starts a new pod before an old one goes"
+                otherwise = (
+                    f"write `rollout: in-place` for {', '.join(service.name for service in surging)}, to stop the old one first"
+                )
+            fix = f"raise it to at least {_said(most, name)}, or {otherwise}"
+            yield Problem(f"pools[{index}].quota.{name}", limit if name == "gpus" else str(limit), reason, fix)
+
+
+def _exceeds(amount: float, limit: Quantity | int) -> bool:
+    # Three times 100m is a little more than 300m to a computer.
+    return amount > _number(limit) and not isclose(amount, _number(limit))
+
+
+def _said(amount: float, name: str) -> str:
+    return f"{amount / 2**30:g}Gi" if name == "memory" else f"{amount:g}{_UNITS[name]}"
 
 
 def _requested(service: ServiceSpec, name: str) -> float:

@@ -9,7 +9,7 @@ from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, LabelValue, Percent, UrlPath
 from gpuserve.monitoring.spec import RateWindow
 from gpuserve.node_pool.spec import NodePoolSpec, WholeGpus
-from gpuserve.serving.spec import Network
+from gpuserve.serving.spec import Network, Rollout, StartupTimeout
 from gpuserve.traffic.spec import GatewaySpec, RequestTimeout, TlsSpec, Weight, require_whole
 from gpuserve_images.builder.spec import LOCAL, Builder
 
@@ -120,6 +120,10 @@ class ServiceSpec(Spec):
         traffic: Host, mirror, timeout, TLS.
         scale: Replicas.
         resources: Size of a replica.
+        startup_timeout: Longest time for one replica to become ready; default 300s. A server that takes longer is started again, and `up`
+            gives up: raise it for models whose weights take minutes to load.
+        rollout: How replicas are replaced. ``surge``, the default, starts a new one before an old one goes, and the quota must have room
+            for it; ``in-place`` stops the old one first, for pools without a spare GPU.
     """
 
     name: DnsLabel
@@ -131,6 +135,8 @@ class ServiceSpec(Spec):
     traffic: ServiceTrafficSpec
     scale: ScaleSpec = ScaleSpec()
     resources: ResourcesSpec = ResourcesSpec()
+    startup_timeout: StartupTimeout = Duration("300s")
+    rollout: Rollout = "surge"
 
     @property
     def model_name(self) -> str:

@@ -90,10 +90,12 @@ def _labels(name: str, spec: ServingSpec) -> dict[str, str]:
 
 
 def _deployment_spec(name: str, spec: ServingSpec, common: dict[str, str], selector: dict[str, str]) -> dict[str, Any]:
-    """Return a Deployment that never has fewer ready pods than it should.
+    """Return a Deployment that replaces one pod at a time.
 
-    A new pod must be ready before an old one goes, so a rollout needs room for one pod more, in the quota too.
+    By default it never has fewer ready pods than it should: a new pod must be ready before an old one goes, so a rollout needs room
+    for one pod more, in the quota too.
     """
+    surge = int(spec.rollout == "surge")
     replicas = {} if spec.autoscaled else {"replicas": spec.replicas}
     return {
         **replicas,
@@ -101,7 +103,7 @@ def _deployment_spec(name: str, spec: ServingSpec, common: dict[str, str], selec
         "progressDeadlineSeconds": _startup_seconds(spec),
         "revisionHistoryLimit": _OLD_REVISIONS,
         "selector": {"matchLabels": dict(selector)},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1 - surge, "maxSurge": surge}},
         "template": pod_template(name, spec, common, selector),
     }
 

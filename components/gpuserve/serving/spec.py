@@ -1,7 +1,7 @@
 """What may be said about one served version of a model."""
 
 from ipaddress import ip_network
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -9,6 +9,8 @@ from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, StringInput
 from gpuserve.kubernetes.values import Placement
 from gpuserve.serving.runtimes import runtime
+
+_DAY = 24 * 3600
 
 
 def _known_runtime(name: str) -> str:
@@ -26,6 +28,12 @@ def _network(value: str) -> str:
     return value
 
 
+def _within_a_day(timeout: Duration) -> Duration:
+    if not 1 <= timeout.seconds <= _DAY:
+        raise ValueError("is not between 1s and 24h; large models take some minutes, write for example 20m")
+    return timeout
+
+
 RuntimeName = Annotated[str, BeforeValidator(known_at_plan_time), AfterValidator(_known_runtime)]
 """A name from `gpuserve.serving.runtimes.RUNTIMES`."""
 
@@ -34,6 +42,14 @@ ModelName = Annotated[str, BeforeValidator(known_at_plan_time), Field(pattern=r"
 
 Network = Annotated[str, BeforeValidator(known_at_plan_time), AfterValidator(_network)]
 """An IP network in CIDR notation."""
+
+
+StartupTimeout = Annotated[Duration, AfterValidator(_within_a_day)]
+"""The longest start of one replica."""
+
+Rollout = Annotated[Literal["surge", "in-place"], BeforeValidator(known_at_plan_time)]
+"""How a version's pods are replaced: ``surge`` starts a new one before an old one goes, which takes room for one more; ``in-place``
+stops the old one first, for pools without a spare GPU."""
 
 
 class ServerResources(Spec):
@@ -85,6 +101,9 @@ class ServingSpec(Spec):
             Default 10s.
         exit_timeout: How long requests in flight may take after that. Default 30s.
         min_ready: How long a new pod must stay ready before an old one goes. Default 5s.
+        rollout: ``surge``: a new pod is ready before an old one goes, so that no request is lost; the quota and the nodes must have room
+            for one more. ``in-place``: an old pod goes first, so that a pool without a spare GPU can be updated; meanwhile one replica
+            is missing, and the only one of a version leaves it without an answer until its successor is ready. Default ``surge``.
         clients: Namespaces whose pods may send requests: the gateway's. Default ``gateway-system``.
         client_networks: Networks that may send requests, for a gateway on its node's network, which no namespace selector
             matches. Default none.
@@ -101,10 +120,11 @@ class ServingSpec(Spec):
     autoscaled: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
     gpus: Annotated[GpuCount, Field(ge=1)] = 1
     resources: ServerResources = ServerResources()
-    startup_timeout: Duration = Duration("300s")
+    startup_timeout: StartupTimeout = Duration("300s")
     drain: Duration = Duration("10s")
     exit_timeout: Duration = Duration("30s")
     min_ready: Duration = Duration("5s")
+    rollout: Rollout = "surge"
     clients: tuple[DnsLabel, ...] = ("gateway-system",)
     client_networks: tuple[Network, ...] = ()
     monitoring: DnsLabel = "monitoring"
