@@ -131,8 +131,11 @@ def weight_files(weights: Iterable[Weights], path: Path) -> Iterator[Path]:
             # Too long a name, or one with a zero byte.
             raise _damaged(where, f"the name of its weights' file is no name of a file: {error}") from error
         if not inside:
-            reason = "keeps its weights outside of the model's folder"
-            raise SourceError(where, reason, "Save the model with its weights beside it.", value=location)
+            reason, fix = "keeps its weights outside of the model's folder", "Save the model with its weights beside it."
+            if file.is_symlink() and ".." not in Path(name).parts:
+                reason = f"keeps its weights in a link out of the model's folder, to {real}"
+                fix = "ONNX follows no such link: copy the model with what its links stand for (`cp -rL`), or name it as `hf://...`."
+            raise SourceError(where, reason, fix, value=location)
         if size is None:
             reason = f"keeps its weights in a file that is missing: {file}"
             raise SourceError(where, reason, "Copy that file beside the model.", value=location)

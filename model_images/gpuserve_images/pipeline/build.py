@@ -147,7 +147,8 @@ class _Build:
         base = self._base()
         job = self.chain.job
         target = {name: value for name, value in asdict(job.target).items() if value is not None}
-        parameters = {"model": plain(job.model), "build": job.build, "target": target}
+        asked, *company = ({"model": plain(one.model), "build": one.build} for one in self.chain.jobs)
+        parameters = {**asked, "target": target} | ({"company": company} if company else {})
         facts = Facts(self.chain.key, parameters, records, files, base)
         as_image = self.chain.base is not None and self.spec.form == "image"
         push = self._image(summary, files, base) if as_image else self._artifact(summary, files)

@@ -87,6 +87,11 @@ class Chain:
             }
         )
 
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The build, and the others that go into its image."""
+        return (self.job, *(member.job for member in self.ways[0].company))
+
     def stages(self) -> dict[str, Stage]:
         """Return every stage of every way by key."""
         found: dict[str, Stage] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from gpuserve_images.compile.inspection import engine_summaries
 from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.chain import Chain, Way
+from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.report import StageRun, Summary
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Done
@@ -115,13 +116,17 @@ def runs(chain: Chain, runner: Runner) -> tuple[StageRun, ...]:
 def records(chain: Chain, runner: Runner, missed: tuple[str, ...]) -> tuple[StageRecord, ...]:
     """Return what the stages did, in the order of the chain; the last `verify` says why other ways were given up.
 
-    The source is always among them, and so is its export as far as this machine knows it: where later stages were there already,
-    nobody asked for these, and yet the image is made of them.
+    The sources of all models of the image are always among them, the build's own first, and so are their exports as far as this machine
+    knows them: where later stages were there already, nobody asked for these, and yet the image is made of them.
     """
     stages = chain.stages()
     exports = {key: runner.kept(stage) for key, stage in stages.items() if stage.name == EXPORT and key not in runner.done}
     did = {key: done.record for key, done in runner.done.items()} | {key: kept for key, kept in exports.items() if kept}
-    found = [_source_record(chain, runner), *(did[key] for key in stages if key in did)]
+    # Versions of one model have one source.
+    sources: dict[str, Job] = {}
+    for job in chain.jobs:
+        sources.setdefault(job.source.key, job)
+    found = [*(_source_record(job, runner) for job in sources.values()), *(did[key] for key in stages if key in did)]
     for index in range(len(found) - 1, -1, -1):
         if found[index].stage == "verify":
             found[index] = found[index].model_copy(update={"notes": (*missed, *found[index].notes)})
@@ -129,11 +134,11 @@ def records(chain: Chain, runner: Runner, missed: tuple[str, ...]) -> tuple[Stag
     return tuple(found)
 
 
-def _source_record(chain: Chain, runner: Runner) -> StageRecord:
-    """Return what is known of the source; nothing is downloaded for it."""
-    if chain.source.key in runner.done or chain.job.here:
-        return runner.get(chain.source).record
-    return chain.job.declared
+def _source_record(job: Job, runner: Runner) -> StageRecord:
+    """Return what is known of a build's source; nothing is downloaded for it."""
+    if job.source.key in runner.done or job.here:
+        return runner.get(job.source).record
+    return job.declared
 
 
 def _judged(chain: Chain, way: Way, runner: Runner) -> Parity | None:

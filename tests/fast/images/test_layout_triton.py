@@ -73,12 +73,15 @@ def test_nothing_is_reshaped_without_a_batch(tmp_path, shape, dims):
     assert (config.max_batch_size, shapes(config)) == (0, {"x": ([1], None), "y": (dims, None)})
 
 
-def loose(folder, name="loose"):
-    """Write a model whose output is more than it says: N rows of M, and M is always 10."""
+def loose(folder, name="loose", *, hidden=False):
+    """Write a model whose output is more than it says: N rows of M, and M is always 10, which nobody can infer where it is hidden."""
     value = helper.make_tensor_value_info
     weights = numpy_helper.from_array(np.ones((3, 10), np.float32), "w")
+    kept = numpy_helper.from_array(np.ones(10, np.bool_), "kept")
     x, y = value("x", TensorProto.FLOAT, ["N", 3]), value("y", TensorProto.FLOAT, ["N", "M"])
-    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "loose", [x], [y], [weights])
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["all" if hidden else "y"])]
+    nodes += [helper.make_node("Compress", ["all", "kept"], ["y"], axis=1)] if hidden else []
+    graph = helper.make_graph(nodes, "loose", [x], [y], [weights, kept] if hidden else [weights])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / f"{name}.onnx")
     return folder / f"{name}.onnx"
 
@@ -103,6 +106,38 @@ def test_names_types_and_inputs_are_those_of_the_source_whatever_is_found(tmp_pa
     assert found.versions == model.versions
     assert found.signature.inputs == model.signature.inputs
     assert found.signature.outputs == (TensorSpec(name="y", dtype="FP32", shape=(-1, 10)),)
+
+
+@pytest.fixture
+def differing(tmp_path):
+    """Return a model whose first version tells more of its output than its second."""
+    first, second = loose(tmp_path), loose(tmp_path, "hidden", hidden=True)
+    versions = {1: ModelFiles.of(first), 2: ModelFiles.of(second)}
+    return ServedModel("m", "onnx", versions, read_signature(first))
+
+
+@pytest.mark.parametrize(("offered", "shape"), [((), (-1, -1)), ((1,), (-1, 10)), ((2,), (-1, -1))])
+def test_a_configuration_is_that_of_the_version_that_is_offered(differing, offered, shape):
+    assert with_found_outputs(differing, offered).signature.outputs[0].shape == shape
+
+
+def test_versions_that_one_configuration_does_not_fit_are_refused_where_triton_compares(differing):
+    with pytest.raises(
+        LayoutError, match=r"versions 1 and 2 of m .* output y .* \[-1, 10\] in one and \[-1, -1\] in the other"
+    ):
+        with_found_outputs(differing, (1, 2))
+    assert with_found_outputs(differing, (1, 2), exact=False).signature.outputs[0].shape == (-1, -1)
+
+
+@pytest.mark.parametrize(("versions", "kind"), [("all", "cpu"), ("all", "gpu"), ({"only": [1]}, "gpu")])
+def test_builds_of_one_image_are_compared_as_they_are_offered(tmp_path, versions, kind):
+    loose(tmp_path)
+    builds = {"fp32": {"engine": "onnxruntime"}, "plain": {"engine": "onnxruntime", "optimise": "none"}}
+    layout = {"numbers": {1: "fp32", 2: "plain"}, "versions": versions}
+    spec = ModelSpec.parse({"name": "m", "source": {"file": "loose.onnx"}, "builds": builds, "layout": layout})
+    with Runner(tmp_path / "cache") as runner:
+        files = make(plan(Job(spec, "fp32", tmp_path, Target(kind)), "registry/base@sha256:0"), runner).files(runner)
+    assert shapes(parse_config(files["/models/m/config.pbtxt"].read_text())) == {"x": ([3], None), "y": ([10], None)}
 
 
 def test_what_onnx_runtime_cannot_load_or_tell_stays_as_it_was_declared(model, tmp_path):

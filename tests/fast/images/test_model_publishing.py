@@ -35,7 +35,7 @@ from gpuserve_images.sources.resolving import fetch
 from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.spec import ModelSpec, load_model
 
-pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
+pytestmark = pytest.mark.slow  # whole builds
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 PEM = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
@@ -48,14 +48,14 @@ def shop(tmp_path_factory, registry):
     root = tmp_path_factory.mktemp("shop")
     base = bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})], config=ImageConfig(["/server"])).reference
 
-    def run(name, bake_as=None, *, base=base, stands_on=""):
+    def run(name, bake_as=None, *, base=base, stands_on="", **changes):
         path = root / "model" / "small.yaml"
         if not path.exists():
             write_model_folder(root / "model", samples=8)
         model = load_model(path).model_dump(mode="json", exclude_defaults=True)
         model["bake"] = bake_as or {}
         model["builds"] = {"fp32": {**model["builds"]["fp32"], "base": stands_on}}
-        spec = ModelSpec.parse(model)
+        spec = ModelSpec.parse(model | changes)
         return build(spec, "fp32", folder=root / "model", registry=f"{registry.host}/{name}", base=base, cache=root / "cache")
 
     run.base, run.folder = base, root / "model"
@@ -117,6 +117,15 @@ class TestDocuments:
         assert definition["externalParameters"]["build"] == "fp32"
         assert {"source", "optimise", "verify"} <= {stage["stage"] for stage in definition["internalParameters"]["stages"]}
         assert str(shop.folder) not in json.dumps(statement), "no paths of this machine"
+
+    def test_the_provenance_of_several_builds_in_one_image_says_what_was_asked_of_each(self, shop):
+        builds = {name: {"engine": "onnxruntime"} for name in ("fp32", "again")}
+        report = shop("together", builds=builds, layout={"numbers": {1: "fp32", 2: "again"}})
+        asked = only_document(report.reference, STATEMENT)[1]["predicate"]["buildDefinition"]["externalParameters"]
+        assert (asked["build"], [(one["model"]["name"], one["build"]) for one in asked["company"]]) == (
+            "fp32",
+            [("small", "again")],
+        )
 
     def test_documents_may_be_left_out(self, shop):
         report = shop("plain", {"bill": False, "provenance": False})

@@ -194,13 +194,21 @@ class TestExternalData:
         with pytest.raises(SourceError, match=words):
             resolve(FILE, folder)
 
-    @pytest.mark.parametrize("location", ["../secrets", "/etc/passwd", "linked", "sub/../../secrets", "etc/../weights.bin"])
+    @pytest.mark.parametrize("location", ["../secrets", "/etc/passwd", "sub/../../secrets", "etc/../weights.bin"])
     def test_outside_of_the_folder(self, folder, location):
-        (folder / "linked").symlink_to("/etc/passwd")
         (folder / "etc").symlink_to("/etc")
         move_weights(folder, location)
         with pytest.raises(SourceError, match="outside of the model's folder"):
             resolve(FILE, folder)
+
+    def test_a_link_out_of_the_folder_as_in_the_cache_of_hugging_face(self, folder):
+        (folder / "blobs").mkdir()
+        (folder / "weights.bin").rename(folder / "blobs" / "3f2a")
+        (folder / "snapshot").mkdir()
+        (folder / "model.onnx").rename(folder / "snapshot" / "model.onnx")
+        (folder / "snapshot" / "weights.bin").symlink_to("../blobs/3f2a")
+        with pytest.raises(SourceError, match=r"a link out of the model's folder, to .*blobs/3f2a.*Fix: .*cp -rL"):
+            resolve(FILE, folder / "snapshot")
 
     @pytest.mark.parametrize("location", ["./weights.bin", "sub/../weights.bin", "..weights", "linked"])
     def test_another_way_to_write_its_place(self, folder, location):

@@ -57,6 +57,24 @@ def test_a_build_from_the_cache_names_its_model_too(tmp_path):
     assert digest in bill_of_materials(IMAGE, {"/models/small/1/model.onnx": "1" * 64}, again).decode()
 
 
+def test_an_image_of_several_models_names_the_source_of_each_once(tmp_path):
+    for name in ("small", "first"):
+        onnx.save(classifier(), tmp_path / f"{name}.onnx")
+    onnx.save(classifier(seed=7), tmp_path / "first.onnx")
+    first = {"name": "first", "source": {"file": "first.onnx"}, "builds": {"b": {"engine": "onnxruntime"}}}
+    (tmp_path / "first.yaml").write_text(json.dumps(first))
+    steps = [{"model": name, "inputs": {"x": "x"}, "outputs": {"scores": name}} for name in ("first", "small")]
+    steps[0]["build"] = "b"
+    ensemble = {"name": "both", "inputs": ["x"], "outputs": ["first", "small"], "steps": steps}
+    builds = {name: {"engine": "onnxruntime"} for name in ("b", "c")}
+    for layout, sources in (
+        ({"ensemble": ensemble}, ["small.onnx", "first.onnx"]),
+        ({"numbers": {1: "b", 2: "c"}}, ["small.onnx"]),
+    ):
+        found = made(tmp_path, {"file": "small.onnx"}, builds=builds, layout=layout)
+        assert [list(record.outputs) for record in found if record.stage == "source"] == [[name] for name in sources]
+
+
 @pytest.mark.usefixtures("own_cache")
 def test_an_address_is_named_without_a_download(tmp_path, web):
     content = classifier().SerializeToString()

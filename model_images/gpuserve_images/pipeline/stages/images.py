@@ -102,7 +102,8 @@ def _versions(job: Job, done: Mapping[str, Done], company: Sequence[Member]) -> 
     """Return a model with all its versions that go into one image.
 
     Raises:
-        LayoutError: When they differ in their inputs and outputs, which a server has one description of.
+        LayoutError: When they differ in their inputs and outputs, which a server has one description of, or one is offered that is not
+            there.
     """
     signature = signature_of(done["model"])
     versions = {own_number(job): _onnx_files(done["model"])}
@@ -113,7 +114,9 @@ def _versions(job: Job, done: Mapping[str, Done], company: Sequence[Member]) -> 
             reason = f"have other inputs or outputs than build {job.build!r}"
             raise LayoutError("layout.numbers", reason, "Give it an image of its own.", value=member.job.build)
         versions[own_number(member.job)] = _onnx_files(done[member.role])
-    return with_found_outputs(ServedModel(job.model.name, "onnx", versions, signature))
+    offered = job.model.layout.versions.offered(versions)
+    # Only Triton's own backend compares; a server for CPUs is ours.
+    return with_found_outputs(ServedModel(job.model.name, "onnx", versions, signature), offered, exact=job.target.kind == "gpu")
 
 
 def _onnx_files(done: Done) -> ModelFiles:
@@ -135,7 +138,7 @@ def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source], m
     }
     # The shapes in a server's configuration are those that ONNX Runtime finds.
     tools = {**identity(job.target.server), **(tool_versions("onnxruntime") if form == "onnx" else {})}
-    return Stage("layout", run, version=2, after=after, options=options, tools=tools)
+    return Stage("layout", run, version=3, after=after, options=options, tools=tools)
 
 
 def _samples(job: Job) -> bool:
