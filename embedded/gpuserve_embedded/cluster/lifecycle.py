@@ -44,8 +44,11 @@ _PROGRAMS: Final = (
 _READY_TIMEOUT_SECONDS: Final = 180.0
 
 
-def check() -> None:
+def check(progress: Progress = lambda _: None) -> None:
     """Refuse what cannot work, before minutes are spent on it: another user than root, a port that somebody holds.
+
+    Args:
+        progress: told when a process that was just killed still holds a port, which is waited for.
 
     Raises:
         ClusterError: the user is not root, this machine is a container that may not change its kernel's settings, or a port or
@@ -53,7 +56,7 @@ def check() -> None:
     """
     _require_root("start the cluster")
     if not daemons_serve():
-        _require_machine()
+        _require_machine(progress)
 
 
 def install(progress: Progress = lambda _: None, *, for_tests: bool = False) -> list[str]:
@@ -108,7 +111,7 @@ def start(progress: Progress = lambda _: None) -> None:
                 _install(parts.definitions, lambda: ensure_images(parts.programs, progress))
                 _wait_ready(progress)
             return
-        _require_machine()
+        _require_machine(progress)
         packages.install(progress)
         parts = _gather(progress)
         if cleanup.leftovers():
@@ -230,9 +233,9 @@ def _require_root(step: str) -> None:
         )
 
 
-def _require_machine() -> None:
+def _require_machine(progress: Progress) -> None:
     _require_writable()
-    ports.check_free(ours=cgroups.processes())
+    ports.check_free(ours=cgroups.processes(), progress=progress)
     network.check_free()
 
 

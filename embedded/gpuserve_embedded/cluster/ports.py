@@ -4,8 +4,9 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
@@ -13,58 +14,81 @@ from typing import Final
 from gpuserve_embedded.cluster.errors import ClusterError
 from gpuserve_embedded.cluster.layout import LOOPBACK, PORTS, Port
 
-_UNSEEN: Final = 0
-_DYING_SECONDS: Final = 3.0
+_ENDING_SECONDS: Final = 30.0
+"""How long a process that is being ended may take to let its port go; with every processor busy that is seconds."""
+_QUIET_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.1
 
 _LISTEN: Final = "0A"
 """The state of a listening socket in /proc/net/tcp (``TCP_LISTEN`` of the kernel's include/net/tcp_states.h)."""
 
 
-def check_free(ports: Sequence[Port] = PORTS, *, ours: Container[int] = ()) -> None:
-    """Check that every port can be listened on.
+@dataclass(frozen=True)
+class Holder:
+    """The process that listens on a port.
+
+    Attributes:
+        pid: its id; 0 where it cannot be seen, such as one that is closing its files as it ends.
+        name: its name.
+        ends: whether it is ending: its memory is gone, and its sockets are not yet.
+    """
+
+    pid: int = 0
+    name: str = "a process that cannot be seen"
+    ends: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})" if self.pid else self.name
+
+
+def check_free(
+    ports: Sequence[Port] = PORTS, *, ours: Container[int] = (), progress: Callable[[str], None] = lambda _: None
+) -> None:
+    """Check that every port can be listened on; one of a process that was just killed is waited for.
 
     Args:
         ports: the ports.
         ours: ids of processes that may hold them, because they are about to be ended.
+        progress: told what is waited for.
 
     Raises:
         ClusterError: one cannot; it names each such port, the process that holds it, and the fix.
     """
-    deadline = time.monotonic() + _DYING_SECONDS
-    while any(not _is_free(port) and holder(port.number)[0] == _UNSEEN for port in ports):
-        # A process that was killed a moment ago is gone before its sockets are.
-        if time.monotonic() > deadline:
-            break
+    started, told = time.monotonic(), False
+    while taken := _taken(ports, ours):
+        waited = time.monotonic() - started
+        words = "; ".join(f"{port.number} ({port.owner}), held by {process}" for port, process in taken)
+        if waited > _ENDING_SECONDS or not any(process.ends for _, process in taken):
+            raise ClusterError(
+                "check ports",
+                words,
+                "the port is in use" if len(taken) == 1 else "these ports are in use",
+                "end that process, or run the cluster on another machine and give its kubeconfig",
+            )
+        if waited > _QUIET_SECONDS and not told:
+            progress(f"waiting for a process to end: {words}")
+            told = True
         time.sleep(_POLL_SECONDS)
-    taken = [
-        f"{port.number} ({port.owner}), held by {name}"
-        for port in ports
-        if not _is_free(port)
-        for pid, name in (holder(port.number),)
-        if pid not in ours
-    ]
-    if taken:
-        raise ClusterError(
-            "check ports",
-            "; ".join(taken),
-            "the port is in use" if len(taken) == 1 else "these ports are in use",
-            "end that process, or run the cluster on another machine and give its kubeconfig",
-        )
 
 
-def holder(number: int) -> tuple[int, str]:
-    """Return the process that listens on a TCP port: its id (0 where it cannot be seen), and ``name (pid 12)``."""
+def holder(number: int) -> Holder:
+    """Return the process that listens on a TCP port."""
     inodes = _listening_inodes(number)
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
+    for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended, or is another user's
-            for descriptor in (folder / "fd").iterdir():
+            # The threads of a process that ends let its files go one by one, the first one first.
+            for descriptor in list(folder.glob("fd/*")) or folder.glob("task/*/fd/*"):
                 with suppress(OSError):
                     if str(descriptor.readlink()) in inodes:
-                        return int(folder.name), f"{(folder / 'comm').read_text().strip()} (pid {folder.name})"
-    return _UNSEEN, "a process that this user cannot see"
+                        return Holder(
+                            int(folder.name), (folder / "comm").read_text().strip(), not (folder / "cmdline").read_bytes()
+                        )
+    return Holder()
+
+
+def _taken(ports: Sequence[Port], ours: Container[int]) -> list[tuple[Port, Holder]]:
+    held = ((port, holder(port.number)) for port in ports if not _is_free(port))
+    return [(port, process) for port, process in held if process.pid not in ours]
 
 
 def _is_free(port: Port) -> bool:

@@ -42,8 +42,9 @@ class Pulumi:
     variables: Mapping[str, str]
     log: Path
 
-    def select(self) -> None:
+    def select(self, progress: Progress) -> None:
         """Make the stack when the backend does not have it yet."""
+        self._await_turn(progress)
         backend = urlparse(self.variables.get("PULUMI_BACKEND_URL", ""))
         if backend.scheme == "file":
             Path(backend.path).mkdir(parents=True, exist_ok=True)
@@ -76,6 +77,7 @@ class Pulumi:
                     progress(f"waiting for another run on this stack to end (pulumi, process {pid})")
                     time.sleep(1)
                 lock.unlink(missing_ok=True)
+            _remove_cut_notes(Path(backend.path, ".pulumi"))
         end_orphans(progress)
 
     def _run(self, arguments: list[str], progress: Progress) -> list[str]:
@@ -137,6 +139,19 @@ def _holder(lock: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return pid if alive else None
+
+
+def _remove_cut_notes(state: Path) -> None:
+    """Remove the notes that a killed engine half wrote (`.attrs`: type and checksum of the file beside them).
+
+    The file backend replaces a file in one step, and its notes not; of a file whose notes are cut off it says "EOF", and without any it
+    reads the file.
+    """
+    for notes in state.rglob("*.attrs"):
+        try:
+            json.loads(notes.read_bytes())
+        except ValueError:
+            notes.unlink(missing_ok=True)
 
 
 def _changes(lines: list[str]) -> str:

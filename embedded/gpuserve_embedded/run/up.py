@@ -56,10 +56,10 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
     opened = open_stack(stack, folder / "stacks")
     declared = opened.environment
     external = environment.is_external()
-    if not external:
-        cluster.check()
     os.environ.update({**mark(), **({} if external else environment.unproxied())})
     with steps.step("Tools: Pulumi, provider, cluster") as progress:
+        if not external:
+            cluster.check(progress)
         end_orphans(progress, engines=False)  # an engine is waited for before `pulumi up`
         variables = environment.prepare(folder, stack, progress)
         if not external:
@@ -73,7 +73,7 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
             serving_base.ensure(base, declared.platform.registry, lambda line, _done, _total: progress(line))
     engine = Pulumi(folder, stack, variables, folder / ".gpuserve" / "pulumi.log")
     with steps.step(f"pulumi up -s {stack}") as progress:
-        engine.select()
+        engine.select(progress)
         changes = engine.up(progress)
         services = engine.outputs()["services"]
     with steps.step(f"Prediction: {file.name} through the gateway") as progress:

@@ -106,7 +106,7 @@ def test_with_a_cluster_of_ones_own_the_proxy_is_ones_own_affair(shell, tmp_path
 def test_up_keeps_its_own_requests_from_the_proxy(shell, monkeypatch):
     shell["https_proxy"] = "http://proxy.example.com:3128"
     monkeypatch.setattr(run_up, "open_stack", lambda *_: SimpleNamespace(environment=None))
-    monkeypatch.setattr(run_up.cluster, "check", lambda: None)
+    monkeypatch.setattr(run_up.cluster, "check", lambda _: None)
     monkeypatch.setattr(run_up, "end_orphans", lambda *_, **__: None)
     seen = {}
 
