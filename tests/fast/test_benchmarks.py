@@ -30,3 +30,12 @@ def test_every_benchmark_has_results_and_lines(bench):
     assert set(results) == set(bench.NAMES)
     for name in bench.NAMES:
         assert importlib.import_module(f"benchmarks.{name}").rows(results[name])
+
+
+def test_a_cold_build_is_of_every_module_once(bench, monkeypatch):
+    up = importlib.import_module("benchmarks.up")
+    built = []
+    monkeypatch.setattr(up, "build", lambda module, _progress: built.append(module.name))
+    up.build_tools()
+    needed = {program.module.name for program in up.PROGRAMS.values() if program.module and not program.for_tests}
+    assert sorted(built) == sorted(needed) != []
