@@ -12,7 +12,7 @@ from gpuserve_embedded.cluster.layout import CGROUP
 
 _CGROUP2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 _OURS = re.compile(rf"^\d+:[^:]*:/{CGROUP}(/|$)")
-_KILL_TIMEOUT_SECONDS = 15.0
+_KILL_TIMEOUT_SECONDS = 30.0  # with every processor busy, the end of a large process takes seconds
 _POLL_SECONDS = 0.05
 
 
