@@ -1,5 +1,7 @@
 """Running the programs that builds need, with their output as progress and, on failure, in the error."""
 
+import os
+import shutil
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -24,20 +26,17 @@ def run(command: Sequence[str], *, what: str, report: Callable[[str], None], env
     program = command[0]
     last: deque[str] = deque(maxlen=_LOG_LINES)
     lines: list[str] = []
-    try:
-        process = subprocess.Popen(
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-    except FileNotFoundError as error:
-        raise BaseImageError(
-            what, f"it needs {program}, which is not installed", f"Install it: apt-get install {program}"
-        ) from error
+    if shutil.which(program, path=None if env is None else env.get("PATH", os.defpath)) is None:
+        raise BaseImageError(what, f"it needs {program}, which is not installed", f"Install it: apt-get install {program}")
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     with process:
         for line in process.stdout or ():
             text = line.rstrip()

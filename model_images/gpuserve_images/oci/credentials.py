@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -140,11 +141,11 @@ def _from_entry(entry: dict[str, str], path: Path, registry: str) -> Credentials
 def _from_helper(suffix: str, key: str, registry: str) -> Credentials | None:
     """Ask a helper, which reads the registry's name and prints JSON; None when it knows no credentials."""
     program = f"docker-credential-{suffix}"
+    if shutil.which(program) is None:
+        fix = f"Install {program}, put its folder on PATH, or take it out of the Docker configuration"
+        raise RegistryError(registry, None, f"its credential helper {program} is not on PATH", fix)
     try:
         done = subprocess.run([program, "get"], input=key, capture_output=True, text=True, check=False, timeout=_HELPER_SECONDS)
-    except FileNotFoundError:
-        fix = f"Install {program}, put its folder on PATH, or take it out of the Docker configuration"
-        raise RegistryError(registry, None, f"its credential helper {program} is not on PATH", fix) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _helper_failed(program, key, registry, type(error).__name__) from None
     if done.returncode:

@@ -46,7 +46,10 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones():
         base.ensure_base("no-such-recipe", "localhost:1")
 
 
-def test_a_missing_program_says_what_to_install():
+def test_a_missing_program_says_what_to_install(tmp_path, monkeypatch):
+    # A folder on PATH that this user may not read answers like a file that nobody may run.
+    (tmp_path / "no-such-program").touch()
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(BaseImageError, match="apt-get install no-such-program"):
         run(["no-such-program"], what="base image x", report=print)
 
