@@ -35,7 +35,8 @@ class QuotaSpec(Spec):
     """The most that all pods of the pool's namespace may request together.
 
     Attributes:
-        gpus: GPUs. Each replica takes its GPUs from here, and a rollout needs those of one replica more for a while.
+        gpus: GPUs. Each replica takes its GPUs from here, and a rollout needs those of one replica more for a while,
+            unless the service says ``rollout: in-place``.
         cpu: Processor cores. Default: not limited.
         memory: Memory. Default: not limited.
     """

@@ -5,6 +5,7 @@ from math import isclose
 
 from gpuserve.kubernetes.errors import Problem
 from gpuserve.kubernetes.units import Quantity
+from gpuserve.node_pool.spec import NodePoolSpec
 from gpuserve.platform.sizes import DEFAULTS
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve_images.spec import ModelSpec
@@ -21,10 +22,10 @@ def quota_holds_the_services(platform: PlatformSpec) -> Iterator[Problem]:
     for index, pool in enumerate(platform.pools):
         services = [service for service in platform.services if service.pool == pool.name]
         surging = [service for service in services if service.rollout == "surge"]
-        for name, limit in (("gpus", pool.quota.gpus), ("cpu", pool.quota.cpu), ("memory", pool.quota.memory)):
+        for name, limit in _limits(pool):
             least = sum(len(service.versions) * service.scale.min * _requested(service, name) for service in services)
             most = least + max((_requested(service, name) for service in surging), default=0)
-            if limit is None or not _exceeds(most, limit):
+            if not _exceeds(most, limit):
                 continue
             if _exceeds(least, limit):
                 reason = f"is less than the {_said(least, name)} that the services on it need at their fewest replicas"
@@ -36,6 +37,13 @@ def quota_holds_the_services(platform: PlatformSpec) -> Iterator[Problem]:
                 )
             fix = f"raise it to at least {_said(most, name)}, or {otherwise}"
             yield Problem(f"pools[{index}].quota.{name}", limit if name == "gpus" else str(limit), reason, fix)
+
+
+def _limits(pool: NodePoolSpec) -> Iterator[tuple[str, Quantity | int]]:
+    """Yield what a pool's quota limits, by the field's name."""
+    for name, limit in (("gpus", pool.quota.gpus), ("cpu", pool.quota.cpu), ("memory", pool.quota.memory)):
+        if limit is not None:
+            yield name, limit
 
 
 def _exceeds(amount: float, limit: Quantity | int) -> bool:
@@ -61,13 +69,10 @@ def builds_fit_the_quota(platform: PlatformSpec, models: Mapping[str, ModelSpec]
         if not engines or builder.namespace not in {None, pool.namespace}:
             continue
         gpus = max(builder.gpus_for(engine) for engine in engines)
-        asked = (
-            ("gpus", pool.quota.gpus, gpus),
-            ("cpu", pool.quota.cpu, builder.cpu),
-            ("memory", pool.quota.memory, builder.memory),
-        )
-        for name, limit, amount in asked:
-            if limit is not None and _number(limit) < _number(amount):
+        asked = {"gpus": gpus, "cpu": builder.cpu, "memory": builder.memory}
+        for name, limit in _limits(pool):
+            amount = asked[name]
+            if _exceeds(_number(amount), limit):
                 reason = f"is less than the {amount} that a Job which builds there requests (`builder.{name}`)"
                 fix = f"raise it to at least {amount}, lower `builder.{name}`, or name another `builder.pool`"
                 yield Problem(f"pools[{index}].quota.{name}", str(limit), reason, fix)

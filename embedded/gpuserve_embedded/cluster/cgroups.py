@@ -51,7 +51,7 @@ def processes() -> dict[int, str]:
         with suppress(OSError):
             if any(_OURS.match(line) for line in (folder / "cgroup").read_text().splitlines()):
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                if command:  # a zombie, or a thread of the kernel, has none and holds nothing
+                if command:  # one that ends has none; `remove` waits for it, as its group stays until it is gone
                     found[int(folder.name)] = command
     return found
 
