@@ -61,7 +61,7 @@ class Driver(types.ModuleType):
         return Result.CUDA_SUCCESS, number
 
     def cuDeviceGetName(self, size, device):  # noqa: N802
-        return Result.CUDA_SUCCESS, f"a GPU of {self.architectures[device]}".encode().ljust(size, b"\0")
+        return Result.CUDA_SUCCESS, f"a GPU of {self.architectures[device]}\0".encode().ljust(size)
 
     def cuDeviceGetAttribute(self, attribute, device):  # noqa: N802
         number = self.architectures[device].removeprefix("sm_")

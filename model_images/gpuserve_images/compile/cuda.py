@@ -51,7 +51,8 @@ class Device:
     @property
     def name(self) -> str:
         """The GPU's product name."""
-        return self._call("cuDeviceGetName", NAME_BYTES, self._place).rstrip(b"\0").decode()
+        # Up to the zero: the bindings give all of the room, filled with blanks.
+        return self._call("cuDeviceGetName", NAME_BYTES, self._place).split(b"\0", 1)[0].decode()
 
     @property
     def stream(self) -> int:
