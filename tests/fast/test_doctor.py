@@ -1,6 +1,7 @@
 """GPUs as NVML tells them, by a module of its shape, and what `gpuserve doctor` makes of them."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from e2e_nvml import CODES, Device, nvml
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from gpuserve.cli import doctor
 from gpuserve.cli.main import app
+from gpuserve_images.compile import builders
 from gpuserve_images.compile.gpus import Gpu, Gpus, find_gpus
 from gpuserve_images.compile.visible import BY_BUS, ORDER, VARIABLE
 
@@ -126,3 +128,42 @@ def test_doctor_names_the_builders(quick, monkeypatch):
     told = {entry["subject"]: entry for entry in json.loads(run(monkeypatch, Gpus((A100,)), "--json"))}
     assert told["tensorrt-rtx"]["ok"]
     assert not told["tensorrt"]["needed"]
+
+
+@pytest.fixture
+def tensorrt(monkeypatch):
+    """Pretend that a distribution of TensorRT is installed, and nothing else of it."""
+
+    def install(package):
+        def version(name):
+            if name != package:
+                raise PackageNotFoundError(name)
+            return "11.1.0.106"
+
+        monkeypatch.setattr(builders, "version", version)
+
+    return install
+
+
+@pytest.mark.parametrize(("package", "cuda"), [("tensorrt-cu13", 13), ("tensorrt-cu12", 12), ("tensorrt", None)])
+def test_what_cuda_a_builder_is_made_for(tensorrt, package, cuda):
+    tensorrt(package)
+    assert builders.builder_cuda("tensorrt") == cuda
+
+
+@pytest.mark.parametrize(
+    ("package", "driver", "fits"),
+    [
+        ("tensorrt-cu13", "12.8", False),
+        ("tensorrt-cu13", "13.0", True),
+        ("tensorrt-cu12", "12.8", True),
+        ("tensorrt-cu12", "13.0", True),
+        ("tensorrt", "12.8", True),
+    ],
+)
+def test_doctor_says_when_the_driver_is_too_old_for_tensorrt(tensorrt, package, driver, fits):
+    tensorrt(package)
+    diagnosis = doctor._builder("tensorrt", Gpus((A100,), "570.1", driver))
+    assert (diagnosis.ok, diagnosis.needed) == (fits, False)
+    words = "11.1.0.106 for CUDA 13, and driver 570.1 runs CUDA 12.8 only. Fix: Look at the driver"
+    assert (words in diagnosis.found) is not fits

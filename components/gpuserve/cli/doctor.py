@@ -14,9 +14,10 @@ from rich.table import Table
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import stdout, to_json
-from gpuserve_images.compile.builders import ABSENT, builder_version
+from gpuserve_images.compile.builders import ABSENT, builder_cuda, builder_version
 from gpuserve_images.compile.gpus import Gpu, Gpus, find_gpus
 from gpuserve_images.compile.spec import COMPILED
+from gpuserve_images.compile.starting import DRIVER
 from gpuserve_images.compile.visible import BY_BUS, ORDER
 
 SEVERAL = 2
@@ -44,7 +45,8 @@ class Diagnosis:
 
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is here: Python, Pulumi, the cluster, GPUs, what compiles engines. Exit status 1 when something is missing that is needed."""
-    diagnoses = [_python(), _pulumi(), _cluster(), _gpu(), *_builders()]
+    gpus = find_gpus()
+    diagnoses = [_python(), _pulumi(), _cluster(), _gpu(gpus), *(_builder(engine, gpus) for engine in COMPILED)]
     if as_json:
         typer.echo(to_json([asdict(diagnosis) for diagnosis in diagnoses]))
     else:
@@ -85,9 +87,8 @@ def _cluster() -> Diagnosis:
         return Diagnosis("cluster", ok=False, found=str(error))
 
 
-def _gpu() -> Diagnosis:
-    """Look for GPUs; none is needed here, because servers and builds that want one run on the cluster's nodes."""
-    gpus = find_gpus()
+def _gpu(gpus: Gpus) -> Diagnosis:
+    """Say what GPUs are here; none is needed, because servers and builds that want one run on the cluster's nodes."""
     described = "; ".join(_described(gpu) + ("" if gpu in gpus.visible else " (hidden)") for gpu in gpus.found)
     driver = f"driver {gpus.driver}, CUDA {gpus.cuda}" if gpus.driver else ""
     problem = f"{gpus.reason}. Fix: {gpus.fix}" if gpus.problem else ""
@@ -110,15 +111,13 @@ def _first(gpus: Gpus) -> str:
     return f"CUDA takes the fastest first, and its numbers may be others ({ORDER}={BY_BUS} makes them these)"
 
 
-def _builders() -> list[Diagnosis]:
+def _builder(engine: str, gpus: Gpus) -> Diagnosis:
     """Look for what compiles engines; a build for ONNX Runtime needs neither."""
-    found = {engine: builder_version(engine) for engine in COMPILED}
-    return [
-        Diagnosis(
-            engine,
-            ok=version != ABSENT,
-            found=version if version != ABSENT else f"not installed; pip install 'gpuserve[{engine}]'",
-            needed=False,
-        )
-        for engine, version in found.items()
-    ]
+    version = builder_version(engine)
+    if version == ABSENT:
+        return Diagnosis(engine, ok=False, found=f"not installed; pip install 'gpuserve[{engine}]'", needed=False)
+    wanted, offered = builder_cuda(engine), int((gpus.cuda or "0").split(".", maxsplit=1)[0])
+    if wanted and offered and offered < wanted:
+        found = f"{version} for CUDA {wanted}, and driver {gpus.driver} runs CUDA {gpus.cuda} only. Fix: {DRIVER}"
+        return Diagnosis(engine, ok=False, found=found, needed=False)
+    return Diagnosis(engine, ok=True, found=version, needed=False)

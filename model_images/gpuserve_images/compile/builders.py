@@ -3,7 +3,6 @@
 import importlib
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
-from typing import Any
 
 from gpuserve_images.compile.errors import CompileError
 
@@ -60,6 +59,20 @@ def builder_version(engine: str) -> str:
     return ABSENT
 
 
+def builder_cuda(engine: str) -> int | None:
+    """Return the major version of CUDA that an installed builder is made for; None where its packages do not say."""
+    for package in PACKAGES[engine]:
+        name, _, cuda = package.rpartition("-cu")
+        if not name:
+            continue
+        try:
+            version(package)
+        except PackageNotFoundError:
+            continue
+        return int(cuda)
+    return None
+
+
 def engine_of(trt: ModuleType) -> str:
     """Return the engine that a module builds."""
     return next(engine for engine, module in MODULES.items() if module == trt.__name__)
@@ -76,42 +89,3 @@ def architectures(trt: ModuleType) -> tuple[str, ...]:
         return ()
     names = (name for name in dir(trt.ComputeCapability) if name.startswith("SM") and name[2:].isdigit())
     return tuple(sorted((f"sm_{name[2:]}" for name in names), key=lambda name: int(name[3:])))
-
-
-def make_runtime(trt: ModuleType, logger: Any) -> Any:
-    """Return a runtime that loads engines of our own, those of `version_compatible` too: they carry the code that runs them.
-
-    TensorRT runs that code only when it is told that the engine can be trusted.
-    """
-    runtime = trt.Runtime(logger)
-    if hasattr(runtime, "engine_host_code_allowed"):
-        runtime.engine_host_code_allowed = True
-    return runtime
-
-
-def make_logger(trt: ModuleType) -> Any:
-    """Return a logger that keeps what the builder says: `warnings`, `errors`, `infos`, and `last`, the last error."""
-
-    class Logger(trt.ILogger):
-        """Keeps what TensorRT says for the record, instead of printing it."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.warnings: list[str] = []
-            self.errors: list[str] = []
-            self.infos: list[str] = []
-
-        @property
-        def last(self) -> str:
-            return self.errors[-1] if self.errors else ""
-
-        def log(self, severity: Any, message: str) -> None:
-            levels = trt.ILogger.Severity
-            if severity in (levels.ERROR, levels.INTERNAL_ERROR):
-                self.errors.append(message)
-            elif severity == levels.WARNING and message not in self.warnings:
-                self.warnings.append(message)
-            elif severity == levels.INFO:
-                self.infos.append(message)
-
-    return Logger()

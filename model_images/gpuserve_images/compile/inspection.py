@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.compile.alone import alone
-from gpuserve_images.compile.builders import make_logger, make_runtime
+from gpuserve_images.compile.starting import make_logger, make_runtime
 from gpuserve_images.records import StageRecord
 
 MEMORY = re.compile(r"Total (Host Persistent|Device Persistent|Activation|Weights) Memory: (\d+)|(Max Scratch) Memory: (\d+)")

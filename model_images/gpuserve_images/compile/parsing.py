@@ -5,9 +5,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gpuserve_images.compile.alone import alone
-from gpuserve_images.compile.builders import make_logger
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.integers import require_int32_sizes
+from gpuserve_images.compile.starting import make_builder, make_logger
 from gpuserve_images.onnx_model.files import load
 from gpuserve_images.onnx_model.operators import all_nodes, describe
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
@@ -34,7 +34,7 @@ def require_accepted(trt: ModuleType, model: Path) -> None:
         CompileError: Naming operators and nodes.
     """
     logger = make_logger(trt)
-    builder = trt.Builder(logger)
+    builder = make_builder(trt, logger)
     parse(trt, builder.create_network(0), logger, model)
 
 

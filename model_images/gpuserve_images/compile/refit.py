@@ -4,8 +4,8 @@ from pathlib import Path
 from types import ModuleType
 
 from gpuserve_images.compile.alone import alone
-from gpuserve_images.compile.builders import make_logger, make_runtime
 from gpuserve_images.compile.errors import CompileError
+from gpuserve_images.compile.starting import make_logger, make_runtime
 from gpuserve_images.records import StageRecord, sha256_file
 
 

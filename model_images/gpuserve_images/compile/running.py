@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuserve_images.compile.alone import alone
-from gpuserve_images.compile.builders import builder_module, make_logger, make_runtime
+from gpuserve_images.compile.builders import builder_module
 from gpuserve_images.compile.cuda import Device, capabilities, cuda_driver
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus, find_gpus
 from gpuserve_images.compile.matching import runs_on
 from gpuserve_images.compile.spec import CompileSpec
+from gpuserve_images.compile.starting import make_logger, make_runtime
 from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.samples.codec import Tensors
 

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from gpuserve_images.compile.alone import alone
-from gpuserve_images.compile.builders import architectures, crosses, make_logger
+from gpuserve_images.compile.builders import architectures, crosses
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus, find_gpus
 from gpuserve_images.compile.inspection import EngineSummary, summarise_engine, summarise_network
@@ -14,6 +14,7 @@ from gpuserve_images.compile.options import apply
 from gpuserve_images.compile.parsing import parse
 from gpuserve_images.compile.profiles import Profile
 from gpuserve_images.compile.spec import CompileSpec
+from gpuserve_images.compile.starting import make_builder, make_logger
 from gpuserve_images.compile.timing import TimingCache, caches_folder, wanted
 from gpuserve_images.compile.visible import VARIABLE
 from gpuserve_images.records import StageRecord, sha256_file
@@ -53,7 +54,7 @@ def compile_engine(  # noqa: PLR0913 - a stage is a function of its files and it
     """
     gpu = require_buildable(trt, architecture, options, gpus)
     logger = make_logger(trt)
-    builder = trt.Builder(logger)
+    builder = make_builder(trt, logger)
     config = builder.create_builder_config()
     apply(trt, config, options, logger)
     # Layers tell their types to the inspector only then; the engine is as large and as quick.

@@ -19,7 +19,7 @@ GARBAGE = """
 import gc, sys
 from pathlib import Path
 import tensorrt_rtx
-from gpuserve_images.compile.builders import make_logger
+from gpuserve_images.compile.starting import make_logger
 from gpuserve_images.compile.parsing import require_accepted
 
 def leave_a_builder():

@@ -8,11 +8,11 @@ import pytest
 import tensorrt_rtx
 from e2e_engines import A100, as_tensorrt, build
 
-from gpuserve_images.compile.builders import make_logger
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus
 from gpuserve_images.compile.options import apply
 from gpuserve_images.compile.spec import CompileSpec
+from gpuserve_images.compile.starting import make_logger
 
 JIT, EDGE = (1 << int(getattr(tensorrt_rtx.TacticSource, name)) for name in ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS"))
 DEFAULTS = {

@@ -3,24 +3,21 @@
 import types
 import warnings
 from dataclasses import replace
-from typing import Any, cast
 
 import pytest
 import tensorrt_rtx
 from e2e_engines import A100, as_tensorrt, build
 from e2e_small_model import FEATURES, write_model_folder
 
-from gpuserve_images.compile.builders import builder_module, builder_version, make_logger, make_runtime, rtx_module
+from gpuserve_images.compile.builders import builder_module, builder_version, rtx_module
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus
 from gpuserve_images.compile.inspection import summarise_engine
 from gpuserve_images.compile.matching import fitting, misfit, runs_on
 from gpuserve_images.compile.refit import refit
-from gpuserve_images.compile.running import EngineRunner
 from gpuserve_images.compile.spec import CompileSpec
 from gpuserve_images.compile.tensorrt import require_buildable
 from gpuserve_images.compile.timing import TimingCache
-from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.pipeline.chain import plan
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.spec import ModelSpec, load_model
@@ -149,36 +146,6 @@ class TestInspection:
         assert summary.layers == {"CaskConvolution": 1, "kgen": 2}
         assert summary.precisions == {"FP16": 1, "FP32": 1, "INT8": 1}
         assert summary.memory == {"device": 4096}
-
-    def test_a_runtime_may_run_the_code_that_an_engine_of_ours_carries(self):
-        class Runtime:
-            def __init__(self, logger):
-                self.engine_host_code_allowed = False
-
-        assert make_runtime(as_tensorrt(Runtime=Runtime), None).engine_host_code_allowed
-        assert make_runtime(rtx_module(), make_logger(rtx_module())).engine_host_code_allowed
-
-    def test_a_version_compatible_engine_is_loaded_by_all_that_load_one(self, source, tmp_path):
-        """As TensorRT does, the stand-in refuses an engine with code until that is allowed."""
-        allowed: list[bool] = []
-
-        class Runtime:
-            engine_host_code_allowed = False
-
-            def __init__(self, logger):
-                pass
-
-            def deserialize_cuda_engine(self, data):
-                allowed.append(self.engine_host_code_allowed)
-
-        trt = as_tensorrt(Runtime=Runtime)
-        (tmp_path / "e").write_bytes(b"engine")
-        assert summarise_engine(trt, b"engine") is None
-        with pytest.raises(CompileError, match="cannot be loaded"):
-            refit(trt, tmp_path / "e", source, tmp_path / "out")
-        with pytest.raises(CompileError, match="cannot be loaded"):
-            EngineRunner(trt, tmp_path / "e", read_signature(source), cast("Any", None))
-        assert allowed == [True, True, True]
 
     def test_without_its_gpu_it_cannot_be_asked(self, source, shapes, tmp_path):
         build(source, tmp_path / "e", shapes=shapes)
