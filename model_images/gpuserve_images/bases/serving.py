@@ -1,5 +1,6 @@
 """Which base image a target stands on, and what identifies it before it is built."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpuserve_images.bases.recipes import ensure_base, recipe_tag
@@ -13,9 +14,13 @@ RECIPES = Path(__file__).resolve().parents[2]
 SERVERS = {
     ("triton", "cpu"): "triton-cpu",
     # NVIDIA's 26.07-py3 for linux/amd64, by digest as `intrinsic-ai/intrinsic-core` pins it in its MODULE.bazel (release 20260922.0).
+    # It stands on CUDA 13.3.1 (release notes of 26.07), whose base has TensorRT 11.1.0.106: the extra `tensorrt` goes with it.
     ("triton", "gpu"): "nvcr.io/nvidia/tritonserver@sha256:551599c0812bb706121410a71abda07f9920d25e6c66edf1ec07a375e49f5f90",
 }
 
+
+TENSORRT = "TRT_VERSION"
+"""Environment variable of NVIDIA's images with the version of their TensorRT, such as `11.1.0.106`."""
 
 SCRATCH = "scratch"
 """Base of an image that holds a model and no server, to be mounted as a volume."""
@@ -33,6 +38,23 @@ def default_base(target: Target) -> str:
         fix = "Give `base:` in the build: an image reference by digest, or `scratch` for an image of the model alone."
         raise BaseImageError("base", reason, fix)
     return base
+
+
+def tensorrt_of(base: str, platforms: Sequence[str] = ()) -> str:
+    """Return the version of TensorRT in a base image; empty where the base does not say.
+
+    Args:
+        base: Name of a recipe folder, `scratch`, or an image reference.
+        platforms: Platforms of the image that stands on it. Default: the base's.
+
+    Raises:
+        RegistryError: The registry lacks the base, refused or is down.
+    """
+    if base == SCRATCH or _is_recipe(base):
+        return ""
+    from gpuserve_images.oci import environment  # HTTP, which a plan does without
+
+    return environment(base, platforms).get(TENSORRT, "")
 
 
 def base_identity(base: str) -> str:

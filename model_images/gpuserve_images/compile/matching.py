@@ -1,5 +1,6 @@
-"""Which GPU runs which engine, known before anything is built or started."""
+"""Which GPU runs which engine, and which server loads it, known before anything is built or started."""
 
+import re
 from collections.abc import Sequence
 
 from gpuserve_images.compile.spec import CompileSpec
@@ -24,6 +25,21 @@ def runs_on(built: str, gpu: str, options: CompileSpec) -> bool:
         return True
     both = [int(architecture.removeprefix("sm_")) for architecture in (built, gpu)]
     return options.hardware_compatibility == "ampere-plus" and min(both) >= AMPERE
+
+
+def loads(server: str, builder: str, options: CompileSpec) -> bool:
+    """Return whether a server's TensorRT loads what a builder makes.
+
+    It compares major, minor and patch version; `version_compatible` engines are loaded by every later one.
+    https://docs.nvidia.com/deeplearning/tensorrt/11.1.0/inference-library/engine-compatibility.html
+
+    Args:
+        server: Version of TensorRT in the server, such as `11.1.0.106`.
+        builder: Version of TensorRT that makes the engine.
+        options: `compile:` of the build.
+    """
+    has, made = ([int(part) for part in re.findall(r"\d+", text)[:3]] for text in (server, builder))
+    return has == made or (options.version_compatible and has > made)
 
 
 def fitting(architectures: Sequence[str], gpu: str, options: CompileSpec) -> str | None:

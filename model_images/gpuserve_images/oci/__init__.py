@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpuserve_images.oci.config import ImageConfig
     from gpuserve_images.oci.layers import File, Layer, TarLayer
     from gpuserve_images.oci.referrers import Referrer, attach
-    from gpuserve_images.oci.resolving import Resolved, resolve, tag_image
+    from gpuserve_images.oci.resolving import Resolved, environment, resolve, tag_image
     from gpuserve_images.oci.signing import Signature, SignatureError, sign, verify_signature
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "TarLayer",
     "attach",
     "bake",
+    "environment",
     "push_artifact",
     "read_artifact",
     "resolve",
@@ -47,7 +48,7 @@ _MODULES = {
     "config": ("ImageConfig",),
     "layers": ("File", "Layer", "TarLayer"),
     "referrers": ("Referrer", "attach"),
-    "resolving": ("Resolved", "resolve", "tag_image"),
+    "resolving": ("Resolved", "environment", "resolve", "tag_image"),
     "signing": ("Signature", "SignatureError", "sign", "verify_signature"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

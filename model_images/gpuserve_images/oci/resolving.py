@@ -72,6 +72,23 @@ def resolve(reference: str) -> Resolved | None:
     return Resolved(place.pinned(found.digest), found.digest, found.media_type, document.get("annotations") or {})
 
 
+def environment(reference: str, platforms: Sequence[str] = ()) -> dict[str, str]:
+    """Return the environment variables of an image's containers; of several platforms the first one's count.
+
+    Args:
+        reference: The image.
+        platforms: Platforms to look at. Default: those of its index.
+
+    Raises:
+        RegistryError: The registry lacks the image, refused or is down.
+        ImageError: The text is not a reference.
+    """
+    place = Reference.parse(reference)
+    images = read_bases(RegistryClient(place.host), place, platforms[:1]).images
+    said = (images[0].config.get("config") or {}).get("Env") or [] if images else []
+    return dict(entry.split("=", 1) for entry in said if "=" in entry)
+
+
 def tag_image(reference: str, tag: str) -> None:
     """Give an image of the same repository another name.
 

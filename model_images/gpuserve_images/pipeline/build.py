@@ -8,6 +8,9 @@ from pathlib import Path
 
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.bases import serving as serving_base
+from gpuserve_images.compile.builders import ABSENT, builder_version
+from gpuserve_images.compile.errors import CompileError
+from gpuserve_images.compile.matching import loads
 from gpuserve_images.oci import BakeResult, File, ImageConfig, Layer, bake, push_artifact, resolve
 from gpuserve_images.oci.spec import NON_ROOT, BakeSpec
 from gpuserve_images.pipeline import making
@@ -66,6 +69,7 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
         RegistryError: When the registry is down or refuses.
         SigningKeyError: When the model has a signer whose key cannot be used.
         SignatureError: When the registry has the image without that signature, or the base lacks the one that it should have.
+        CompileError: When engines are wanted that this machine cannot make, or that the base's server would not load.
     """
     started = time.monotonic()
     chain = plan(Job(model, build, folder, target), base)
@@ -112,6 +116,7 @@ class _Build:
     started: float
 
     def run(self) -> BuildReport:
+        self._require_loading_server()
         notes: list[str] = []
         share = StageShare(f"{self.registry}/{self.chain.job.model.name}/{REPOSITORY}", notes.append)
         with Runner(self.root, share, self.progress) as runner:
@@ -140,6 +145,18 @@ class _Build:
             note = f"the image is pushed, and `gpuserve images ls` on this machine will not know it: {error}"
             return report.model_copy(update={"notes": (*report.notes, note)})
         return report
+
+    def _require_loading_server(self) -> None:
+        """Check that the base's server loads the engine that this machine would make, before hours of making it."""
+        spec, base = self.chain.job.spec, self.chain.base
+        if spec.engine != "tensorrt" or base is None or (builder := builder_version(spec.engine)) == ABSENT:
+            return
+        server = serving_base.tensorrt_of(base, self.spec.platforms)
+        if server and not loads(server, builder, spec.compile):
+            reason = f"of version {builder} makes engines that the server would not load: {base} has TensorRT {server}"
+            other = f"or give the build a `base:` with TensorRT {builder}."
+            fix = f"Install the server's version (pip install 'tensorrt=={server.partition('+')[0]}'), {other}"
+            raise CompileError("engine", reason, fix, value=spec.engine)
 
     def _publish(
         self, summary: Summary, files: dict[str, Path], records: tuple[StageRecord, ...], report: VerifyReport
