@@ -17,7 +17,7 @@ from gpuserve_images.oci.spec import BakeSpec
 from gpuserve_images.optimise.spec import CalibrateSpec, OptimiseLevel, Precision, calibration
 from gpuserve_images.samples.spec import WrittenSamples
 from gpuserve_images.sources.spec import SourceSpec
-from gpuserve_images.verify.spec import FP16_COSINE, FP32_MAX_ABS_ERROR, BarsSpec, SloSpec, VerifySpec
+from gpuserve_images.verify.spec import FP16_COSINE, FP32_MAX_ABS_ERROR, TF32_COSINE, BarsSpec, SloSpec, VerifySpec
 
 
 class BuildSpec(Spec):
@@ -155,6 +155,17 @@ class ModelSpec(Spec):
         spec = self.builds[build]
         defaults = {"fp32": BarsSpec(max_abs_error=FP32_MAX_ABS_ERROR), "fp16": BarsSpec(cosine=FP16_COSINE)}
         return spec.verify.over(self.verify.over(defaults.get(spec.precision, BarsSpec())))
+
+    def engine_bars(self, build: str) -> BarsSpec:
+        """Return the bars of one build's engines on their GPU, which rounds more than the processor that runs their ONNX file.
+
+        They are the build's; only where an fp32 build states no `max_abs_error`, and TF32 is not switched off, the default is TF32's.
+        """
+        spec = self.builds[build]
+        stated = spec.verify.over(self.verify)
+        if spec.precision == "fp32" and spec.compile.tf32 and stated.max_abs_error is None:
+            return stated.over(BarsSpec(cosine=TF32_COSINE))
+        return self.bars(build)
 
     def verify_batches(self) -> tuple[int, ...]:
         """Return the batch sizes that parity is measured at, smallest first."""

@@ -63,6 +63,11 @@ def _level(trt: ModuleType, config: Any, value: int) -> None:
     config.builder_optimization_level = value
 
 
+def _tf32(trt: ModuleType, config: Any, value: bool) -> None:
+    del value  # false: it is on without being asked
+    config.clear_flag(trt.BuilderFlag.TF32)
+
+
 def _version_compatible(trt: ModuleType, config: Any, value: bool) -> None:
     del value
     config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
@@ -86,6 +91,7 @@ def _refit(trt: ModuleType, config: Any, value: bool) -> None:
 
 _SETTERS: dict[str, Any] = {
     "optimisation_level": _level,
+    "tf32": _tf32,
     "version_compatible": _version_compatible,
     "hardware_compatibility": _hardware,
     "tactic_sources": _tactics,

@@ -71,6 +71,8 @@ class CompileSpec(Spec):
         workspace: Memory that layers may use while they run. Default 1Gi: TensorRT's samples use it, and every data centre GPU has it free.
         optimisation_level: How long the builder searches, 0 to 5. Default: the builder's own (3).
         timing_cache: Keep measured kernel times and use them in the next build. Default: where the builder has such a cache.
+        tf32: Let products of fp32 numbers be rounded to TF32 (10 bits of mantissa instead of 23), on GPUs from Ampere on. Default true, as
+            TensorRT's own: FP32 has no tensor cores. Its engines are held to a bar of their own (see `ModelSpec.engine_bars`).
         version_compatible: Let later versions of TensorRT load the engine. Default false: kernels of this version only are quicker.
         hardware_compatibility: GPUs besides the one it is built on that may run the engine. Default `none`.
         tactic_sources: Kernel sources to search. Default: the builder's own.
@@ -81,6 +83,7 @@ class CompileSpec(Spec):
     workspace: Bytes = Bytes("1Gi")
     optimisation_level: int | None = Field(default=None, ge=0, le=5)
     timing_cache: bool | None = None
+    tf32: bool = True
     version_compatible: bool = False
     hardware_compatibility: HardwareCompatibility = "none"
     tactic_sources: tuple[TacticSource, ...] | None = None

@@ -82,6 +82,7 @@ class Chain:
                 "ways": [[way.verify.key if way.verify else None, way.layout.key] for way in self.ways],
                 "company": [[_judgement(member) for member in way.company] for way in self.ways],
                 "bars": self.job.model.bars(self.job.build).stated(),
+                **({"engine_bars": self.job.model.engine_bars(self.job.build).stated()} if self.ways[0].engines else {}),
                 "base": base_identity(self.base) if self.base else None,
                 "bake": self.job.model.bake.identity(),
             }

@@ -76,6 +76,7 @@ class Made:
             capacity=self.capacity(runner),
             engines=engine_summaries(engines),
             ran=self.engines,
+            ran_bars=chain.job.model.engine_bars(self.summary.build).stated() if self.engines else {},
             notes=tuple(notes),
         )
 
@@ -156,10 +157,10 @@ def _engines_judged(chain: Chain, made: Made, runner: Runner) -> Made:
     """Return what was made with the differences of its engines, as far as this machine can run them, or anybody ran them before.
 
     Raises:
-        ParityError: When an engine misses a bar that its ONNX file met.
+        ParityError: When an engine misses a bar.
         CompileError: When its GPU is here, and it cannot be run all the same.
     """
-    bars = chain.job.model.bars(chain.job.build)
+    bars = chain.job.model.engine_bars(chain.job.build)
     ran: dict[str, Parity] = {}
     not_run: dict[str, str] = {}
     for architecture, measures in made.way.measures.items():

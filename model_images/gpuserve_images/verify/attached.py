@@ -29,6 +29,9 @@ CAPACITY = "io.gpuserve.capacity"
 CREATED = "org.opencontainers.image.created"
 """The OCI image specification's annotation for the time; of two reports the later one counts."""
 
+OF_THE_BUILD = ("build", "parity", "bars", "engines", "ran", "ran_bars", "notes")
+"""What a report says of the image itself, whenever its speed is measured."""
+
 
 def attach_report(image: str, report: VerifyReport) -> str:
     """Attach a report to an image; one of speed alone is completed by what the last one says about the image itself.
@@ -107,7 +110,7 @@ def _completed(report: VerifyReport, pinned: str) -> VerifyReport:
         return report
     if earlier is None or report.build not in {None, earlier.build}:
         return report
-    return report.model_copy(update={name: getattr(earlier, name) for name in ("build", "parity", "bars", "engines", "notes")})
+    return report.model_copy(update={name: getattr(earlier, name) for name in OF_THE_BUILD})
 
 
 def _whole(reference: str) -> VerifyReport:

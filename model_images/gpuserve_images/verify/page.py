@@ -59,6 +59,7 @@ def page(  # noqa: PLR0913, PLR0917 - one parameter per part of the page
     engines: Mapping[str, EngineSummary] = {},
     notes: Sequence[str] = (),
     ran: Mapping[str, Parity] = {},
+    ran_bars: Mapping[str, float] = {},
 ) -> str:
     """Return the page.
 
@@ -70,6 +71,7 @@ def page(  # noqa: PLR0913, PLR0917 - one parameter per part of the page
         engines: What engines are made of, by GPU architecture.
         notes: What a reader must know of these figures.
         ran: Differences of engines that were run, by GPU architecture.
+        ran_bars: Bars of those.
     """
     title = " ".join(facts[name] for name in ("model", "build") if name in facts)
     parts = [
@@ -80,7 +82,11 @@ def page(  # noqa: PLR0913, PLR0917 - one parameter per part of the page
         *(f"<p>{escape(name)}: {escape(value)}</p>" for name, value in facts.items() if name not in {"model", "build"}),
         *(f"<p><b>{escape(note)}</b></p>" for note in notes),
         *(_parity("How near to its source", parity, bars) if parity else ()),
-        *(line for name, own in ran.items() for line in _parity(f"How near the engine for {name} is, on its GPU", own, bars)),
+        *(
+            line
+            for name, own in ran.items()
+            for line in _parity(f"How near the engine for {name} is, on its GPU", own, ran_bars)
+        ),
         *(_capacity(capacity) if capacity else ()),
         *(_engines(engines) if engines else ()),
         "</body></html>\n",

@@ -27,6 +27,7 @@ class VerifyReport(Spec):
         capacity: Its speed; None where it was not measured.
         engines: What its engines are made of, by GPU architecture.
         ran: Differences of the engines themselves, by GPU architecture, of those that were run.
+        ran_bars: The bars that those met, by name.
         notes: What a reader must know of these figures. Default: which engines were not run.
     """
 
@@ -38,6 +39,7 @@ class VerifyReport(Spec):
     capacity: Capacity | None = None
     engines: Mapping[str, EngineSummary] = {}
     ran: Mapping[str, Parity] = {}
+    ran_bars: Mapping[str, float] = {}
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="before")
@@ -53,7 +55,7 @@ class VerifyReport(Spec):
         """Return a self-contained page: no scripts, nothing to load, light or dark as the reader's system is."""
         facts: dict[str, Any] = {"model": self.model, "build": self.build, "image": self.image}
         shown = {name: str(value) for name, value in facts.items() if value}
-        return page(shown, self.parity, self.bars, self.capacity, self.engines, self.notes, self.ran)
+        return page(shown, self.parity, self.bars, self.capacity, self.engines, self.notes, self.ran, self.ran_bars)
 
 
 def engines_not_run(architectures: Iterable[str], why: str = "") -> str:

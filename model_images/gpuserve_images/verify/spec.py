@@ -17,6 +17,8 @@ FP16_COSINE = 0.9999
 within a cosine of 0.999999, while 0.9999 is an error of 1.4 percent of the output's length, which only overflow and lost constants make. It
 has no unit, so it fits every output; a model with a single number per request says `max_abs_error` in its own units besides."""
 
+TF32_COSINE = FP16_COSINE
+"""Bar of the engines of an fp32 build that states none, on their GPU: TF32 keeps as many bits of what is multiplied as FP16 does (10)."""
 
 LARGEST_SEED = 2**53 - 1
 """Pulumi keeps numbers as 64-bit floating point, which holds every whole number only up to this one (IEEE 754: 53 bits of precision): a

@@ -93,12 +93,15 @@ def test_the_whole_report_and_its_page_can_be_fetched(image, registry):
 def test_a_report_of_speed_alone_is_completed(image):
     baked, _ = image
     parity = Parity(samples=9, batches=(1,), max_abs_error=1e-6, max_rel_error=1e-6, cosine=1, top1_agreement=1)
-    built = report(100).model_copy(update={"parity": parity, "bars": {"top1_agreement": 0.9}, "notes": ("whose they are",)})
+    ran = {"ran": {"sm_80": parity}, "ran_bars": {"cosine": 0.9999}}
+    built = report(100).model_copy(
+        update={"parity": parity, "bars": {"top1_agreement": 0.9}, "notes": ("whose they are",)} | ran
+    )
     attach_report(baked.reference, built)
     attach_report(baked.reference, report(200).model_copy(update={"build": None}))
     last = attached_report(baked.reference)
     assert (last.build, last.parity, last.bars, last.capacity.at_slo) == ("fp32", parity, built.bars, 200)
-    assert last.notes == built.notes
+    assert (last.notes, last.ran, last.ran_bars) == (built.notes, built.ran, built.ran_bars)
     # One of another build says nothing about this image's.
     attach_report(baked.reference, report(300).model_copy(update={"build": "int8"}))
     assert (attached_report(baked.reference).parity, attached_capacity(baked.reference).at_slo) == (None, 300)

@@ -142,6 +142,26 @@ def test_a_build_overrides_the_models_bars_and_fp32_has_a_default():
     assert half.bars("fp16") == BarsSpec(cosine=0.9999)
 
 
+@pytest.mark.parametrize(
+    ("build", "verify", "bars"),
+    [
+        ({}, {}, {"cosine": 0.9999}),
+        ({}, {"top1_agreement": 0.9}, {"cosine": 0.9999, "top1_agreement": 0.9}),
+        ({}, {"cosine": 0.99}, {"cosine": 0.99}),
+        ({}, {"max_abs_error": 0.1}, {"max_abs_error": 0.1}),
+        ({"compile": {"tf32": False}}, {}, {"max_abs_error": 1e-4}),
+        ({"precision": "fp16"}, {}, {"cosine": 0.9999}),
+    ],
+)
+def test_an_engine_is_held_to_what_its_numbers_can_meet(build, verify, bars):
+    """TF32, which TensorRT rounds products of fp32 numbers to, is no nearer than FP16."""
+    spec = {"engine": "tensorrt", "architectures": ["sm_80"]} | build
+    model = ModelSpec.parse({"name": "small", "source": {"file": "small.onnx"}, "builds": {"engine": spec}, "verify": verify})
+    assert model.engine_bars("engine").stated() == bars
+    file = {"max_abs_error": 1e-4} | verify if spec.get("precision") != "fp16" else bars
+    assert model.bars("engine").stated() == file
+
+
 def test_batch_sizes_to_verify_follow_the_batching():
     assert ModelSpec.parse(GOOD).verify_batches() == (1, 8, 32)
     assert ModelSpec.parse(GOOD | {"batch": {"max": 4}}).verify_batches() == (1, 4)
