@@ -1,9 +1,13 @@
 """A service's engines against its pool's GPUs."""
 
+from pathlib import Path
+
 import pytest
 
 from gpuserve.node_pool.accelerators import ACCELERATORS
+from gpuserve.platform.compose import compose
 from gpuserve.platform.engines import engines_fit_the_pool
+from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve_images.spec import ModelSpec
 
@@ -14,16 +18,17 @@ MODEL = {
         "fp32": {"engine": "onnxruntime"},
         "rtx": {"engine": "tensorrt-rtx", "architectures": ["sm_80", "sm_89"]},
         "any": {"engine": "tensorrt", "architectures": ["sm_80"], "compile": {"hardware_compatibility": "ampere-plus"}},
+        "later": {"engine": "tensorrt", "architectures": ["sm_80"], "compile": {"version_compatible": True}},
     },
     "verify": {"inputs": "samples"},
 }
 
 
-def found(accelerator: str, *builds: str, prebuild: tuple[str, ...] = ()) -> list[str]:
+def declared(accelerator: str, *builds: str, prebuild: tuple[str, ...] = ()) -> PlatformSpec:
     versions = [{"build": build, "weight": 100 // len(builds)} for build in builds]
     service = {"name": "tiny", "pool": "p", "versions": versions, "prebuild": prebuild, "traffic": {"host": "t.example.com"}}
     pool = {"name": "p", "accelerator": accelerator, "gpus": 4, "quota": {"gpus": 4}}
-    platform = PlatformSpec.parse(
+    return PlatformSpec.parse(
         {
             "environment": "dev",
             "registry": "localhost:5000/models",
@@ -32,6 +37,10 @@ def found(accelerator: str, *builds: str, prebuild: tuple[str, ...] = ()) -> lis
             "monitoring": {"namespace": "monitoring"},
         }
     )
+
+
+def found(accelerator: str, *builds: str, prebuild: tuple[str, ...] = ()) -> list[str]:
+    platform = declared(accelerator, *builds, prebuild=prebuild)
     (only,) = platform.services
     return [str(problem) for problem in engines_fit_the_pool("services[0]", only, platform, {"tiny": ModelSpec.parse(MODEL)})]
 
@@ -55,6 +64,12 @@ def test_another_gpu_is_refused_with_field_and_fix(accelerator, architecture):
 def test_hardware_compatible_engines_run_on_what_is_newer():
     assert found("H100-PCIe", "any") == []
     assert "sm_75" in found("T4", "any")[0]
+
+
+def test_the_server_of_an_engine_that_carries_code_is_told_so_and_no_other():
+    environment = Environment(declared("A30", "fp32", "later"), {"tiny": ModelSpec.parse(MODEL)}, Path())
+    plan = compose(environment, lambda _request: f"registry.example.com/tiny@sha256:{64 * '0'}")
+    assert {serving.version: serving.version_compatible for serving in plan.serving.values()} == {"fp32": False, "later": True}
 
 
 def test_simulated_gpus_run_no_engine_but_engines_may_be_made_ahead():

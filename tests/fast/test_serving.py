@@ -146,6 +146,11 @@ def test_a_rollout_never_lacks_a_ready_pod_unless_it_is_in_place() -> None:
     assert "--exit-timeout-secs=20" in container(exit_timeout="20s")["args"]
 
 
+def test_code_in_an_engine_is_run_only_where_that_is_said() -> None:
+    option = "--backend-config=tensorrt,version-compatible=true"
+    assert [option in container(**asked)["args"] for asked in ({}, {"version_compatible": True})] == [False, True]
+
+
 def test_an_autoscaler_owns_the_replicas() -> None:
     assert deployment(replicas=3)["spec"]["replicas"] == 3
     assert "replicas" not in deployment(replicas=3, autoscaled=True)["spec"]

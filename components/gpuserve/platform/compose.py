@@ -133,6 +133,7 @@ def _versions(
 ) -> Iterator[tuple[str, str, ServingSpec]]:
     platform = environment.platform
     sizes = server_resources(service)
+    builds = environment.models[service.model_name].builds
     for version in service.versions:
         spec = ServingSpec(
             service=service.name,
@@ -146,6 +147,7 @@ def _versions(
             gpus=service.resources.gpus,
             startup_timeout=service.startup_timeout,
             rollout=service.rollout,
+            version_compatible=builds[version.build].compile.version_compatible,
             clients=(platform.gateway_namespace,),
             client_networks=platform.gateway_networks,
             monitoring=platform.monitoring.namespace,

@@ -15,6 +15,7 @@ def runtime_pod(spec: ServingSpec) -> RuntimePod:
         model=spec.model,
         simulated=spec.placement.simulated,
         exit_timeout=spec.exit_timeout.whole_seconds,
+        version_compatible=spec.version_compatible,
     )
     return runtime(spec.runtime).pod(request)
 

@@ -104,6 +104,8 @@ class ServingSpec(Spec):
         rollout: ``surge``: a new pod is ready before an old one goes, so that no request is lost; the quota and the nodes must have room
             for one more. ``in-place``: an old pod goes first, so that a pool without a spare GPU can be updated; meanwhile one replica
             is missing, and the only one of a version leaves it without an answer until its successor is ready. Default ``surge``.
+        version_compatible: Let the server run the code that TensorRT engines of ``compile: {version_compatible: true}`` carry, which
+            is for images that you trust. `Platform` takes it from the version's build. Default false.
         clients: Namespaces whose pods may send requests: the gateway's. Default ``gateway-system``.
         client_networks: Networks that may send requests, for a gateway on its node's network, which no namespace selector
             matches. Default none.
@@ -125,6 +127,7 @@ class ServingSpec(Spec):
     exit_timeout: Duration = Duration("30s")
     min_ready: Duration = Duration("5s")
     rollout: Rollout = "surge"
+    version_compatible: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
     clients: tuple[DnsLabel, ...] = ("gateway-system",)
     client_networks: tuple[Network, ...] = ()
     monitoring: DnsLabel = "monitoring"

@@ -10,6 +10,7 @@ from gpuserve_images.compile.builders import architectures, crosses
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus, find_gpus
 from gpuserve_images.compile.inspection import EngineSummary, summarise_engine, summarise_network
+from gpuserve_images.compile.lean import require_lean_runtime
 from gpuserve_images.compile.options import apply
 from gpuserve_images.compile.parsing import parse
 from gpuserve_images.compile.profiles import Profile
@@ -90,11 +91,14 @@ def require_buildable(trt: ModuleType, architecture: str, options: CompileSpec, 
         gpus: Looks for GPUs.
 
     Raises:
-        CompileError: When the builder does not know the architecture, or the GPU that it needs is not here.
+        CompileError: When the builder does not know the architecture, or the GPU or the library that it needs is not here.
     """
     name = f"{trt.__name__} {trt.__version__}"
     if not crosses(trt):
-        return _matching_gpu(name, architecture, gpus())
+        gpu = _matching_gpu(name, architecture, gpus())
+        if options.version_compatible:
+            require_lean_runtime(trt)
+        return gpu
     known = architectures(trt)
     if architecture not in known:
         fix = f"{name} builds for {', '.join(known)}."

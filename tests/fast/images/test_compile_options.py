@@ -1,5 +1,6 @@
 """Options arrive at the builder: read back from its own configuration, of a build that goes on to its end."""
 
+import types
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -8,11 +9,13 @@ import pytest
 import tensorrt_rtx
 from e2e_engines import A100, as_tensorrt, build
 
+from gpuserve_images.compile import lean
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus
 from gpuserve_images.compile.options import apply
 from gpuserve_images.compile.spec import CompileSpec
 from gpuserve_images.compile.starting import make_logger
+from gpuserve_images.compile.tensorrt import require_buildable
 
 JIT, EDGE = (1 << int(getattr(tensorrt_rtx.TacticSource, name)) for name in ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS"))
 DEFAULTS = {
@@ -20,6 +23,7 @@ DEFAULTS = {
     "optimisation_level": 3,
     "tactic_sources": JIT | EDGE,
     "refit": False,
+    "tf32": True,
     "version_compatible": False,
     "hardware_compatibility": tensorrt_rtx.HardwareCompatibilityLevel.NONE,
 }
@@ -58,6 +62,7 @@ def read(config: Any) -> dict[str, Any]:
         "optimisation_level": config.builder_optimization_level,
         "tactic_sources": config.get_tactic_sources(),
         "refit": config.get_flag(flags.REFIT),
+        "tf32": config.get_flag(flags.TF32),
         "version_compatible": config.get_flag(flags.VERSION_COMPATIBLE),
         "hardware_compatibility": config.hardware_compatibility_level,
     }
@@ -80,6 +85,8 @@ TAKEN = [
     ({"tactic_sources": ["jit-convolutions", "edge-mask-convolutions"]}, {}),
     ({"tactic_sources": []}, {"tactic_sources": 0}),
     ({"refit": True}, {"refit": True}),
+    ({"tf32": True}, {}),
+    ({"tf32": False}, {"tf32": False}),
     (
         {"workspace": "2Gi", "optimisation_level": 1, "refit": True},
         {"workspace": 2**31, "optimisation_level": 1, "refit": True},
@@ -145,7 +152,8 @@ def test_a_real_build_has_its_options(source, shapes, tmp_path, builder):
 
 
 @borrowed
-def test_a_build_of_tensorrt_for_other_versions_and_gpus_comes_to_its_end(source, shapes, tmp_path, builder):
+def test_a_build_of_tensorrt_for_other_versions_and_gpus_comes_to_its_end(source, shapes, tmp_path, builder, monkeypatch):
+    monkeypatch.setattr(lean, "ctypes", types.SimpleNamespace(CDLL=str))
     options = {"version_compatible": True, "hardware_compatibility": "ampere-plus", "timing_cache": False}
     trt, here = as_tensorrt(Builder=builder[0]), Gpus((A100,))
     record = build(source, tmp_path / "e", trt=trt, shapes=shapes, gpus=here, options=options)
@@ -153,6 +161,48 @@ def test_a_build_of_tensorrt_for_other_versions_and_gpus_comes_to_its_end(source
     assert builder[1] == [DEFAULTS | {"version_compatible": True, "hardware_compatibility": level}]
     assert (tmp_path / "e").stat().st_size > 1000
     assert {name: record.options[name] for name in options} == options
+
+
+@pytest.fixture
+def libraries(monkeypatch):
+    """The libraries that can be loaded here; importing NVIDIA's wheel, where there is one, adds the lean runtime to them."""
+    present: list[str] = []
+
+    def load(name: str) -> None:
+        if name not in present:
+            raise OSError(f"{name}: cannot open shared object file")
+
+    def wheel(name: str) -> None:
+        assert name == "tensorrt_lean_libs"
+        if "wheel" not in present:
+            raise ImportError(name)
+        present.append("libnvinfer_lean.so.11")
+
+    monkeypatch.setattr(lean, "ctypes", types.SimpleNamespace(CDLL=load))
+    monkeypatch.setattr(lean, "importlib", types.SimpleNamespace(import_module=wheel))
+    return present
+
+
+@pytest.mark.parametrize(
+    ("present", "words"),
+    [
+        (["libnvinfer_lean.so.11"], ""),
+        (["wheel"], ""),
+        (["libnvinfer_lean.so.10"], r"libnvinfer_lean\.so\.11: cannot open.*pip install 'tensorrt-lean-cu13-libs==11\.4\.0'"),
+    ],
+)
+def test_the_code_that_an_engine_shall_carry_is_looked_for_before_it_is_built(libraries, present, words):
+    """A wheel of NVIDIA's own, which TensorRT's does not bring."""
+    libraries += present
+    asked = CompileSpec(version_compatible=True), lambda: Gpus((A100,))
+    if words:
+        with pytest.raises(
+            CompileError, match=rf"compile\.version_compatible \(True\): needs TensorRT's lean runtime.*{words}"
+        ):
+            require_buildable(as_tensorrt(), "sm_80", *asked)
+        assert require_buildable(as_tensorrt(), "sm_80", CompileSpec(), asked[1]) == A100.name
+    else:
+        assert require_buildable(as_tensorrt(), "sm_80", *asked) == A100.name
 
 
 def test_tactics_that_the_builder_does_not_take_are_refused():

@@ -13,11 +13,13 @@ class RuntimeRequest:
         model: Name of the model in the server.
         simulated: True when no GPU is behind the requested resource, so that the CPU build of the runtime serves.
         exit_timeout: Seconds that requests in flight may take after the server was told to stop.
+        version_compatible: Whether the model is a TensorRT engine that carries the code that runs it.
     """
 
     model: str
     simulated: bool
     exit_timeout: int
+    version_compatible: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ _SUMMARY_QUANTILES = "0.5:0.05,0.95:0.005,0.99:0.001"
 _CACHE_BYTES = 64 << 20
 """Size of the response cache; Triton takes the memory when answers fill it, and only models that ask for the cache use it."""
 
+_CARRIED_CODE = "--backend-config=tensorrt,version-compatible=true"
+"""Without it Triton refuses an engine that carries code: https://github.com/triton-inference-server/tensorrt_backend (README)."""
+
 
 class Triton:
     """Triton over a model repository in the image.
@@ -45,6 +48,7 @@ class Triton:
             f"--metrics-config=summary_quantiles={_SUMMARY_QUANTILES}",
             f"--cache-config=local,size={_CACHE_BYTES}",
             f"--allow-gpu-metrics={'false' if request.simulated else 'true'}",
+            *((_CARRIED_CODE,) if request.version_compatible else ()),
         )
         return RuntimePod(
             protocol="v2",
