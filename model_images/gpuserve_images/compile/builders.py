@@ -18,6 +18,9 @@ PACKAGES = {
 ABSENT = "absent"
 """Version of a builder that is not installed."""
 
+SERVED = "11.1.0.106"
+"""TensorRT of the default server's image (`bases.serving`)."""
+
 OLDEST = 11
 """First TensorRT whose networks are always strongly typed, so that precision is the model's own. TensorRT for RTX counts apart."""
 
@@ -57,6 +60,22 @@ def builder_version(engine: str) -> str:
         except PackageNotFoundError:
             continue
     return ABSENT
+
+
+def naming_version(engine: str) -> str:
+    """Return the installed version of an engine's builder, which is part of the names of its engines and their images.
+
+    Raises:
+        CompileError: When it is not installed: the name would be of an image that nobody makes.
+    """
+    found = builder_version(engine)
+    if found == ABSENT:
+        reason = "names its image by its builder's version, and the builder is not installed here"
+        fix = f"Install what builds it: pip install 'gpuserve[{engine}]'"
+        if engine == "tensorrt":
+            fix += f"; where nothing is built its name is enough: pip install --no-deps 'tensorrt-cu13=={SERVED}'"
+        raise CompileError("engine", reason, fix, value=engine)
+    return found
 
 
 def builder_cuda(engine: str) -> int | None:

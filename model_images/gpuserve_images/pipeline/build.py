@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.bases import serving as serving_base
-from gpuserve_images.compile.builders import ABSENT, builder_version
+from gpuserve_images.compile.builders import builder_version
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.matching import loads
 from gpuserve_images.oci import BakeResult, File, ImageConfig, Layer, bake, push_artifact, resolve
@@ -149,8 +149,9 @@ class _Build:
     def _require_loading_server(self) -> None:
         """Check that the base's server loads the engine that this machine would make, before hours of making it."""
         spec, base = self.chain.job.spec, self.chain.base
-        if spec.engine != "tensorrt" or base is None or (builder := builder_version(spec.engine)) == ABSENT:
+        if spec.engine != "tensorrt" or base is None:
             return
+        builder = builder_version(spec.engine)
         server = serving_base.tensorrt_of(base, self.spec.platforms)
         if server and not loads(server, builder, spec.compile):
             reason = f"of version {builder} makes engines that the server would not load: {base} has TensorRT {server}"

@@ -113,7 +113,8 @@ def plan(job: Job, base: str = "") -> Chain:
         SourceError: When the model file or the samples are missing or damaged.
         ExportError: When the model is of a framework that is not installed.
         LayoutError: When the server cannot serve the build.
-        CompileError: When engines shall be made, and the model's shapes are not bounded or contradict their bounds.
+        CompileError: When engines shall be made, and the model's shapes are not bounded or contradict their bounds, or the builder whose
+            version names them is not installed.
     """
     engine = job.spec.engine
     if engine == "native":

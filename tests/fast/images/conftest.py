@@ -1,4 +1,5 @@
 import os
+from importlib import metadata
 from types import SimpleNamespace
 
 import onnx
@@ -7,6 +8,7 @@ from e2e_small_model import classifier
 from faulty_http import FaultyServer
 from registry_in_pieces import Registry
 
+from gpuserve_images.compile import builders
 from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.layouts.spec import BatchSpec
 from gpuserve_images.oci import client, memory
@@ -30,6 +32,22 @@ def server(monkeypatch):
     with Registry() as running:
         yield running
         running.shutdown()
+
+
+@pytest.fixture
+def named_tensorrt(monkeypatch):
+    """TensorRT's distribution, which names engines; give another version to install that, or None. Its module is a test's own business."""
+    there = {"version": "11.4.0.106"}
+
+    def version(name):
+        if name != "tensorrt-cu13":
+            return metadata.version(name)
+        if there["version"] is None:
+            raise metadata.PackageNotFoundError(name)
+        return there["version"]
+
+    monkeypatch.setattr(builders, "version", version)
+    return lambda other: there.update(version=other)
 
 
 @pytest.fixture

@@ -188,6 +188,7 @@ class TestRefit:
             refit(self.runtime(**changes), tmp_path / "e", source, tmp_path / "out")
 
 
+@pytest.mark.usefixtures("named_tensorrt")
 class TestKeys:
     """The key of an engine is that of its stage: known at plan time, without building."""
 
@@ -213,7 +214,7 @@ class TestKeys:
         keys = [self.key(folder, **change) for change in changes]
         assert self.key(folder) == keys[0]
         assert self.key(folder, compile={"timing_cache": False}) == keys[0]
-        monkeypatch.setattr("gpuserve_images.pipeline.stages.engines.builder_version", lambda _engine: "1.8")
+        monkeypatch.setattr("gpuserve_images.pipeline.stages.engines.naming_version", lambda _engine: "1.8")
         keys.append(self.key(folder))
         assert len(set(keys)) == len(changes) + 1
 

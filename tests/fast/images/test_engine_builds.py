@@ -2,6 +2,8 @@
 
 import json
 import sys
+import tomllib
+from pathlib import Path
 
 import onnx
 import pytest
@@ -13,9 +15,11 @@ from typer.testing import CliRunner
 
 from gpuserve.cli.main import app
 from gpuserve.kubernetes.errors import SpecError
+from gpuserve_images.compile.builders import OLDEST, SERVED
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus
 from gpuserve_images.pipeline.build import build
+from gpuserve_images.pipeline.key import content_key
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 from gpuserve_images.verify.attached import attached_report
@@ -24,6 +28,7 @@ from gpuserve_images.verify.report import VerifyReport
 
 pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
 
+ROOT = Path(__file__).parents[3]
 ENGINE = "engine"
 RTX = {"engine": "tensorrt-rtx", "architectures": ["sm_80", "sm_89"]}
 
@@ -99,7 +104,7 @@ TENSORRT = {"engine": "tensorrt", "architectures": ["sm_80"], "base": "scratch"}
 
 
 @pytest.fixture
-def tensorrt(monkeypatch):
+def tensorrt(monkeypatch, named_tensorrt):
     monkeypatch.setitem(sys.modules, "tensorrt", as_tensorrt())
 
 
@@ -112,6 +117,28 @@ def test_without_its_package_tensorrt_is_refused_before_anything_starts(make, mo
     with pytest.raises(CompileError, match=r"pip install 'gpuserve\[tensorrt\]'"):
         make(TENSORRT)
     assert begun(tmp_path) == []
+
+
+def test_without_the_builder_there_is_no_name_for_what_it_makes(tmp_path, named_tensorrt):
+    """A name of an absent version would be one that no machine with the builder ever pushes to."""
+    path = write_model_folder(tmp_path / "model", builds={"engine": TENSORRT})
+    model, asked = load_model(path), {"folder": path.parent, "target": Target("gpu")}
+    named_tensorrt(None)
+    words = r"builder is not installed here.*pip install --no-deps 'tensorrt-cu13==11\.1\.0\.106'"
+    with pytest.raises(CompileError, match=words):
+        content_key(model, "engine", **asked)
+    keys = set()
+    for version in ("11.1.0.106", "11.4.0.106", "11.1.0.106"):
+        named_tensorrt(version)
+        keys.add(content_key(model, "engine", **asked))
+    assert len(keys) == 2
+
+
+def test_the_extra_brings_the_tensorrt_of_the_default_server():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    major, minor = map(int, SERVED.split(".")[:2])
+    assert all(wanted.endswith(f">={major}.{minor},<{major}.{minor + 1}") for wanted in extras["tensorrt"])
+    assert (major, len(extras["tensorrt"])) >= (OLDEST, 2)
 
 
 def test_without_its_gpu_tensorrt_is_refused_before_anything_starts(make, tensorrt, tmp_path):

@@ -186,7 +186,7 @@ TENSORRT = {"engine": "tensorrt", "architectures": ["sm_80"], "base": "scratch"}
 
 
 @pytest.fixture
-def make(tmp_path, registry, request, monkeypatch):
+def make(tmp_path, registry, request, monkeypatch, named_tensorrt):
     """Build on a machine with an A100, which TensorRT's objects are stood in for on."""
     folder = write_model_folder(tmp_path / "model", slo={"latency_p95": "10s"}).parent
     path = f"{registry.host}/w{abs(hash(request.node.name)) % 10**8}"

@@ -14,7 +14,7 @@ from gpuserve_images.compile.matching import loads
 from gpuserve_images.compile.spec import CompileSpec
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import ImageConfig, bake, environment, resolve
-from gpuserve_images.pipeline import build as pipeline
+from gpuserve_images.pipeline.build import build
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 
@@ -64,7 +64,7 @@ def test_what_a_base_says_of_its_tensorrt(base):
 
 
 @pytest.fixture
-def make(base, registry, tmp_path, monkeypatch):
+def make(base, registry, tmp_path, monkeypatch, named_tensorrt):
     """Build an engine on a machine with an A100 and this version of TensorRT, onto a base with that one."""
 
     def run(builder, server):
@@ -78,9 +78,9 @@ def make(base, registry, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver)
         played = runtime(driver, folder / "small.onnx", profiles=profiles)
         monkeypatch.setitem(sys.modules, "tensorrt", as_tensorrt(Runtime=played))
-        monkeypatch.setattr(pipeline, "builder_version", lambda _engine: builder)
+        named_tensorrt(builder)
         place = f"{registry.host}/made/{tmp_path.name.lower()}"
-        return pipeline.build(model, "engine", folder=folder, registry=place, cache=tmp_path / "cache", target=Target("gpu"))
+        return build(model, "engine", folder=folder, registry=place, cache=tmp_path / "cache", target=Target("gpu"))
 
     run.stages = tmp_path / "cache/stages"
     return run

@@ -43,6 +43,7 @@ RUN = ("verify-engine", "time-engine")
 """Stages that run an engine, of which each architecture has its own; only where its GPU is do they run."""
 
 
+@pytest.mark.usefixtures("named_tensorrt")
 @pytest.mark.parametrize(
     ("build", "target", "ways"),
     [
@@ -62,6 +63,7 @@ def test_the_stages_of_each_kind_of_build(folder, build, target, ways):
     assert names(chain(folder, build, target)) == ways
 
 
+@pytest.mark.usefixtures("named_tensorrt")
 def test_engines_for_triton_stand_on_a_base_and_others_are_an_artifact(folder):
     assert chain(folder, RTX).base is None
     assert chain(folder, RTX | {"engine": "tensorrt"}, Target("gpu", "sm_89"), base="").base.startswith("nvcr.io/")

@@ -1,7 +1,7 @@
 """Stages that make engines."""
 
 from gpuserve.kubernetes.spec import plain
-from gpuserve_images.compile.builders import builder_module, builder_version
+from gpuserve_images.compile.builders import builder_module, naming_version
 from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.compile.tensorrt import compile_engine, require_buildable
 from gpuserve_images.onnx_model.signature import read_signature
@@ -52,6 +52,6 @@ def compiled(job: Job, before: Stage | Source, architecture: str) -> Stage:
             "profiles": plain(spec.profiles),
             "compile": options,
         },
-        tools={spec.engine: builder_version(spec.engine)},
+        tools={spec.engine: naming_version(spec.engine)},
         ready=ready,
     )
