@@ -7,7 +7,7 @@ PY := .venv/bin/python
 # Compiled test modules are kept between runs also where the shell says otherwise: they cost a third of the quick run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up down test test-fast lint lock bench help
+.PHONY: up down test test-fast test-gpu lint lock bench help
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,8 +23,14 @@ test: .venv/.installed ## Every test, with a real cluster (root); ends the clust
 	@$(PY) -m gpuserve_embedded prepare --tests
 	@$(PY) -m pytest tests/fast tests/pulumi tests/servers tests/e2e -n 2 --dist loadscope
 
+# No part of `make test`: it needs a GPU, a driver of 580 or later, and TensorRT from NVIDIA's own index.
+test-gpu: .venv/.installed ## The tests of TensorRT on a GPU of this machine
+	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["tensorrt"])' \
+	  | xargs $(PY) -m pip install --quiet
+	@$(PY) -m pytest tests/gpu
+
 test-fast: .venv/.installed ## The tests that need neither root nor a cluster, under a minute
-	@$(PY) -m pytest -m "not e2e and not slow" -n auto --dist loadfile
+	@$(PY) -m pytest tests/fast tests/pulumi tests/servers tests/e2e -m "not e2e and not slow" -n auto --dist loadfile
 
 lint: .venv/.installed ## Format, lint and types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright

@@ -24,7 +24,21 @@ def test_the_tests_are_run_when_all_that_they_need_is_there():
     assert prepare.endswith("-m gpuserve_embedded prepare --tests")
     folders = [path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))]
     assert "-m pytest" in tests
-    assert sorted(folder for folder in folders if f"tests/{folder}" not in tests) == []
+    assert [folder for folder in folders if f"tests/{folder}" not in tests] == ["gpu"]
+
+
+def test_the_quick_tests_are_those_of_the_same_folders():
+    (quick,) = recipe("test-fast")
+    (_, tests) = recipe("test")
+    assert [word for word in quick.split() if word.startswith("tests/")] == [
+        word for word in tests.split() if word.startswith("tests/")
+    ]
+
+
+def test_the_tests_of_a_gpu_are_a_command_of_their_own_with_its_extra():
+    install, *_, tests = recipe("test-gpu")
+    assert '["optional-dependencies"]["tensorrt"]' in install
+    assert tests.endswith("-m pytest tests/gpu")
 
 
 @pytest.mark.parametrize("target", ["up", "down"])
