@@ -145,7 +145,7 @@ def tensorrt(monkeypatch):
     return install
 
 
-@pytest.mark.parametrize(("package", "cuda"), [("tensorrt-cu13", 13), ("tensorrt-cu12", 12), ("tensorrt", None)])
+@pytest.mark.parametrize(("package", "cuda"), [("tensorrt-cu13", 13), ("tensorrt-cu12", 12), ("tensorrt", None), ("", None)])
 def test_what_cuda_a_builder_is_made_for(tensorrt, package, cuda):
     tensorrt(package)
     assert builders.builder_cuda("tensorrt") == cuda

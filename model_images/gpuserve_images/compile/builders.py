@@ -10,10 +10,14 @@ MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Engine -> module that builds it; the extra of gpuserve that brings the module has the engine's name."""
 
 PACKAGES = {
-    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
-    "tensorrt-rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
+    "tensorrt": ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"),
 }
-"""Engine -> distributions that the module comes in, by CUDA version; any one of them is enough."""
+"""Engine -> distributions that the module comes in, by CUDA version; any one of them is enough. The last only asks for one of the others,
+and may be of another version than that."""
+
+NEWEST_CUDA = 13
+"""What `pip install tensorrt` brings."""
 
 ABSENT = "absent"
 """Version of a builder that is not installed."""
@@ -73,13 +77,13 @@ def naming_version(engine: str) -> str:
         reason = "names its image by its builder's version, and the builder is not installed here"
         fix = f"Install what builds it: pip install 'gpuserve[{engine}]'"
         if engine == "tensorrt":
-            fix += f"; where nothing is built its name is enough: pip install --no-deps 'tensorrt-cu13=={SERVED}'"
+            fix += f"; where nothing is built its name is enough: pip install --no-deps 'tensorrt-cu{NEWEST_CUDA}=={SERVED}'"
         raise CompileError("engine", reason, fix, value=engine)
     return found
 
 
 def builder_cuda(engine: str) -> int | None:
-    """Return the major version of CUDA that an installed builder is made for; None where its packages do not say."""
+    """Return the major version of CUDA that an installed builder is made for; None where none is installed, or its package does not say."""
     for package in PACKAGES[engine]:
         name, _, cuda = package.rpartition("-cu")
         if not name:

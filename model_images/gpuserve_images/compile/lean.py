@@ -5,15 +5,12 @@ import importlib
 from contextlib import suppress
 from types import ModuleType
 
-from gpuserve_images.compile.builders import builder_cuda, engine_of
+from gpuserve_images.compile.builders import NEWEST_CUDA, builder_cuda, engine_of
 from gpuserve_images.compile.errors import CompileError
 
 WHEEL = "tensorrt_lean_libs"
 """Package that loads the library when it is imported. The builder's own wheel lacks it:
 https://github.com/NVIDIA/TensorRT/blob/main/python/packaging/libs_wheel/CMakeLists.txt"""
-
-NEWEST_CUDA = 13
-"""What `pip install tensorrt` brings, where its packages do not say."""
 
 
 def require_lean_runtime(trt: ModuleType) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.bases import serving as serving_base
-from gpuserve_images.compile.builders import builder_version
+from gpuserve_images.compile.builders import NEWEST_CUDA, builder_cuda, builder_version
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.matching import loads
 from gpuserve_images.oci import BakeResult, File, ImageConfig, Layer, bake, push_artifact, resolve
@@ -155,8 +155,10 @@ class _Build:
         server = serving_base.tensorrt_of(base, self.spec.platforms)
         if server and not loads(server, builder, spec.compile):
             reason = f"of version {builder} makes engines that the server would not load: {base} has TensorRT {server}"
-            other = f"or give the build a `base:` with TensorRT {builder}."
-            fix = f"Install the server's version (pip install 'tensorrt=={server.partition('+')[0]}'), {other}"
+            package = f"tensorrt-cu{builder_cuda(spec.engine) or NEWEST_CUDA}=={server.partition('+')[0]}"
+            fix = (
+                f"Install the server's version (pip install '{package}'), or give the build a `base:` with TensorRT {builder}."
+            )
             raise CompileError("engine", reason, fix, value=spec.engine)
 
     def _publish(

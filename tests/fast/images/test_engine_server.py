@@ -89,7 +89,7 @@ def make(base, registry, tmp_path, monkeypatch, named_tensorrt):
 def test_another_version_than_the_servers_is_refused_before_anything_is_made(make):
     words = (
         r"engine \(tensorrt\): of version 11\.4\.0\.106 makes engines that the server would not load: .* has TensorRT 11\.1\.0\.106"
-        r".*pip install 'tensorrt==11\.1\.0\.106'\), or give the build a `base:` with TensorRT 11\.4\.0\.106"
+        r".*pip install 'tensorrt-cu13==11\.1\.0\.106'\), or give the build a `base:` with TensorRT 11\.4\.0\.106"
     )
     with pytest.raises(CompileError, match=words):
         make("11.4.0.106", "11.1.0.106+cuda13.3")
