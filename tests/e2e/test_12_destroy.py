@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,12 +70,14 @@ def _deployments(stack: Stack) -> bool:
 
 
 def _kill_with_descendants(pid: int) -> None:
-    """Kill a process and all below it, each before it can notice that the others are gone."""
+    """Kill a process and all below it, each before it can notice that the others are gone; some end by themselves with their parent."""
     family = [pid]
     for member in family:
-        os.kill(member, signal.SIGSTOP)
-        children = Path(f"/proc/{member}/task").glob("*/children")
-        family += [int(child) for file in children for child in file.read_text().split()]
+        with suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(member, signal.SIGSTOP)
+            children = Path(f"/proc/{member}/task").glob("*/children")
+            family += [int(child) for file in children for child in file.read_text().split()]
     for member in family:
-        os.kill(member, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
     time.sleep(0.5)

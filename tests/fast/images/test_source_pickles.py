@@ -65,6 +65,9 @@ def dangers(mark: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.filterwarnings(
+    "ignore:invalid escape sequence:DeprecationWarning"
+)  # of pickletools, at some times of day in a zip's head
 class TestPickles:
     @pytest.fixture
     def claim(self, tmp_path, monkeypatch):
