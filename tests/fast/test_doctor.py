@@ -132,11 +132,11 @@ def test_doctor_names_the_builders(quick, monkeypatch):
 
 @pytest.fixture
 def tensorrt(monkeypatch):
-    """Pretend that a distribution of TensorRT is installed, and nothing else of it."""
+    """Pretend that these distributions of TensorRT are installed, and nothing else of it."""
 
-    def install(package):
+    def install(*packages):
         def version(name):
-            if name != package:
+            if name not in packages:
                 raise PackageNotFoundError(name)
             return "11.1.0.106"
 
@@ -162,8 +162,24 @@ def test_what_cuda_a_builder_is_made_for(tensorrt, package, cuda):
     ],
 )
 def test_doctor_says_when_the_driver_is_too_old_for_tensorrt(tensorrt, package, driver, fits):
-    tensorrt(package)
+    tensorrt(package, f"{package}-libs")
     diagnosis = doctor._builder("tensorrt", Gpus((A100,), "570.1", driver))
     assert (diagnosis.ok, diagnosis.needed) == (fits, False)
     words = "11.1.0.106 for CUDA 13, and driver 570.1 runs CUDA 12.8 only. Fix: Look at the driver"
     assert (words in diagnosis.found) is not fits
+
+
+@pytest.mark.parametrize(
+    ("packages", "here"),
+    [
+        (("tensorrt-cu13",), False),
+        (("tensorrt-cu13", "tensorrt-cu13-libs"), True),
+        (("tensorrt-cu13", "tensorrt-cu12-libs"), False),
+        (("tensorrt",), True),  # of NVIDIA's archive: its libraries are the system's
+    ],
+)
+def test_a_name_alone_is_enough_to_plan_and_doctor_says_that_it_builds_nothing(tensorrt, packages, here):
+    tensorrt(*packages)
+    diagnosis = doctor._builder("tensorrt", Gpus())
+    assert (diagnosis.ok, diagnosis.needed) == (here, False)
+    assert ("11.1.0.106, its name alone: enough to plan with, not to build" in diagnosis.found) is not here

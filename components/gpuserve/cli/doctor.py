@@ -14,7 +14,7 @@ from rich.table import Table
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import stdout, to_json
-from gpuserve_images.compile.builders import ABSENT, builder_cuda, builder_version
+from gpuserve_images.compile.builders import ABSENT, builder_cuda, builder_version, builds
 from gpuserve_images.compile.gpus import Gpu, Gpus, find_gpus
 from gpuserve_images.compile.spec import COMPILED
 from gpuserve_images.compile.starting import DRIVER
@@ -116,6 +116,9 @@ def _builder(engine: str, gpus: Gpus) -> Diagnosis:
     version = builder_version(engine)
     if version == ABSENT:
         return Diagnosis(engine, ok=False, found=f"not installed; pip install 'gpuserve[{engine}]'", needed=False)
+    if not builds(engine):
+        found = f"{version}, its name alone: enough to plan with, not to build; pip install 'gpuserve[{engine}]'"
+        return Diagnosis(engine, ok=False, found=found, needed=False)
     wanted, offered = builder_cuda(engine), int((gpus.cuda or "0").split(".", maxsplit=1)[0])
     if wanted and offered and offered < wanted:
         found = f"{version} for CUDA {wanted}, and driver {gpus.driver} runs CUDA {gpus.cuda} only. Fix: {DRIVER}"

@@ -1,6 +1,7 @@
 """The builder modules: TensorRT and TensorRT for RTX have one interface, so all code takes the module as an argument."""
 
 import importlib
+import re
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
@@ -58,12 +59,13 @@ def rtx_module() -> ModuleType:
 
 def builder_version(engine: str) -> str:
     """Return the installed version of an engine's builder without loading it; `ABSENT` where there is none."""
-    for package in PACKAGES[engine]:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return ABSENT
+    return next(filter(None, map(_version, PACKAGES[engine])), ABSENT)
+
+
+def builds(engine: str) -> bool:
+    """Return whether an installed builder has its library too, and not its name and version alone, which are enough to plan."""
+    named = [package for package in PACKAGES[engine] if _version(package)]
+    return any(not re.search(r"-cu\d+$", package) or _version(f"{package}-libs") for package in named)
 
 
 def naming_version(engine: str) -> str:
@@ -86,14 +88,16 @@ def builder_cuda(engine: str) -> int | None:
     """Return the major version of CUDA that an installed builder is made for; None where none is installed, or its package does not say."""
     for package in PACKAGES[engine]:
         name, _, cuda = package.rpartition("-cu")
-        if not name:
-            continue
-        try:
-            version(package)
-        except PackageNotFoundError:
-            continue
-        return int(cuda)
+        if name and _version(package):
+            return int(cuda)
     return None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def engine_of(trt: ModuleType) -> str:
