@@ -10,7 +10,7 @@ from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import DnsLabel
 from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
-from gpuserve_images.compile.spec import COMPILED, Architecture, CompileSpec, Engine, ProfileSpec, lacking
+from gpuserve_images.compile.spec import COMPILED, RTX_ARCHITECTURES, Architecture, CompileSpec, Engine, ProfileSpec, lacking
 from gpuserve_images.export.spec import ExportSpec
 from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
 from gpuserve_images.oci.spec import BakeSpec
@@ -87,6 +87,13 @@ class BuildSpec(Spec):
                 "runs on any machine; remove `architectures:`"
                 if self.architectures
                 else "does not say for which GPUs; add `architectures: [sm_80, ...]`"
+            )
+            raise ValueError(msg)
+        unknown = [name for name in self.architectures if name not in RTX_ARCHITECTURES]
+        if self.engine == "tensorrt-rtx" and unknown:
+            msg = (
+                f"names {', '.join(unknown)}, and TensorRT for RTX makes engines for {', '.join(RTX_ARCHITECTURES)} only; "
+                "write `engine: tensorrt`, which is built on that GPU, or `engine: onnxruntime`"
             )
             raise ValueError(msg)
         for field, given in (("profiles", self.profiles), ("compile", self.compile.chosen())):

@@ -9,6 +9,7 @@ from gpuserve.platform.compose import compose
 from gpuserve.platform.engines import engines_fit_the_pool
 from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import PlatformSpec
+from gpuserve_images.compile.spec import RTX_ARCHITECTURES
 from gpuserve_images.spec import ModelSpec
 
 MODEL = {
@@ -55,9 +56,11 @@ def test_an_engine_for_the_pools_gpu_is_fine(accelerator):
 )
 def test_another_gpu_is_refused_with_field_and_fix(accelerator, architecture):
     (problem,) = found(accelerator, "fp32", "rtx")
+    known = f"add {architecture} to the build's `architectures`"
+    unknown = f"serve a build with `engine: tensorrt` and `architectures: [{architecture}]`: TensorRT for RTX makes none for it"
     assert problem == (
         f"services[0].versions[1].build = 'rtx': makes engines for sm_80, sm_89, and the pool's GPUs are {architecture} "
-        f"(pool 'p', accelerator {accelerator}). Fix: add {architecture} to the build's `architectures`"
+        f"(pool 'p', accelerator {accelerator}). Fix: {known if architecture in RTX_ARCHITECTURES else unknown}"
     )
 
 

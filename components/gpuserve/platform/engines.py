@@ -28,7 +28,7 @@ def engines_fit_the_pool(
         build = model.builds.get(name)
         if build is None or build.engine not in COMPILED:
             continue
-        wrong = misfit(build.architectures, gpu.architecture, build.compile)
+        wrong = misfit(build.engine, build.architectures, gpu.architecture, build.compile)
         if wrong is not None:
             reason, fix = wrong
             yield Problem(field, name, f"{reason} (pool {pool.name!r}, accelerator {pool.accelerator})", fix)

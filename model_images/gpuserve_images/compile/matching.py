@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from gpuserve_images.compile.spec import CompileSpec
+from gpuserve_images.compile.spec import RTX_ARCHITECTURES, CompileSpec
 
 AMPERE = 80
 """Compute capability 8.0, times ten: the first that `ampere-plus` engines run on."""
@@ -48,10 +48,11 @@ def fitting(architectures: Sequence[str], gpu: str, options: CompileSpec) -> str
     return gpu if gpu in able else next(iter(able), None)
 
 
-def misfit(architectures: Sequence[str], gpu: str | None, options: CompileSpec) -> tuple[str, str] | None:
+def misfit(engine: str, architectures: Sequence[str], gpu: str | None, options: CompileSpec) -> tuple[str, str] | None:
     """Return why a pool cannot run any of a build's engines, and what to do; None when it can.
 
     Args:
+        engine: `tensorrt` or `tensorrt-rtx`.
         architectures: What the build makes engines for.
         gpu: Architecture of the pool's GPUs; None for a pool of simulated ones.
         options: `compile:` of the build.
@@ -63,5 +64,8 @@ def misfit(architectures: Sequence[str], gpu: str | None, options: CompileSpec) 
             "serve a build with `engine: onnxruntime` there, or choose a pool with real GPUs",
         )
     if fitting(architectures, gpu, options) is None:
-        return f"makes engines for {made}, and the pool's GPUs are {gpu}", f"add {gpu} to the build's `architectures`"
+        fix = f"add {gpu} to the build's `architectures`"
+        if engine == "tensorrt-rtx" and gpu not in RTX_ARCHITECTURES:
+            fix = f"serve a build with `engine: tensorrt` and `architectures: [{gpu}]`: TensorRT for RTX makes none for it"
+        return f"makes engines for {made}, and the pool's GPUs are {gpu}", fix
     return None

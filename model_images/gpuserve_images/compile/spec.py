@@ -25,6 +25,9 @@ Engine = Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "native"]
 COMPILED = ("tensorrt", "tensorrt-rtx")
 """Engines that are compiled for a GPU architecture."""
 
+RTX_ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
+"""What TensorRT for RTX 1.7 makes engines for, as its module lists them: no Hopper, and of Blackwell no data centre GPU."""
+
 Dimension = Annotated[int, Field(ge=-1, le=2**31 - 1)]
 Shape = Annotated[tuple[Dimension, ...], Field(min_length=1)]
 

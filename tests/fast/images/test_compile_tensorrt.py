@@ -9,13 +9,13 @@ import tensorrt_rtx
 from e2e_engines import A100, as_tensorrt, build
 from e2e_small_model import FEATURES, write_model_folder
 
-from gpuserve_images.compile.builders import builder_module, builder_version, rtx_module
+from gpuserve_images.compile.builders import architectures, builder_module, builder_version, rtx_module
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus
 from gpuserve_images.compile.inspection import summarise_engine
 from gpuserve_images.compile.matching import fitting, misfit, runs_on
 from gpuserve_images.compile.refit import refit
-from gpuserve_images.compile.spec import CompileSpec
+from gpuserve_images.compile.spec import RTX_ARCHITECTURES, CompileSpec
 from gpuserve_images.compile.tensorrt import require_buildable
 from gpuserve_images.compile.timing import TimingCache
 from gpuserve_images.pipeline.chain import plan
@@ -71,6 +71,7 @@ class TestTensorRT:
         with pytest.raises(CompileError, match=r"needs TensorRT 11 or later.*found 10.9.0"):
             builder_module("tensorrt")
         assert builder_version("tensorrt-rtx") == tensorrt_rtx.__version__
+        assert architectures(rtx_module()) == RTX_ARCHITECTURES
 
 
 class Times:
@@ -235,12 +236,12 @@ class TestKeys:
 
     def test_a_pool_that_cannot_run_a_build_is_told_why(self):
         made = ("sm_80", "sm_89")
-        assert misfit(made, "sm_89", CompileSpec()) is None
-        assert misfit(made, "sm_90", CompileSpec()) == (
+        assert misfit("tensorrt", made, "sm_89", CompileSpec()) is None
+        assert misfit("tensorrt", made, "sm_90", CompileSpec()) == (
             "makes engines for sm_80, sm_89, and the pool's GPUs are sm_90",
             "add sm_90 to the build's `architectures`",
         )
-        assert misfit(made, "sm_90", CompileSpec(hardware_compatibility="ampere-plus")) is None
-        assert "simulated" in (misfit(made, None, CompileSpec()) or ("", ""))[0]
+        assert misfit("tensorrt", made, "sm_90", CompileSpec(hardware_compatibility="ampere-plus")) is None
+        assert "simulated" in (misfit("tensorrt", made, None, CompileSpec()) or ("", ""))[0]
         assert fitting(made, "sm_89", CompileSpec(hardware_compatibility="ampere-plus")) == "sm_89"
         assert fitting(made, "sm_90", CompileSpec(hardware_compatibility="ampere-plus")) == "sm_80"
