@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpuserve.node_pool.accelerators import ACCELERATORS
+from gpuserve.platform.checks import problems
 from gpuserve.platform.compose import compose
 from gpuserve.platform.engines import engines_fit_the_pool
 from gpuserve.platform.load import Environment
@@ -19,6 +20,7 @@ MODEL = {
         "fp32": {"engine": "onnxruntime"},
         "rtx": {"engine": "tensorrt-rtx", "architectures": ["sm_80", "sm_89"]},
         "any": {"engine": "tensorrt", "architectures": ["sm_80"], "compile": {"hardware_compatibility": "ampere-plus"}},
+        "alone": {"engine": "onnxruntime", "base": "scratch"},
         "later": {"engine": "tensorrt", "architectures": ["sm_80"], "compile": {"version_compatible": True}},
     },
     "verify": {"inputs": "samples"},
@@ -73,6 +75,20 @@ def test_the_server_of_an_engine_that_carries_code_is_told_so_and_no_other():
     environment = Environment(declared("A30", "fp32", "later"), {"tiny": ModelSpec.parse(MODEL)}, Path())
     plan = compose(environment, lambda _request: f"registry.example.com/tiny@sha256:{64 * '0'}")
     assert {serving.version: serving.version_compatible for serving in plan.serving.values()} == {"fp32": False, "later": True}
+
+
+def test_a_version_whose_image_holds_no_server_is_refused_and_may_be_made_ahead():
+    models = {"tiny": ModelSpec.parse(MODEL)}
+
+    def said(*builds: str, prebuild: tuple[str, ...] = ()) -> list[str]:
+        found = problems(declared("A30", *builds, prebuild=prebuild), models)
+        return [str(problem) for problem in found if "server" in problem.reason]
+
+    assert said("fp32", "any", prebuild=("rtx", "alone")) == []
+    rtx, alone = said("rtx", "alone")
+    assert rtx.startswith("services[0].versions[0].build = 'rtx': makes engines of TensorRT for RTX")
+    assert "name this one under `prebuild:`" in rtx
+    assert alone.startswith("services[0].versions[1].build = 'alone': has `base: scratch`")
 
 
 def test_simulated_gpus_run_no_engine_but_engines_may_be_made_ahead():

@@ -54,6 +54,26 @@ def _builds_exist(at: str, service: ServiceSpec, _platform: PlatformSpec, models
             yield Problem(field, build, f"model {service.model_name!r} has no such build", suggestion(build, model.builds))
 
 
+def _versions_hold_a_server(at: str, service: ServiceSpec, _platform: PlatformSpec, models: Models) -> Iterator[Problem]:
+    """Yield the versions whose image no pod can run; made ahead (`prebuild`) they are fine."""
+    model = models.get(service.model_name)
+    for index, version in enumerate(service.versions):
+        build = model.builds.get(version.build) if model else None
+        if build is None:
+            continue
+        if build.engine == "tensorrt-rtx":
+            reason = "makes engines of TensorRT for RTX, which programs of yours load: no server does, and none is in the image"
+            fix = "serve a build with `engine: tensorrt` or `onnxruntime`, and name this one under `prebuild:`"
+        elif build.base == "scratch":
+            reason = "has `base: scratch`: its image is the model alone, without a server"
+            fix = (
+                f"remove `base:` from build {version.build!r}, or name the build under `prebuild:` and mount its image yourself"
+            )
+        else:
+            continue
+        yield Problem(f"{at}.versions[{index}].build", version.build, reason, fix)
+
+
 def _mirror_exists(at: str, service: ServiceSpec, _platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
     mirror = service.traffic.mirror
     versions = [version.build for version in service.versions]
@@ -111,6 +131,7 @@ _SERVICE_RULES: tuple[_ServiceRule, ...] = (
     _pool_exists,
     _model_exists,
     _builds_exist,
+    _versions_hold_a_server,
     _mirror_exists,
     _one_scaling_signal,
     _gateway_can,
