@@ -3,6 +3,7 @@ PYTHON ?= python3
 STACK ?= local
 FILE ?= README.md
 PY := .venv/bin/python
+TESTS := tests/fast tests/pulumi tests/servers tests/e2e
 
 # Compiled test modules are kept between runs also where the shell says otherwise: they cost a third of the quick run.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,7 +22,7 @@ down: .venv/.installed ## Leave nothing behind (with your own cluster: pulumi de
 # The cluster's tests in one process, all others beside them in another: tests/e2e/e2e_sharing.py shares them out.
 test: .venv/.installed ## Every test, with a real cluster (root); ends the cluster of `make up`
 	@$(PY) -m gpuserve_embedded prepare --tests
-	@$(PY) -m pytest tests/fast tests/pulumi tests/servers tests/e2e -n 2 --dist loadscope
+	@$(PY) -m pytest $(TESTS) -n 2 --dist loadscope
 
 # No part of `make test`: it needs a GPU, a driver of 580 or later, and TensorRT from NVIDIA's own index.
 test-gpu: .venv/.installed ## The tests of TensorRT on a GPU of this machine
@@ -30,7 +31,7 @@ test-gpu: .venv/.installed ## The tests of TensorRT on a GPU of this machine
 	@$(PY) -m pytest tests/gpu
 
 test-fast: .venv/.installed ## The tests that need neither root nor a cluster, under a minute
-	@$(PY) -m pytest tests/fast tests/pulumi tests/servers tests/e2e -m "not e2e and not slow" -n auto --dist loadfile
+	@$(PY) -m pytest $(TESTS) -m "not e2e and not slow" -n auto --dist loadfile
 
 lint: .venv/.installed ## Format, lint and types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright

@@ -63,12 +63,12 @@ def run(report: Report) -> dict[str, Any]:
 
 def _builders(report: Report) -> list[tuple[str, str, str]]:
     """Return what can be measured here: builder, architecture, GPU."""
-    from gpuserve_images.compile.builders import ABSENT, builder_version
+    from gpuserve_images.compile.builders import builds
     from gpuserve_images.compile.gpus import find_gpus
 
     found = [("tensorrt-rtx", RTX_ARCHITECTURE, "")]
     gpus = find_gpus()
-    if gpus.visible and builder_version("tensorrt") != ABSENT:
+    if gpus.visible and builds("tensorrt"):
         found.append(("tensorrt", gpus.visible[0].architecture, gpus.visible[0].name))
     else:
         report(f"TensorRT is not measured: {gpus.reason or 'it is not installed'}")

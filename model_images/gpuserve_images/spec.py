@@ -89,10 +89,10 @@ class BuildSpec(Spec):
                 else "does not say for which GPUs; add `architectures: [sm_80, ...]`"
             )
             raise ValueError(msg)
-        unknown = [name for name in self.architectures if name not in RTX_ARCHITECTURES]
+        unknown = set(self.architectures) - set(RTX_ARCHITECTURES)
         if self.engine == "tensorrt-rtx" and unknown:
             msg = (
-                f"names {', '.join(unknown)}, and TensorRT for RTX makes engines for {', '.join(RTX_ARCHITECTURES)} only; "
+                f"names {', '.join(sorted(unknown))}, and TensorRT for RTX makes engines for {', '.join(RTX_ARCHITECTURES)} only; "
                 "write `engine: tensorrt`, which is built on that GPU, or `engine: onnxruntime`"
             )
             raise ValueError(msg)

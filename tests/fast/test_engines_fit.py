@@ -87,7 +87,7 @@ def test_a_version_whose_image_holds_no_server_is_refused_and_may_be_made_ahead(
     assert said("fp32", "any", prebuild=("rtx", "alone")) == []
     rtx, alone = said("rtx", "alone")
     assert rtx.startswith("services[0].versions[0].build = 'rtx': makes engines of TensorRT for RTX")
-    assert "name this one under `prebuild:`" in rtx
+    assert rtx.endswith("or name this one under `prebuild:` alone")
     assert alone.startswith("services[0].versions[1].build = 'alone': has `base: scratch`")
 
 

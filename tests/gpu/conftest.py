@@ -12,6 +12,7 @@ import pytest
 from gpuserve_images.compile.builders import builder_module
 from gpuserve_images.compile.cuda import cuda_driver
 from gpuserve_images.compile.gpus import Gpu, find_gpus
+from gpuserve_images.compile.matching import runs_on
 from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.compile.running import loaded
 from gpuserve_images.compile.spec import CompileSpec
@@ -35,6 +36,11 @@ class Here:
     gpu: Gpu
     trt: ModuleType
     caches: Path
+
+    @property
+    def has_tf32(self) -> bool:
+        """Whether its tensor cores take fp32 numbers, by rounding them to TF32: from Ampere on."""
+        return runs_on("sm_80", self.gpu.architecture, CompileSpec(hardware_compatibility="ampere-plus"))
 
     def compile(self, model: Path, out: Path, *, trt: ModuleType | None = None, **options: Any) -> StageRecord:
         """Make an engine of a model, for batches up to 32."""

@@ -3,20 +3,20 @@
 import importlib.util
 import types
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from e2e_graphs import graph_of, written
 from e2e_small_model import FEATURES, classifier
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.refit import refit
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.optimise.graph import optimise
-
-AMPERE = 80
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def resnet(tmp_path_factory):
     ids=str,
 )
 def test_every_option_makes_an_engine_that_answers_as_its_model(here, small, tmp_path, options):
-    if options.get("hardware_compatibility") == "ampere-plus" and int(here.gpu.architecture.removeprefix("sm_")) < AMPERE:
+    if options.get("hardware_compatibility") == "ampere-plus" and not here.has_tf32:
         pytest.skip("for GPUs from Ampere on")
     here.compile(small, tmp_path / "engine", **options)
     cosine, _ = here.compare(tmp_path / "engine", small, **options)
@@ -62,19 +62,16 @@ def test_every_option_makes_an_engine_that_answers_as_its_model(here, small, tmp
 
 
 def test_without_tf32_it_is_as_near_as_fp32(here, tmp_path):
-    random, wide = np.random.default_rng(0), 512
-    weights = numpy_helper.from_array(random.normal(size=(wide, wide)).astype(np.float32), "w")
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", wide]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "wide", ends[:1], ends[1:], [weights])
-    model = tmp_path / "wide.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+    wide = 512
+    weights = {"w": np.random.default_rng(0).normal(size=(wide, wide))}
+    model = written(graph_of([helper.make_node("MatMul", ["x", "w"], ["y"])], weights, shape=("n", wide)), tmp_path)
     apart = {}
     for tf32 in (True, False):
         here.compile(model, tmp_path / "engine", tf32=tf32)
         cosine, apart[tf32] = here.compare(tmp_path / "engine", model, tf32=tf32)
         assert cosine > 0.9999
     assert apart[False] < 1e-5
-    if int(here.gpu.architecture.removeprefix("sm_")) >= AMPERE:
+    if here.has_tf32:
         assert apart[False] < apart[True]
 
 
@@ -93,9 +90,8 @@ class TestTimingCache:
         module.__dict__.update(vars(here.trt) | {"Builder": Builder, "__name__": "tensorrt"})
         return module
 
-    @pytest.mark.filterwarnings(
-        "ignore::DeprecationWarning"
-    )  # a subclass in Python makes the binding warn of its own `__del__`
+    # A subclass in Python makes the binding warn of its own `__del__`.
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_the_second_build_times_nothing(self, here, resnet, tmp_path, strict):
         for cache in here.caches.glob("*"):
             cache.unlink()
@@ -167,9 +163,7 @@ class TestRefusals:
     def test_another_gpu(self, here, small, tmp_path):
         other = "sm_75" if here.gpu.architecture != "sm_75" else "sm_80"
         with pytest.raises(CompileError, match="is built on a GPU of that architecture with tensorrt"):
-            type(here)(type(here.gpu)(**vars(here.gpu) | {"architecture": other}), here.trt, here.caches).compile(
-                small, tmp_path / "engine"
-            )
+            replace(here, gpu=replace(here.gpu, architecture=other)).compile(small, tmp_path / "engine")
 
 
 def test_requests_of_many_threads_are_not_mixed_up(here, small, tmp_path):

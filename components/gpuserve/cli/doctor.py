@@ -113,14 +113,12 @@ def _first(gpus: Gpus) -> str:
 
 def _builder(engine: str, gpus: Gpus) -> Diagnosis:
     """Look for what compiles engines; a build for ONNX Runtime needs neither."""
-    version = builder_version(engine)
+    version, problem = builder_version(engine), ""
+    wanted, offered = builder_cuda(engine), gpus.cuda and int(gpus.cuda.partition(".")[0])
     if version == ABSENT:
-        return Diagnosis(engine, ok=False, found=f"not installed; pip install 'gpuserve[{engine}]'", needed=False)
-    if not builds(engine):
-        found = f"{version}, its name alone: enough to plan with, not to build; pip install 'gpuserve[{engine}]'"
-        return Diagnosis(engine, ok=False, found=found, needed=False)
-    wanted, offered = builder_cuda(engine), int((gpus.cuda or "0").split(".", maxsplit=1)[0])
-    if wanted and offered and offered < wanted:
-        found = f"{version} for CUDA {wanted}, and driver {gpus.driver} runs CUDA {gpus.cuda} only. Fix: {DRIVER}"
-        return Diagnosis(engine, ok=False, found=found, needed=False)
-    return Diagnosis(engine, ok=True, found=version, needed=False)
+        problem = f"not installed; pip install 'gpuserve[{engine}]'"
+    elif not builds(engine):
+        problem = f"{version}, its name alone: enough to plan with, not to build; pip install 'gpuserve[{engine}]'"
+    elif wanted and offered and offered < wanted:
+        problem = f"{version} for CUDA {wanted}, and driver {gpus.driver} runs CUDA {gpus.cuda} only. Fix: {DRIVER}"
+    return Diagnosis(engine, ok=not problem, found=problem or version, needed=False)

@@ -11,7 +11,7 @@ from gpuserve.platform.sizes import DEFAULTS
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.traffic.checks import problems as traffic_problems
 from gpuserve_images.builder.spec import require_reachable
-from gpuserve_images.spec import ModelSpec
+from gpuserve_images.spec import BuildSpec, ModelSpec
 
 Models = Mapping[str, ModelSpec]
 
@@ -56,22 +56,23 @@ def _builds_exist(at: str, service: ServiceSpec, _platform: PlatformSpec, models
 
 def _versions_hold_a_server(at: str, service: ServiceSpec, _platform: PlatformSpec, models: Models) -> Iterator[Problem]:
     """Yield the versions whose image no pod can run; made ahead (`prebuild`) they are fine."""
-    model = models.get(service.model_name)
+    builds = models[service.model_name].builds if service.model_name in models else {}
     for index, version in enumerate(service.versions):
-        build = model.builds.get(version.build) if model else None
-        if build is None:
-            continue
-        if build.engine == "tensorrt-rtx":
-            reason = "makes engines of TensorRT for RTX, which programs of yours load: no server does, and none is in the image"
-            fix = "serve a build with `engine: tensorrt` or `onnxruntime`, and name this one under `prebuild:`"
-        elif build.base == "scratch":
-            reason = "has `base: scratch`: its image is the model alone, without a server"
-            fix = (
-                f"remove `base:` from build {version.build!r}, or name the build under `prebuild:` and mount its image yourself"
+        wrong = _without_a_server(builds[version.build]) if version.build in builds else None
+        if wrong is not None:
+            reason, fix = wrong
+            yield Problem(
+                f"{at}.versions[{index}].build", version.build, reason, f"{fix}, or name this one under `prebuild:` alone"
             )
-        else:
-            continue
-        yield Problem(f"{at}.versions[{index}].build", version.build, reason, fix)
+
+
+def _without_a_server(build: BuildSpec) -> tuple[str, str] | None:
+    if build.engine == "tensorrt-rtx":
+        reason = "makes engines of TensorRT for RTX, which programs of yours load: no server does, and none is in the image"
+        return reason, "serve a build with `engine: tensorrt` or `onnxruntime`"
+    if build.base == "scratch":
+        return "has `base: scratch`: its image is the model alone, without a server", "remove `base:` from the build"
+    return None
 
 
 def _mirror_exists(at: str, service: ServiceSpec, _platform: PlatformSpec, _models: Models) -> Iterator[Problem]:

@@ -14,10 +14,11 @@ RECIPES = Path(__file__).resolve().parents[2]
 SERVERS = {
     ("triton", "cpu"): "triton-cpu",
     # NVIDIA's 26.07-py3 for linux/amd64, by digest as `intrinsic-ai/intrinsic-core` pins it in its MODULE.bazel (release 20260922.0).
-    # It stands on CUDA 13.3.1 (release notes of 26.07), whose base has TensorRT 11.1.0.106: the extra `tensorrt` goes with it.
     ("triton", "gpu"): "nvcr.io/nvidia/tritonserver@sha256:551599c0812bb706121410a71abda07f9920d25e6c66edf1ec07a375e49f5f90",
 }
 
+DEFAULT_TENSORRT = "11.1.0.106"
+"""TensorRT of Triton's image above, and of the extra `tensorrt`: 26.07 stands on CUDA 13.3.1 (its release notes), whose base names this one."""
 
 TENSORRT = "TRT_VERSION"
 """Environment variable of NVIDIA's images with the version of their TensorRT, such as `11.1.0.106`."""

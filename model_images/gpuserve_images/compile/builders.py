@@ -1,7 +1,6 @@
 """The builder modules: TensorRT and TensorRT for RTX have one interface, so all code takes the module as an argument."""
 
 import importlib
-import re
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
@@ -10,21 +9,15 @@ from gpuserve_images.compile.errors import CompileError
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Engine -> module that builds it; the extra of gpuserve that brings the module has the engine's name."""
 
-PACKAGES = {
-    "tensorrt": ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"),
-    "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"),
-}
-"""Engine -> distributions that the module comes in, by CUDA version; any one of them is enough. The last only asks for one of the others,
-and may be of another version than that."""
+CUDAS = (13, 12)
+"""Major versions of CUDA that builders come for, the newest first, which is what `pip install tensorrt` brings."""
 
-NEWEST_CUDA = 13
-"""What `pip install tensorrt` brings."""
+PACKAGES = {engine: (*(f"{engine}-cu{cuda}" for cuda in CUDAS), engine) for engine in MODULES}
+"""Engine -> distributions that the module comes in; any one of them is enough. The last only asks for one of the others, and may be of another
+version than that."""
 
 ABSENT = "absent"
 """Version of a builder that is not installed."""
-
-SERVED = "11.1.0.106"
-"""TensorRT of the default server's image (`bases.serving`)."""
 
 OLDEST = 11
 """First TensorRT whose networks are always strongly typed, so that precision is the model's own. TensorRT for RTX counts apart."""
@@ -62,35 +55,25 @@ def builder_version(engine: str) -> str:
     return next(filter(None, map(_version, PACKAGES[engine])), ABSENT)
 
 
-def builds(engine: str) -> bool:
-    """Return whether an installed builder has its library too, and not its name and version alone, which are enough to plan."""
-    named = [package for package in PACKAGES[engine] if _version(package)]
-    return any(not re.search(r"-cu\d+$", package) or _version(f"{package}-libs") for package in named)
-
-
-def naming_version(engine: str) -> str:
-    """Return the installed version of an engine's builder, which is part of the names of its engines and their images.
-
-    Raises:
-        CompileError: When it is not installed: the name would be of an image that nobody makes.
-    """
-    found = builder_version(engine)
-    if found == ABSENT:
-        reason = "names its image by its builder's version, and the builder is not installed here"
-        fix = f"Install what builds it: pip install 'gpuserve[{engine}]'"
-        if engine == "tensorrt":
-            fix += f"; where nothing is built its name is enough: pip install --no-deps 'tensorrt-cu{NEWEST_CUDA}=={SERVED}'"
-        raise CompileError("engine", reason, fix, value=engine)
-    return found
-
-
 def builder_cuda(engine: str) -> int | None:
     """Return the major version of CUDA that an installed builder is made for; None where none is installed, or its package does not say."""
-    for package in PACKAGES[engine]:
-        name, _, cuda = package.rpartition("-cu")
-        if name and _version(package):
-            return int(cuda)
-    return None
+    return next((cuda for cuda in CUDAS if _version(f"{engine}-cu{cuda}")), None)
+
+
+def builds(engine: str) -> bool:
+    """Return whether an installed builder has its library too, and not its name and version alone, which are enough to plan."""
+    cuda = builder_cuda(engine)
+    return builder_version(engine) != ABSENT if cuda is None else bool(_version(f"{engine}-cu{cuda}-libs"))
+
+
+def wheel(name: str, release: str) -> str:
+    """Return what to ask pip for: a release of one of TensorRT's wheels, for the CUDA of the installed builder, else for the newest.
+
+    Args:
+        name: Name of the wheel with `{cuda}` for the version of CUDA, such as `tensorrt-cu{cuda}`.
+        release: Such as `11.1.0.106`.
+    """
+    return f"{name.format(cuda=builder_cuda('tensorrt') or CUDAS[0])}=={release}"
 
 
 def _version(package: str) -> str:

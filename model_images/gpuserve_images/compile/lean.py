@@ -5,7 +5,7 @@ import importlib
 from contextlib import suppress
 from types import ModuleType
 
-from gpuserve_images.compile.builders import NEWEST_CUDA, builder_cuda, engine_of
+from gpuserve_images.compile.builders import wheel
 from gpuserve_images.compile.errors import CompileError
 
 WHEEL = "tensorrt_lean_libs"
@@ -25,7 +25,7 @@ def require_lean_runtime(trt: ModuleType) -> None:
         ctypes.CDLL(f"libnvinfer_lean.so.{trt.__version__.split('.')[0]}")
     except OSError as error:
         reason = f"needs TensorRT's lean runtime, which such an engine carries: {error}"
-        package = f"tensorrt-lean-cu{builder_cuda(engine_of(trt)) or NEWEST_CUDA}-libs=={trt.__version__}"
+        package = wheel("tensorrt-lean-cu{cuda}-libs", trt.__version__)
         raise CompileError(
             "compile.version_compatible", reason, f"Install it: pip install '{package}'", value="True"
         ) from error

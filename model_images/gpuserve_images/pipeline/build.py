@@ -8,9 +8,6 @@ from pathlib import Path
 
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.bases import serving as serving_base
-from gpuserve_images.compile.builders import NEWEST_CUDA, builder_cuda, builder_version
-from gpuserve_images.compile.errors import CompileError
-from gpuserve_images.compile.matching import loads
 from gpuserve_images.oci import BakeResult, File, ImageConfig, Layer, bake, push_artifact, resolve
 from gpuserve_images.oci.spec import NON_ROOT, BakeSpec
 from gpuserve_images.pipeline import making
@@ -19,6 +16,7 @@ from gpuserve_images.pipeline.folders import usable
 from gpuserve_images.pipeline.inventory import BUILDS, keep_report
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.key import image_reference
+from gpuserve_images.pipeline.loading import require_loading_server
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.published import published
 from gpuserve_images.pipeline.publishing import Facts, publish, require_base_signature, require_signature, signing_key
@@ -116,7 +114,7 @@ class _Build:
     started: float
 
     def run(self) -> BuildReport:
-        self._require_loading_server()
+        require_loading_server(self.chain)
         notes: list[str] = []
         share = StageShare(f"{self.registry}/{self.chain.job.model.name}/{REPOSITORY}", notes.append)
         with Runner(self.root, share, self.progress) as runner:
@@ -145,21 +143,6 @@ class _Build:
             note = f"the image is pushed, and `gpuserve images ls` on this machine will not know it: {error}"
             return report.model_copy(update={"notes": (*report.notes, note)})
         return report
-
-    def _require_loading_server(self) -> None:
-        """Check that the base's server loads the engine that this machine would make, before hours of making it."""
-        spec, base = self.chain.job.spec, self.chain.base
-        if spec.engine != "tensorrt" or base is None:
-            return
-        builder = builder_version(spec.engine)
-        server = serving_base.tensorrt_of(base, self.spec.platforms)
-        if server and not loads(server, builder, spec.compile):
-            reason = f"of version {builder} makes engines that the server would not load: {base} has TensorRT {server}"
-            package = f"tensorrt-cu{builder_cuda(spec.engine) or NEWEST_CUDA}=={server.partition('+')[0]}"
-            fix = (
-                f"Install the server's version (pip install '{package}'), or give the build a `base:` with TensorRT {builder}."
-            )
-            raise CompileError("engine", reason, fix, value=spec.engine)
 
     def _publish(
         self, summary: Summary, files: dict[str, Path], records: tuple[StageRecord, ...], report: VerifyReport

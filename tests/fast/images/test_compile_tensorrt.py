@@ -215,7 +215,7 @@ class TestKeys:
         keys = [self.key(folder, **change) for change in changes]
         assert self.key(folder) == keys[0]
         assert self.key(folder, compile={"timing_cache": False}) == keys[0]
-        monkeypatch.setattr("gpuserve_images.pipeline.stages.engines.naming_version", lambda _engine: "1.8")
+        monkeypatch.setattr("gpuserve_images.pipeline.stages.engines._naming_version", lambda _engine: "1.8")
         keys.append(self.key(folder))
         assert len(set(keys)) == len(changes) + 1
 

@@ -2,8 +2,6 @@
 
 import json
 import sys
-import tomllib
-from pathlib import Path
 
 import onnx
 import pytest
@@ -15,7 +13,6 @@ from typer.testing import CliRunner
 
 from gpuserve.cli.main import app
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images.compile.builders import OLDEST, SERVED
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.gpus import Gpus
 from gpuserve_images.pipeline.build import build
@@ -28,7 +25,6 @@ from gpuserve_images.verify.report import VerifyReport
 
 pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
 
-ROOT = Path(__file__).parents[3]
 ENGINE = "engine"
 RTX = {"engine": "tensorrt-rtx", "architectures": ["sm_80", "sm_89"]}
 
@@ -132,13 +128,6 @@ def test_without_the_builder_there_is_no_name_for_what_it_makes(tmp_path, named_
         named_tensorrt(version)
         keys.add(content_key(model, "engine", **asked))
     assert len(keys) == 2
-
-
-def test_the_extra_brings_the_tensorrt_of_the_default_server():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    major, minor = map(int, SERVED.split(".")[:2])
-    assert all(wanted.endswith(f">={major}.{minor},<{major}.{minor + 1}") for wanted in extras["tensorrt"])
-    assert (major, len(extras["tensorrt"])) >= (OLDEST, 2)
 
 
 def test_without_its_gpu_tensorrt_is_refused_before_anything_starts(make, tensorrt, tmp_path):

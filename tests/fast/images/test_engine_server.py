@@ -1,6 +1,8 @@
 """TensorRT in the server's image and TensorRT that makes the engine: versions that do not go together are refused before the work."""
 
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from e2e_engines import as_tensorrt
@@ -8,7 +10,8 @@ from e2e_gpu import Driver, runtime
 from e2e_nvml import Device, nvml
 from e2e_small_model import FEATURES, write_model_folder
 
-from gpuserve_images.bases.serving import default_base, tensorrt_of
+from gpuserve_images.bases.serving import DEFAULT_TENSORRT, default_base, tensorrt_of
+from gpuserve_images.compile.builders import CUDAS, OLDEST
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.matching import loads
 from gpuserve_images.compile.spec import CompileSpec
@@ -18,6 +21,7 @@ from gpuserve_images.pipeline.build import build
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 
+ROOT = Path(__file__).parents[3]
 COMPATIBLE = CompileSpec(version_compatible=True)
 ANY = CompileSpec()
 
@@ -37,6 +41,17 @@ ANY = CompileSpec()
 )
 def test_which_server_loads_which_engine(server, builder, options, fits):
     assert loads(server, builder, options) is fits
+
+
+def test_the_extra_and_the_documents_name_the_tensorrt_of_the_default_server():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    major, minor = map(int, DEFAULT_TENSORRT.split(".")[:2])
+    assert major >= OLDEST
+    assert [name.partition(">=")[::2] for name in extras["tensorrt"]] == [
+        (f"tensorrt-cu{CUDAS[0]}", f"{major}.{minor},<{major}.{minor + 1}"),
+        (f"tensorrt-lean-cu{CUDAS[0]}-libs", f"{major}.{minor},<{major}.{minor + 1}"),
+    ]
+    assert f"pip install --no-deps tensorrt-cu{CUDAS[0]}=={DEFAULT_TENSORRT}`" in (ROOT / "docs/model-images.md").read_text()
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Stages that make engines."""
 
 from gpuserve.kubernetes.spec import plain
-from gpuserve_images.compile.builders import builder_module, naming_version
+from gpuserve_images.bases.serving import DEFAULT_TENSORRT
+from gpuserve_images.compile.builders import ABSENT, builder_module, builder_version, wheel
+from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.compile.tensorrt import compile_engine, require_buildable
 from gpuserve_images.onnx_model.signature import read_signature
@@ -26,7 +28,11 @@ def require_profiles(job: Job) -> None:
 
 
 def compiled(job: Job, before: Stage | Source, architecture: str) -> Stage:
-    """Return the stage that makes the engine of one GPU architecture."""
+    """Return the stage that makes the engine of one GPU architecture.
+
+    Raises:
+        CompileError: When its builder is not installed.
+    """
     spec = job.spec
 
     def run(work: Work) -> StageRecord:
@@ -52,6 +58,23 @@ def compiled(job: Job, before: Stage | Source, architecture: str) -> Stage:
             "profiles": plain(spec.profiles),
             "compile": options,
         },
-        tools={spec.engine: naming_version(spec.engine)},
+        tools={spec.engine: _naming_version(spec.engine)},
         ready=ready,
     )
+
+
+def _naming_version(engine: str) -> str:
+    """Return the installed version of an engine's builder, which is part of the names of its engines and their images.
+
+    Raises:
+        CompileError: When it is not installed: the name would be of an image that nobody makes.
+    """
+    found = builder_version(engine)
+    if found == ABSENT:
+        reason = "names its image by its builder's version, and the builder is not installed here"
+        fix = f"Install what builds it: pip install 'gpuserve[{engine}]'"
+        if engine == "tensorrt":
+            alone = wheel("tensorrt-cu{cuda}", DEFAULT_TENSORRT)
+            fix += f"; where nothing is built its name is enough: pip install --no-deps '{alone}'"
+        raise CompileError("engine", reason, fix, value=engine)
+    return found
