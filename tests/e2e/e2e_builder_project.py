@@ -56,7 +56,7 @@ class Project:
         self.builder: dict[str, Any] = {
             "kind": "job",
             "registry_address": registry.host.replace("localhost", "http://10.244.0.1"),
-            "image": ensure_image("localhost:5000/models", silent).replace("localhost:5000", door.host),
+            "image": ensure_image("localhost:5000/models", (), silent).replace("localhost:5000", door.host),
             "namespace": NAMESPACE,
             "context": "real",
             "secrets": ["signing"],

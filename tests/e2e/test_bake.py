@@ -1,16 +1,22 @@
 """Images as other tools see them, large ones, and base images built by the real buildah."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from e2e_registry import RegistryServer
 
-from gpuserve_images.bases import buildah
+from gpuserve_images.bases import buildah, debian
 from gpuserve_images.bases import recipes as base
+from gpuserve_images.bases.serving import DEFAULT_TENSORRT, RECIPES
 from gpuserve_images.errors import BaseImageError
 from gpuserve_images.oci import File, ImageConfig, Layer, bake, resolve
 
@@ -117,7 +123,7 @@ def test_a_recipe_is_built_pushed_and_cleaned_away(registry, tmp_path):
     (recipe / "Dockerfile").write_text("FROM scratch\nCOPY hello /hello\nUSER 1000\n")
     lines = []
     reference = f"{registry.host}/recipe:1"
-    buildah.build(recipe, reference, mirror=registry.host, work=work, report=lines.append)
+    buildah.build(recipe, reference, work=work, report=lines.append)
     assert resolve(reference) is not None
     assert any("COPY hello" in line for line in lines)
     assert not work.exists()
@@ -128,9 +134,53 @@ def test_a_build_that_fails_says_why_and_leaves_nothing(registry, tmp_path):
     recipe.mkdir()
     (recipe / "Dockerfile").write_text("FROM scratch\nCOPY missing /\n")
     with pytest.raises(BaseImageError, match="missing"):
-        buildah.build(recipe, f"{registry.host}/recipe:2", mirror=registry.host, work=work, report=lambda _: None)
+        buildah.build(recipe, f"{registry.host}/recipe:2", work=work, report=lambda _: None)
     assert resolve(f"{registry.host}/recipe:2") is None
     assert not work.exists()
+
+
+@pytest.fixture
+def nvidia_index(tmp_path, monkeypatch):
+    """A mirror of NVIDIA's index, with a wheel of the right name and other content: the real one has gigabytes and is not for others to keep."""
+    name = f"tensorrt_cu13_libs-{DEFAULT_TENSORRT}"
+    wheel = tmp_path / "index" / "tensorrt-cu13-libs" / f"{name}-py3-none-manylinux_2_28_x86_64.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tensorrt_libs/__init__.py", "stand_in = True\n")
+        archive.writestr(
+            f"{name}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: tensorrt-cu13-libs\nVersion: {DEFAULT_TENSORRT}\n"
+        )
+        tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: py3-none-manylinux_2_28_x86_64\n"
+        archive.writestr(f"{name}.dist-info/WHEEL", tag)
+        archive.writestr(f"{name}.dist-info/RECORD", "")
+    link = f'<a href="{wheel.name}#sha256={hashlib.sha256(wheel.read_bytes()).hexdigest()}">{wheel.name}</a>'
+    (wheel.parent / "index.html").write_text(link)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "index"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("WHEEL_STUB_PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        yield
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_the_builders_tensorrt_comes_from_nvidias_index(registry, nvidia_index, store, tmp_path):
+    """The stage with all that comes from elsewhere; the one that is left adds it to the builder's image, which others build."""
+    recipe, reference = RECIPES / "builder", f"{registry.host}/tensorrt-packages:1"
+    debian.ensure_roots(recipe / "Dockerfile", registry.host, lambda _: None)
+    work, said = tmp_path / "work", list[str]()
+    buildah.build(recipe, reference, work=work, report=said.append, target="tensorrt-packages")
+    assert not any("AS builder" in line for line in said)
+    container = tool("buildah", *store, "from", "--tls-verify=false", reference).strip()
+    packages = Path(tool("buildah", *store, "mount", container).strip()) / "packages"
+    found = {path.name.removesuffix(".dist-info") for path in packages.glob("*.dist-info")}
+    assert found >= {f"{name}-{DEFAULT_TENSORRT}" for name in ("tensorrt_cu13", "tensorrt_cu13_libs", "tensorrt_cu13_bindings")}
+    assert (packages / "tensorrt_libs" / "__init__.py").read_text() == "stand_in = True\n"
+    assert list(packages.glob("tensorrt_lean_libs/libnvinfer_lean.so.*"))
+    assert (packages / "pynvml.py").is_file()
+    assert not (packages.parent / "run" / "nvidia_index").exists()
 
 
 @pytest.mark.slow

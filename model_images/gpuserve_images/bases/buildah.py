@@ -7,22 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpuserve_images.bases.commands import run
-from gpuserve_images.bases.host import apt_settings, certificates, pip_settings
+from gpuserve_images.bases.host import apt_settings, certificates, nvidia_index, pip_settings
 from gpuserve_images.mounts import mount_points
 from gpuserve_images.oci.reference import Reference, is_loopback
 
 _INSECURE_POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 
 
-def build(folder: Path, reference: str, *, mirror: str, work: Path, report: Callable[[str], None]) -> None:
+def build(folder: Path, reference: str, *, work: Path, report: Callable[[str], None], target: str = "") -> None:
     """Build a folder's Dockerfile and push the image.
 
     Args:
         folder: Build context with a `Dockerfile`.
-        reference: Where to push.
-        mirror: Registry asked first for Docker Hub's images.
+        reference: Where to push; its registry is asked first for Docker Hub's images.
         work: Folder for buildah's store and settings; emptied before and after, so that a killed build leaves nothing to trip over.
         report: Called with each line of output.
+        target: Stage to stop at. Default: the last one.
 
     Raises:
         BaseImageError: buildah is missing or failed; with the last lines it wrote.
@@ -30,15 +30,17 @@ def build(folder: Path, reference: str, *, mirror: str, work: Path, report: Call
     store = ["--root", str(work / "root"), "--runroot", str(work / "run")]
     _clear(work)
     work.mkdir(parents=True)
-    settings = _write_settings(work, mirror)
+    registry = Reference.parse(reference).registry
+    settings = _write_settings(work, registry)
     # Where it mounts what it builds; else that lies in /var/tmp when it is killed.
     (work / "tmp").mkdir()
     environment = {**os.environ, "TMPDIR": str(work / "tmp")}
-    secure = not is_loopback(Reference.parse(reference).registry)
+    secure = not is_loopback(registry)
     tls = [f"--tls-verify={str(secure).lower()}", "--signature-policy", str(settings["policy"])]
-    secrets = [f"--secret=id={name},src={settings[name]}" for name in ("apt", "pip", "ca") if name in settings]
+    secrets = [f"--secret=id={name},src={settings[name]}" for name in ("apt", "pip", "nvidia_index", "ca") if name in settings]
     try:
         command = ["buildah", *store, "--registries-conf", str(settings["registries"]), "bud", "--isolation", "chroot"]
+        command += ["--target", target] if target else []
         command += ["--network", "host", "--format", "oci", *tls, *secrets, "--tag", reference, str(folder)]
         run(command, what=f"base image {folder.name}", report=report, env=environment)
         push = ["buildah", *store, "push", *tls, reference, f"docker://{reference}"]
@@ -49,7 +51,7 @@ def build(folder: Path, reference: str, *, mirror: str, work: Path, report: Call
 
 def _write_settings(work: Path, mirror: str) -> dict[str, Path]:
     """Write what buildah reads; the machine's package settings go in as build secrets, which stay out of the image."""
-    insecure = str(is_loopback(Reference.parse(f"{mirror}/any").registry)).lower()
+    insecure = str(is_loopback(mirror)).lower()
     texts = {
         "registries": (
             'unqualified-search-registries = ["docker.io"]\n'
@@ -59,6 +61,7 @@ def _write_settings(work: Path, mirror: str) -> dict[str, Path]:
         "policy": json.dumps(_INSECURE_POLICY),
         "apt": apt_settings(),
         "pip": pip_settings(),
+        "nvidia_index": nvidia_index(),
     }
     paths = {name: work / name for name in texts}
     for name, path in paths.items():

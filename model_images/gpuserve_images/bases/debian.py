@@ -36,8 +36,11 @@ def ensure_roots(dockerfile: Path, registry: str, report: Callable[[str], None])
 
 
 def _from_lines(dockerfile: Path) -> set[str]:
+    """Return the images that a Dockerfile starts from, without its own earlier stages."""
     lines = (line.split() for line in dockerfile.read_text().splitlines())
-    return {words[1] for words in lines if len(words) > 1 and words[0].upper() == "FROM"}
+    begins = [words for words in lines if len(words) > 1 and words[0].upper() == "FROM"]
+    stages = {stage for words in begins for stage in words[3:]}  # FROM <image> AS <stage>
+    return {words[1] for words in begins} - stages
 
 
 def _at_docker_hub(name: str) -> bool:

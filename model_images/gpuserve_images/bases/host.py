@@ -50,6 +50,11 @@ def pip_settings() -> str:
     return "[global]\n" + "".join(f"{option} = {value}\n" for option, value in options.items())
 
 
+def nvidia_index() -> str:
+    """Return the address of this machine's mirror of NVIDIA's package index, as NVIDIA's own `wheel-stub` is told it; empty for the original."""
+    return os.environ.get("WHEEL_STUB_PIP_INDEX_URL", "")
+
+
 def certificates() -> Path | None:
     """Return the file of certificate authorities that this machine trusts, or None where there is none."""
     named = [os.environ[variable] for variable in _CA_VARIABLES if os.environ.get(variable)]

@@ -1,7 +1,7 @@
 """Base images: built once from an ordinary Dockerfile when a registry lacks them, by buildah, without a daemon.
 
-A recipe is a folder in `model_images/` with a Dockerfile. Its image is tagged with a hash of the folder, so it is built again exactly
-when the recipe changes.
+A recipe is a folder in `model_images/` with a Dockerfile, or one target of it where that makes several images. Its image is tagged with a
+hash of the folder, so it is built again exactly when the recipe changes.
 """
 
 import fcntl
@@ -34,16 +34,17 @@ def recipe_tag(folder: Path) -> str:
     return sha256.hexdigest()[:_TAG_CHARACTERS]
 
 
-def ensure_base(recipe: str, registry: str, progress: Report | None = None) -> str:
+def ensure_base(recipe: str, registry: str, progress: Report | None = None, *, target: str = "") -> str:
     """Return the reference of a recipe's image, building and pushing it when the registry lacks it.
 
     Args:
         recipe: Name of a folder in `model_images/`, e.g. `triton-cpu`.
-        registry: Registry, with an optional path, that holds base images, e.g. `localhost:5000`.
+        registry: Host of the registry that holds base images, e.g. `localhost:5000`.
         progress: Called with a line of text now and then; None for silence.
+        target: Stage of the Dockerfile whose image is wanted, which is then named after it. Default: the last stage, and the recipe's name.
 
     Returns:
-        `<registry>/gpuserve/<recipe>:<hash of the recipe>`. When it was there: one request, and nothing else.
+        `<registry>/gpuserve/<name>:<hash of the recipe>`. When it was there: one request, and nothing else.
 
     Raises:
         BaseImageError: The recipe is unknown, a tool is missing, or a build failed (with the last lines of its log).
@@ -53,7 +54,7 @@ def ensure_base(recipe: str, registry: str, progress: Report | None = None) -> s
     from gpuserve_images.oci import resolve
 
     folder = _recipe_folder(recipe)
-    reference = f"{registry}/gpuserve/{recipe}:{recipe_tag(folder)}"
+    reference = f"{registry}/gpuserve/{target or recipe}:{recipe_tag(folder)}"
     if resolve(reference):
         return reference
     report = progress or _silent
@@ -62,7 +63,7 @@ def ensure_base(recipe: str, registry: str, progress: Report | None = None) -> s
         # Another process may have built it while this one waited.
         if not resolve(reference):
             debian.ensure_roots(folder / "Dockerfile", registry, report)
-            buildah.build(folder, reference, mirror=registry, work=work, report=report)
+            buildah.build(folder, reference, work=work, report=report, target=target)
     return reference
 
 

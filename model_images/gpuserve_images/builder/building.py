@@ -100,7 +100,7 @@ class ClusterBuild:
         # Recipes are built with buildah, which a pod without privileges cannot run: so they are made here, once.
         if chain.base:
             serving_base.ensure(str(chain.base), self.registry, progress)
-        image = self.spec.image or ensure_image(self.registry, progress)
+        image = self.spec.image or ensure_image(self.registry, context.tools_of(chain), progress)
         job = BuildJob(
             model=self.model.name,
             build=self.build,

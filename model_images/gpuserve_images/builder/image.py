@@ -1,7 +1,7 @@
 """The image that builds: a recipe's packages, and gpuserve's own code as one small layer on top."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,31 +13,38 @@ from gpuserve_images.oci import File, ImageConfig, Layer, bake, resolve
 from gpuserve_images.records import Progress, sha256_file, sha256_json
 
 RECIPE = "builder"
+TENSORRT = "tensorrt"
+"""The tool that has an image of its own, because it has gigabytes and comes from NVIDIA's index."""
+
+_PACKAGES = {"builder": ("requirements.txt",), "builder-tensorrt": ("requirements.txt", "tensorrt.txt")}
+"""Target of the recipe -> its lists of packages."""
+
 _HOME = "/opt/gpuserve"
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s\\]+)", re.MULTILINE)
 _TAG_CHARACTERS = 40
 
 
-def ensure_image(registry: str, progress: Progress) -> str:
+def ensure_image(registry: str, tools: Iterable[str], progress: Progress) -> str:
     """Return the builder's image by digest; it is made and pushed when the registry lacks it.
 
     Args:
         registry: Registry and path prefix of the models; the image goes to the same registry.
+        tools: What the build depends on; TensorRT has an image of its own.
         progress: Told about each step.
 
     Raises:
         BaseImageError: When buildah is missing or fails.
         RegistryError: When the registry is down or refuses.
     """
-    host = registry.split("/", 1)[0]
-    base = ensure_base(RECIPE, host, lambda line: progress(f"builder: {line}", 0, 0))
+    host, made = registry.split("/", 1)[0], _target(tools)
+    base = ensure_base(RECIPE, host, lambda line: progress(f"builder: {line}", 0, 0), target=made)
     sources = dict(_code())
     # So that Python there knows the distribution, whose version is part of an image's provenance.
     about = f"Metadata-Version: 2.1\nName: gpuserve\nVersion: {version('gpuserve')}\n"
     identity = sha256_json([base, about, *([name, _mode(path), sha256_file(path)] for name, path in sources.items())])
     files = {f"{_HOME}/{name}": File(path, mode=_mode(path)) for name, path in sources.items()}
     files[f"{_HOME}/components/gpuserve-{version('gpuserve')}.dist-info/METADATA"] = File(about.encode())
-    target = f"{host}/gpuserve/{RECIPE}-code:{identity[:_TAG_CHARACTERS]}"
+    target = f"{host}/gpuserve/{made}-code:{identity[:_TAG_CHARACTERS]}"
     found = resolve(target)
     if found is not None:
         return found.reference
@@ -56,27 +63,31 @@ def require_tools(tools: Mapping[str, str], field: str = "builder.image") -> Non
     Raises:
         SpecError: When it lacks one, or has another version.
     """
-    pinned = {_normal(name): version for name, version in _PINNED.findall((RECIPES / RECIPE / "requirements.txt").read_text())}
-    # Stages call TensorRT's builders by their engines' names.
-    there = {name: next(filter(None, map(pinned.get, map(_normal, PACKAGES.get(name, (name,))))), None) for name in tools}
-    problems = [
-        Problem(field, None, _difference(name, version, there[name]), _fix(name, there[name]))
-        for name, version in sorted(tools.items())
-        if there[name] != version
-    ]
+    lists = "".join((RECIPES / RECIPE / name).read_text() for name in _PACKAGES[_target(tools)])
+    pinned = {_normal(name): f"{name}=={version}" for name, version in _PINNED.findall(lists)}
+    problems = list[Problem]()
+    for name, here in sorted(tools.items()):
+        # Stages call TensorRT's builders by their engines' names.
+        there = next(filter(None, (pinned.get(_normal(package)) for package in PACKAGES.get(name, (name,)))), "")
+        if there.rpartition("=")[2] != here:
+            problems.append(Problem(field, None, _difference(name, here, there), _fix(name, there)))
     if problems:
         raise SpecError(problems)
 
 
-def _difference(name: str, here: str, there: str | None) -> str:
-    has = f"has {name} {there}" if there else f"lacks {name}"
+def _target(tools: Iterable[str]) -> str:
+    return "builder-tensorrt" if TENSORRT in set(tools) else "builder"
+
+
+def _difference(name: str, here: str, there: str) -> str:
+    has = f"has {there}" if there else f"lacks {name}"
     return f"gpuserve's own builder image {has}, and this machine has {here}: the two would build different images"
 
 
-def _fix(name: str, there: str | None) -> str:
-    if there is None:
+def _fix(name: str, there: str) -> str:
+    if not there:
         return f"name an image that has gpuserve and {name}, or write `builder: local`"
-    return f"install {name}=={there} here, name an image with this machine's version, or write `builder: local`"
+    return f"pip install {there}, name an image with this machine's version, or write `builder: local`"
 
 
 def _normal(name: str) -> str:

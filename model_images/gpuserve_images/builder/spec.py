@@ -43,7 +43,8 @@ class BuilderSpec(Spec):
             fails three times is no accident. A model that is wrong is not tried again.
         start_within: How long a pod may wait for a node and for quota. Default 10 min: what an autoscaled GPU node takes to come.
         image: The image that builds, with gpuserve on its `python3` (and, for engine `tensorrt`, TensorRT). Default: gpuserve's
-            own, made on this machine on first need and kept in the registry.
+            own, made on this machine on first need and kept in the registry: one for all but engine `tensorrt`, and one with TensorRT,
+            whose wheel comes from NVIDIA's index (`WHEEL_STUB_PIP_INDEX_URL` names a mirror).
         cpu: Processor time that a pod requests; it may use more where there is more. Default 500m.
         memory: Memory that a pod requests and may use. Default 4 Gi: quantisation holds a model several times.
         gpus: GPUs that a pod requests. Default: 1 for engine `tensorrt`, which is compiled on the GPU it is for, else none: ONNX

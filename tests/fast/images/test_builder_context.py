@@ -13,7 +13,6 @@ from e2e_small_model import classifier, write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.builder import context, inside
-from gpuserve_images.builder.image import require_tools
 from gpuserve_images.builder.portable import require_portable
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import File, Layer, bake, push_artifact
@@ -219,14 +218,3 @@ def test_the_public_key_goes_along_and_the_private_one_does_not(registry, tmp_pa
     assert arrived.job.model.bake.sign.public_key == public
     files = [file.read_bytes() for file in (tmp_path / "there").rglob("*") if file.is_file()]
     assert not [content for content in files if private.splitlines()[1].encode() in content]
-
-
-def test_the_image_has_the_tools_of_the_lock():
-    path = Path(__file__).parents[3] / "stacks" / "models" / "filetype.yaml"
-    model = load_model(path)
-    for name in model.builds:
-        require_tools(context.tools_of(plan(Job(model, name, path.parent, Target()), "")))
-    with pytest.raises(SpecError, match=r"lacks scikit-learn, and this machine has 1\.9\.1.*builder: local"):
-        require_tools({"scikit-learn": "1.9.1"})
-    with pytest.raises(SpecError, match=r"install onnxruntime==[\d.]+ here"):
-        require_tools({"onnxruntime": "1.0"})
