@@ -130,6 +130,10 @@ STACK_FILE: dict[str, tuple[Change, list[str]]] = {
         lambda box: box.service.update(startup_timeout="2d"),
         ["services[0].startup_timeout", "'2d'", "is not between 1s and 24h"],
     ),
+    "a drain that never ends": (
+        lambda box: box.service.update(drain="2h"),
+        ["services[0].drain", "'2h'", "is not between 1s and 1h", "write for example 120s"],
+    ),
     "another rollout than the two": (
         lambda box: box.service.update(rollout="in_place"),
         ["services[0].rollout", "'in_place'", "surge", "in-place"],

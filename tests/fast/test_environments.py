@@ -82,13 +82,17 @@ def test_a_quota_has_room_for_a_rollout_unless_each_is_in_place(rollouts: list[s
 
 
 def test_how_servers_start_and_are_replaced_reaches_them():
-    platform = _two_versions_each([{"rollout": "in-place", "startup_timeout": "20m"}], {"gpus": 2})
+    platform = _two_versions_each([{"rollout": "in-place", "startup_timeout": "20m", "drain": "5m"}], {"gpus": 2})
     manifests = render(compose(Environment(platform, MODELS, STACKS), _image))
     servers = [manifest["spec"] for manifest in manifests if manifest["kind"] == "Deployment"]
     for server in servers:
         assert server["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
         (probe,) = (one["startupProbe"] for one in server["template"]["spec"]["containers"])
-        assert probe["failureThreshold"] * probe["periodSeconds"] == 20 * 60 < server["progressDeadlineSeconds"]
+        assert probe["failureThreshold"] * probe["periodSeconds"] == 20 * 60
+        pod = server["template"]["spec"]
+        assert pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] == 5 * 60 < pod["terminationGracePeriodSeconds"]
+        # In place a pod goes, with all the time that it has, before its successor starts, with all of its own.
+        assert pod["terminationGracePeriodSeconds"] + 20 * 60 < server["progressDeadlineSeconds"]
     assert len(servers) == 2
 
 
@@ -148,6 +152,7 @@ def _services(draw: st.DrawFn, pools: list[str]) -> dict[str, Any]:
         "scale": {"min": least, "max": most, **signal},
         "resources": draw(st.sampled_from([{}, {"gpus": 2}, {"cpu": "500m", "memory": "4Gi"}])),
         "startup_timeout": draw(st.sampled_from(["300s", "20m"])),
+        "drain": draw(st.sampled_from(["10s", "2m"])),
         "rollout": draw(st.sampled_from(["surge", "in-place"])),
     }
 

@@ -95,7 +95,7 @@ def test_time_limits_hold_together(given_spec: ServingSpec) -> None:
     workload = manifests(NAME, given_spec)["deployment"]
     rollout, template = workload["spec"], workload["spec"]["template"]["spec"]
     sleep = template["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert rollout["progressDeadlineSeconds"] > rollout["minReadySeconds"]
+    assert rollout["progressDeadlineSeconds"] > rollout["minReadySeconds"] + template["terminationGracePeriodSeconds"]
     assert template["terminationGracePeriodSeconds"] > sleep + given_spec.exit_timeout.seconds
     assert int(workload["metadata"]["annotations"]["pulumi.com/timeoutSeconds"]) >= rollout["progressDeadlineSeconds"]
 

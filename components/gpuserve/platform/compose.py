@@ -146,6 +146,7 @@ def _versions(
             autoscaled=service.scale.max > service.scale.min,
             gpus=service.resources.gpus,
             startup_timeout=service.startup_timeout,
+            drain=service.drain,
             rollout=service.rollout,
             version_compatible=builds[version.build].compile.version_compatible,
             clients=(platform.gateway_namespace,),

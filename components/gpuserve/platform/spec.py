@@ -9,7 +9,7 @@ from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, LabelValue, Percent, UrlPath
 from gpuserve.monitoring.spec import RateWindow
 from gpuserve.node_pool.spec import NodePoolSpec, WholeGpus
-from gpuserve.serving.spec import Network, Rollout, StartupTimeout
+from gpuserve.serving.spec import Drain, Network, Rollout, StartupTimeout
 from gpuserve.traffic.spec import GatewaySpec, RequestTimeout, TlsSpec, Weight, require_whole
 from gpuserve_images.builder.spec import LOCAL, Builder
 
@@ -46,8 +46,8 @@ class ServiceTrafficSpec(Spec):
         path: URL prefix, taken off before a server sees it; default everything. Gateways route HTTP alone: gRPC has paths of its
             own, so its clients ask a version's Service.
         mirror: Shadow traffic; default none.
-        timeout: Longest time for a whole request; default 300 s, enough for a cold model and short of common proxies' limits. A server
-            that is replaced ends what it is at after 40 s: Triton waits out a longer time even when only connections are open.
+        timeout: Longest time for a whole request; default 300 s, enough for a cold model and short of common proxies' limits. Where a
+            request may take longer than 40 s, raise the service's ``drain`` too.
         tls: Where the certificate comes from; default none.
         gateway: The Gateway to make or to attach to.
     """
@@ -122,6 +122,8 @@ class ServiceSpec(Spec):
         resources: Size of a replica.
         startup_timeout: Longest time for one replica to become ready; default 300s. A server that takes longer is started again, and `up`
             gives up: raise it for models whose weights take minutes to load.
+        drain: How long a server that is replaced, or scaled away, still works at what it was asked; 30 s later its requests are cut. For
+            all of that time it keeps its GPU. Default 10s, so no request of up to 40 s is lost; for longer ones their length.
         rollout: How replicas are replaced. ``surge``, the default, starts a new one before an old one goes, and the quota must have room
             for it; ``in-place`` stops the old one first, for pools without a spare GPU.
     """
@@ -136,6 +138,7 @@ class ServiceSpec(Spec):
     scale: ScaleSpec = ScaleSpec()
     resources: ResourcesSpec = ResourcesSpec()
     startup_timeout: StartupTimeout = Duration("300s")
+    drain: Drain = Duration("10s")
     rollout: Rollout = "surge"
 
     @property

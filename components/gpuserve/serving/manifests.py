@@ -7,7 +7,7 @@ from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.metadata import Manifest, labels, manifest
 from gpuserve.kubernetes.values import Endpoint, MetricsSource, ScaleTarget
 from gpuserve.serving.network import network_policy_spec, service_spec
-from gpuserve.serving.pod import pod_template, runtime_pod
+from gpuserve.serving.pod import pod_template, runtime_pod, termination_seconds
 from gpuserve.serving.spec import ServingSpec
 
 SERVICE_LABEL = "gpuserve.io/service"
@@ -39,7 +39,7 @@ def manifests(name: str, spec: ServingSpec) -> dict[str, Manifest]:
         return manifest(api_version, kind, name, namespace=namespace, labels=common, annotations=annotations, **body)
 
     # Pulumi follows a rollout for as long as its replicas take, one after the other.
-    timeout = {"pulumi.com/timeoutSeconds": str(_startup_seconds(spec) * spec.replicas)}
+    timeout = {"pulumi.com/timeoutSeconds": str(_replacement_seconds(spec) * spec.replicas)}
     return {
         "account": own("v1", "ServiceAccount", automountServiceAccountToken=False),
         "network": own("networking.k8s.io/v1", "NetworkPolicy", spec=network_policy_spec(spec, selector)),
@@ -100,7 +100,7 @@ def _deployment_spec(name: str, spec: ServingSpec, common: dict[str, str], selec
     return {
         **replicas,
         "minReadySeconds": spec.min_ready.whole_seconds,
-        "progressDeadlineSeconds": _startup_seconds(spec),
+        "progressDeadlineSeconds": _replacement_seconds(spec),
         "revisionHistoryLimit": _OLD_REVISIONS,
         "selector": {"matchLabels": dict(selector)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1 - surge, "maxSurge": surge}},
@@ -118,9 +118,12 @@ def _disruption_spec(selector: dict[str, str]) -> dict[str, Any]:
     return {"selector": {"matchLabels": dict(selector)}, "maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
 
 
-def _startup_seconds(spec: ServingSpec) -> int:
-    """Return how long one replica may take until it counts as available."""
-    return spec.startup_timeout.whole_seconds + spec.min_ready.whole_seconds
+def _replacement_seconds(spec: ServingSpec) -> int:
+    """Return how long it may take until a replica counts as available in the place of another.
+
+    The other one must go first where the rollout is in place, and where the one before it still holds the quota's room for a rollout.
+    """
+    return termination_seconds(spec) + spec.startup_timeout.whole_seconds + spec.min_ready.whole_seconds
 
 
 def _check_name(name: str) -> None:

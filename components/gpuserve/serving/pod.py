@@ -41,7 +41,7 @@ def pod_template(name: str, spec: ServingSpec, labels: dict[str, str], selector:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": _pod_security(server),
-        "terminationGracePeriodSeconds": _termination_seconds(spec),
+        "terminationGracePeriodSeconds": termination_seconds(spec),
         "topologySpreadConstraints": [
             _spread("topology.kubernetes.io/zone", selector),
             _spread("kubernetes.io/hostname", selector),
@@ -132,6 +132,6 @@ def _spread(topology: str, selector: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _termination_seconds(spec: ServingSpec) -> int:
+def termination_seconds(spec: ServingSpec) -> int:
     """Return the grace period: it covers the preStop sleep, the requests in flight, and a moment to exit."""
     return spec.drain.whole_seconds + spec.exit_timeout.whole_seconds + _PROBE_PERIOD

@@ -10,7 +10,8 @@ from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, 
 from gpuserve.kubernetes.values import Placement
 from gpuserve.serving.runtimes import runtime
 
-_DAY = 24 * 3600
+_HOUR = 3600
+_DAY = 24 * _HOUR
 
 
 def _known_runtime(name: str) -> str:
@@ -34,6 +35,12 @@ def _within_a_day(timeout: Duration) -> Duration:
     return timeout
 
 
+def _within_an_hour(drain: Duration) -> Duration:
+    if not 1 <= drain.seconds <= _HOUR:
+        raise ValueError("is not between 1s and 1h, which a pod that goes keeps its GPU; write for example 120s")
+    return drain
+
+
 RuntimeName = Annotated[str, BeforeValidator(known_at_plan_time), AfterValidator(_known_runtime)]
 """A name from `gpuserve.serving.runtimes.RUNTIMES`."""
 
@@ -46,6 +53,9 @@ Network = Annotated[str, BeforeValidator(known_at_plan_time), AfterValidator(_ne
 
 StartupTimeout = Annotated[Duration, AfterValidator(_within_a_day)]
 """The longest start of one replica."""
+
+Drain = Annotated[Duration, AfterValidator(_within_an_hour)]
+"""How long a pod that must go still serves."""
 
 Rollout = Annotated[Literal["surge", "in-place"], BeforeValidator(known_at_plan_time)]
 """How a version's pods are replaced: ``surge`` starts a new one before an old one goes, which takes room for one more; ``in-place``
@@ -97,9 +107,10 @@ class ServingSpec(Spec):
         resources: Processor time and memory of a replica.
         startup_timeout: Longest time for one replica to become ready: image, model, warm-up. The container is restarted when
             its server takes longer, and an update of the stack gives up after it. Default 300s.
-        drain: How long a pod that must go still serves, so that every gateway has taken it off its list before it stops.
-            Default 10s.
-        exit_timeout: How long requests in flight may take after that. Default 30s.
+        drain: How long a pod that must go still serves: every gateway takes it off its list meanwhile, and what it is at goes on. It
+            keeps its GPU for all of that time. Default 10s.
+        exit_timeout: How long requests in flight may take after that. Default 30s: Triton waits for as long while a connection is
+            open, though nothing is asked on it any more. So requests that take longer are what ``drain`` is raised for.
         min_ready: How long a new pod must stay ready before an old one goes. Default 5s.
         rollout: ``surge``: a new pod is ready before an old one goes, so that no request is lost; the quota and the nodes must have room
             for one more. ``in-place``: an old pod goes first, so that a pool without a spare GPU can be updated; meanwhile one replica
@@ -123,7 +134,7 @@ class ServingSpec(Spec):
     gpus: Annotated[GpuCount, Field(ge=1)] = 1
     resources: ServerResources = ServerResources()
     startup_timeout: StartupTimeout = Duration("300s")
-    drain: Duration = Duration("10s")
+    drain: Drain = Duration("10s")
     exit_timeout: Duration = Duration("30s")
     min_ready: Duration = Duration("5s")
     rollout: Rollout = "surge"
