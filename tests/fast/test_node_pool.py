@@ -43,6 +43,9 @@ def pools(draw: st.DrawFn) -> NodePoolSpec:
         gpus=gpus,
         quota=quota,
         nodes=draw(st.lists(st.from_regex(r"[a-z0-9]{1,12}(\.[a-z0-9]{1,5})?", fullmatch=True), max_size=3, unique=True)),
+        tolerations=draw(
+            st.sampled_from([[], [{"key": "sku", "value": "gpu", "effect": "NoExecute"}, {"key": "example.com/spot"}]])
+        ),
         labels=draw(st.dictionaries(st.sampled_from(["team", "cost-centre"]), st.sampled_from(["ml", "4711"]))),
     )
 
@@ -158,3 +161,38 @@ def test_bad_pools_are_refused_with_the_field(changes: dict[str, Any], words: st
 def test_structure_must_be_known_at_plan_time() -> None:
     later: Any = pulumi.Output.from_input(8)
     assert "must be known at plan time" in refusal(gpus=later)
+
+
+def test_nodes_are_chosen_by_the_labels_and_taints_that_they_have() -> None:
+    labels = {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+    spec = pool(
+        accelerator="L4",
+        node_selector=labels,
+        tolerations=[{"key": "sku", "value": "gpu"}, {"key": "a.com/b", "effect": "NoExecute"}],
+    )
+    place = placement(spec)
+    assert place.node_selector == labels
+    assert place.tolerations == (
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "sku", "operator": "Equal", "value": "gpu"},
+        {"key": "a.com/b", "operator": "Exists", "effect": "NoExecute"},
+    )
+    assert place.architecture == "sm_89"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"nodes": ["a"], "node_selector": {"a": "b"}}, ["nodes and a node_selector", "remove one"]),
+        ({"node_selector": {"a b": "c"}}, ["node_selector.a b", "is no key of a label", "example.com/team"]),
+        ({"node_selector": {"A.com/team": "c"}}, ["node_selector.A.com/team", "is no key of a label"]),
+        ({"labels": {"team/": "c"}}, ["labels.team/", "is no key of a label"]),
+        ({"node_selector": {"team": "two words"}}, ["node_selector.team", "two words"]),
+        ({"tolerations": [{"value": "x"}]}, ["tolerations[0].key", "is required but missing", "add `key:`"]),
+        ({"tolerations": [{"key": "x", "effect": "NoRun"}]}, ["tolerations[0].effect", "NoRun", "NoSchedule"]),
+    ],
+)
+def test_selectors_that_no_node_can_have_are_refused(changes: dict[str, Any], said: list[str]) -> None:
+    message = refusal(**changes)
+    for part in said:
+        assert part in message, message

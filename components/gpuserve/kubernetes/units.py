@@ -210,6 +210,19 @@ UrlPath = Annotated[
 ]
 """A URL path prefix; a slash at its end is dropped, as it means nothing to a gateway."""
 
+LabelKey = Annotated[
+    str,
+    AfterValidator(
+        _pattern(
+            r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?",
+            317,
+            "is no key of a label",
+            "write a name of at most 63 letters, digits, '-', '_' and '.', after a domain where it has one: 'team', 'example.com/team'",
+        )
+    ),
+]
+"""A key that Kubernetes takes for a label or a taint: a name, with the domain of whoever defines it."""
+
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 """A value that Kubernetes takes for a label."""
 

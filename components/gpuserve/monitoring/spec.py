@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from gpuserve.kubernetes.errors import suggestion
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import DnsLabel, Duration, LabelValue, Percent
+from gpuserve.kubernetes.units import DnsLabel, Duration, LabelKey, LabelValue, Percent
 from gpuserve.kubernetes.values import MetricsSource
 from gpuserve.monitoring.runtimes import RUNTIMES
 from gpuserve.monitoring.slo import SLOWEST_BURN
@@ -86,7 +86,7 @@ class MonitoringSpec(Spec):
     dashboards: bool = True
     namespace: Namespace = "monitoring"
     window: RateWindow = Duration("1m")
-    labels: dict[str, LabelValue] = Field(default_factory=dict[str, str])
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
 
     @field_validator("sources")
     @classmethod

@@ -5,7 +5,7 @@ from typing import Any
 from gpuserve.kubernetes.metadata import Manifest, labels, manifest, patch
 from gpuserve.kubernetes.values import Placement
 from gpuserve.node_pool.accelerators import accelerator
-from gpuserve.node_pool.spec import NodePoolSpec
+from gpuserve.node_pool.spec import NodePoolSpec, TolerationSpec
 
 POOL_LABEL = "gpuserve.io/pool"
 PRODUCT_LABEL = "nvidia.com/gpu.product"
@@ -44,22 +44,35 @@ def manifests(name: str, spec: NodePoolSpec) -> dict[str, Manifest]:
 
 
 def placement(spec: NodePoolSpec) -> Placement:
-    """Return where a server of this pool may run.
-
-    Nodes that the pool reserves are chosen by its own label, which tells two pools of the same GPU apart. Otherwise the label
-    of the GPU product chooses them; a simulated GPU has no product, and there the requested resource alone decides.
-    """
+    """Return where a server of this pool may run."""
     gpu = accelerator(spec.accelerator)
-    by_product = {PRODUCT_LABEL: gpu.product} if gpu.product else {}
     return Placement(
         pool=spec.name,
         namespace=spec.namespace,
-        node_selector={POOL_LABEL: spec.name} if spec.nodes else by_product,
-        tolerations=({"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"},),
+        node_selector=_node_selector(spec),
+        tolerations=(_toleration(TolerationSpec(key=GPU_RESOURCE, effect="NoSchedule")), *map(_toleration, spec.tolerations)),
         resource=GPU_RESOURCE,
         architecture=gpu.architecture,
         simulated=gpu.simulated,
     )
+
+
+def _node_selector(spec: NodePoolSpec) -> dict[str, str]:
+    """Return the labels that choose the nodes.
+
+    Nodes that the pool reserves are chosen by its own label, which tells two pools of the same GPU apart. Otherwise labels that the spec
+    names, or that of the GPU product; a simulated GPU has no product, and there the requested resource alone decides.
+    """
+    if spec.nodes:
+        return {POOL_LABEL: spec.name}
+    product = accelerator(spec.accelerator).product
+    return dict(spec.node_selector) or ({PRODUCT_LABEL: product} if product else {})
+
+
+def _toleration(spec: TolerationSpec) -> dict[str, str]:
+    # Kubernetes' own default is `Equal` with an empty value, which is nobody's taint.
+    wanted = {"operator": "Exists"} if spec.value is None else {"operator": "Equal", "value": spec.value}
+    return {"key": spec.key, **wanted, **({"effect": spec.effect} if spec.effect else {})}
 
 
 def _namespace(spec: NodePoolSpec, common: dict[str, str]) -> Manifest:

@@ -1,11 +1,11 @@
 """What may be said about a pool of GPU nodes."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, DnsName, GpuCount, LabelValue
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, DnsName, GpuCount, LabelKey, LabelValue
 from gpuserve.node_pool.accelerators import accelerator
 
 
@@ -46,6 +46,20 @@ class QuotaSpec(Spec):
     memory: Bytes | None = None
 
 
+class TolerationSpec(Spec):
+    """A taint of the pool's nodes that its pods tolerate.
+
+    Attributes:
+        key: The taint's key.
+        value: Its value. Default: any.
+        effect: ``NoSchedule``, ``PreferNoSchedule`` or ``NoExecute``. Default: all of them.
+    """
+
+    key: LabelKey
+    value: LabelValue | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
 class NodePoolSpec(Spec):
     """A set of GPU nodes, and the namespace whose pods may use them.
 
@@ -60,6 +74,10 @@ class NodePoolSpec(Spec):
         nodes: Names of nodes to reserve: each gets the label ``gpuserve.io/pool`` and the taint ``nvidia.com/gpu=present:NoSchedule``
             in place of the taints that it had (a node's taints are one value to the API server). Default none: the pool uses
             any node with the accelerator's product label as it is.
+        node_selector: Labels of the pool's nodes, in place of ``nvidia.com/gpu.product``: for nodes without NVIDIA's feature discovery
+            (GKE: ``cloud.google.com/gke-accelerator: nvidia-l4``), and for GPUs that are shared, whose product it writes with
+            ``-SHARED`` or ``-MIG-1g.10gb`` after it. Default none. Not with ``nodes``, which have a label of the pool's own.
+        tolerations: Taints of the nodes beside ``nvidia.com/gpu:NoSchedule``, which is always tolerated. Default none.
         labels: More labels for the namespace, such as a cost centre. Default none.
     """
 
@@ -69,7 +87,9 @@ class NodePoolSpec(Spec):
     quota: QuotaSpec
     namespace: DnsLabel = ""
     nodes: tuple[DnsName, ...] = ()
-    labels: dict[str, LabelValue] = Field(default_factory=dict[str, str])
+    node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
+    tolerations: tuple[TolerationSpec, ...] = ()
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
 
     @model_validator(mode="before")
     @classmethod
@@ -87,4 +107,8 @@ class NodePoolSpec(Spec):
             )
         if len(set(self.nodes)) != len(self.nodes):
             raise ValueError("nodes names a node twice; name each once")
+        if self.nodes and self.node_selector:
+            raise ValueError(
+                "names nodes and a node_selector, and one of the two chooses; remove one: nodes get a label of the pool's own"
+            )
         return self

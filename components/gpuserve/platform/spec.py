@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from gpuserve.autoscaling.spec import QueueTime, Rate, Replicas, ScaleDownWindow
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, LabelValue, Percent, UrlPath
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, LabelKey, LabelValue, Percent, UrlPath
 from gpuserve.monitoring.spec import RateWindow
 from gpuserve.node_pool.spec import NodePoolSpec, WholeGpus
 from gpuserve.serving.spec import Drain, Network, Rollout, StartupTimeout
@@ -175,7 +175,7 @@ class MonitoringSection(Spec):
     discovery: Literal["annotations", "operator"] = "annotations"
     namespace: DnsLabel = "monitoring"
     window: RateWindow = Duration("1m")
-    labels: dict[str, LabelValue] = Field(default_factory=dict[str, str])
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
 
 
 class PlatformSpec(Spec):
