@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from e2e_cluster import ROOT, VERSIONS, Cluster, run
+from e2e_cluster import NAMESPACE, ROOT, VERSIONS, Cluster, run
 from e2e_stack import Stack, command
 from e2e_traffic import HOST, INPUT, MODEL, OUTPUT, infer, random_inputs
 from tritonclient.grpc import InferenceServerClient, InferInput
@@ -95,6 +95,7 @@ def test_the_outputs_say_how_to_reach_each_service(stack: Stack):
     assert stack.service == {
         "url": "http://127.0.0.1:8080",
         "host": HOST,
+        "ca": stack.cluster.get("configmap", "filetype-ca", "-n", NAMESPACE)["data"]["ca.crt"],
         "model": MODEL,
         "protocol": "v2",
         "versions": {"fp32": 80, "int8": 20},

@@ -1,19 +1,29 @@
-"""Policies beside the stack's on the same gateway and pods: a path is taken off, copies included; a late answer is given up."""
+"""Policies beside the stack's on the same gateway and pods: paths, late answers, requests in clear."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 import requests
-from e2e_cluster import NAMESPACE, VERSIONS, Cluster, wait_for
+from e2e_cluster import NAMESPACE, ROOT, VERSIONS, Cluster, wait_for
 from e2e_stack import Stack
-from e2e_traffic import MODEL, infer, json_body, random_inputs
+from e2e_traffic import INPUT, MODEL, infer, json_body, random_inputs
 
+from gpuserve.cli.inference import Answer, InferenceError
+from gpuserve.cli.inference import infer as ask
 from gpuserve.kubernetes.values import Endpoint
+from gpuserve.platform.outputs import curl_example
+from gpuserve.platform.spec import ServiceSpec
 from gpuserve.traffic import TrafficSpec, manifests
-from gpuserve.traffic.manifests import address_url
+from gpuserve.traffic.certificate import Certificate, issue
+from gpuserve.traffic.manifests import TlsMaterial, address_url, service_url
+from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.sources.resolving import at_hand
+from gpuserve_images.spec import load_model
 
 pytestmark = pytest.mark.e2e
 
@@ -22,7 +32,9 @@ REQUESTS = 10
 
 
 @contextmanager
-def policy(cluster: Cluster, name: str, *, mirror: str | None = None, **changes: Any) -> Iterator[TrafficSpec]:
+def policy(
+    cluster: Cluster, name: str, *, mirror: str | None = None, made: Certificate | None = None, **changes: Any
+) -> Iterator[TrafficSpec]:
     """Have a policy of that name with Services of its own: Traefik has one transport per Service, and the stack's is the stack's."""
     services = {version: Endpoint(NAMESPACE, f"{name}-{version}", 8000, None, "v2") for version in VERSIONS}
     declared = {
@@ -34,7 +46,8 @@ def policy(cluster: Cluster, name: str, *, mirror: str | None = None, **changes:
         "gateway": {"http_port": 8080, "https_port": 8443},
     }
     spec = TrafficSpec.parse({**declared, **changes})
-    objects = [*(_service(cluster, name, version) for version in VERSIONS), *manifests(name, spec).values()]
+    material = TlsMaterial(made.certificate, made.key, made.ca) if made else None
+    objects = [*(_service(cluster, name, version) for version in VERSIONS), *manifests(name, spec, material).values()]
     try:
         cluster.apply(*objects)
         yield spec
@@ -85,3 +98,37 @@ def test_an_answer_that_takes_longer_than_the_timeout_is_given_up(stack: Stack, 
     with policy(quiet, "hasty", timeout="1ms") as spec:
         wait_for("the timeout", lambda: status() == requests.codes.gateway_timeout, seconds=60)
     infer(stack.url, inputs)  # the stack's own timeout is not reached by the same question
+
+
+def test_who_asks_in_clear_is_sent_to_the_listener_with_the_certificate(stack: Stack, quiet: Cluster):
+    name, made = "secured", issue("secured.example.com")
+    path = f"/v2/models/{MODEL}"
+
+    def answer() -> Answer | None:
+        with suppress(InferenceError):  # the certificate is read after the route
+            return ask(f"{url}{path}/infer", {INPUT: random_inputs(1, seed=23)}, spec.host, timeout=30, authorities=made.ca)
+        return None
+
+    def in_clear() -> requests.Response:
+        return requests.get(f"{stack.url}{path}?a=b", headers={"Host": spec.host}, timeout=10, allow_redirects=False)
+
+    with policy(quiet, name, made=made, tls={"mode": "generated"}) as spec:
+        wait_for("the redirect", lambda: in_clear().status_code == requests.codes.moved_permanently, seconds=60)
+        assert in_clear().headers["Location"] == f"https://secured.example.com:8443{path}?a=b"
+        url = service_url(quiet.get("gateways.gateway.networking.k8s.io", name, "-n", NAMESPACE), spec)
+        assert url == "https://127.0.0.1:8443"
+        assert wait_for("an answer", answer, seconds=30).version == "1"
+        declared = {"name": name, "model": MODEL, "pool": "local", "versions": [{"build": "fp32", "weight": 100}]}
+        service = ServiceSpec.parse({**declared, "traffic": {"host": spec.host, "tls": {"mode": "generated"}}})
+        model = load_model(ROOT / "stacks/models/filetype.yaml")
+        example = curl_example(url, service, read_signature(at_hand(model.source, ROOT / "stacks/models").entry), NAMESPACE)
+        pasted = subprocess.run(
+            ["bash", "-c", example],
+            env={**os.environ, **stack.variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert pasted.returncode == 0, pasted.stderr
+        assert json.loads(pasted.stdout)["model_name"] == MODEL

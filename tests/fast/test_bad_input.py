@@ -174,6 +174,17 @@ STACK_FILE: dict[str, tuple[Change, list[str]]] = {
         lambda box: (_production(box), box.service["traffic"].pop("tls")),
         ["services[0].traffic.tls.mode", "'none'", "in clear, and `environment` is prod", "cert-manager"],
     ),
+    "production in clear beside TLS": (
+        lambda box: _production(box, traffic={**box.service["traffic"], "tls": {"mode": "generated", "plain": "serve"}}),
+        ["services[0].traffic.tls.plain", "'serve'", "in clear too, and `environment` is prod", "remove it"],
+    ),
+    "a redirect named as another service": (
+        lambda box: (
+            box.service["traffic"].update(tls={"mode": "generated"}),
+            _second_service(box, name="tiny-redirect", traffic={"host": "other.example.com"}),
+        ),
+        ["services[0].traffic.tls.mode", "'tiny-redirect', which is that of services[1].name too", "rename the service"],
+    ),
     "production on one replica": (
         lambda box: _production(box, scale={"min": 1, "max": 3, "queue_time": "10ms"}),
         ["services[0].scale.min", "1", "`environment` is prod", "2 or more"],

@@ -1,8 +1,10 @@
 """A prediction through a gateway: a small HTTP server stands for gateway and model here."""
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from gpuserve.cli.inference import InferenceError, decode, encode, infer
+from gpuserve.traffic.certificate import Certificate, issue
 
 Cli = Callable[..., Any]
 
@@ -45,15 +48,18 @@ def address() -> Iterator[str]:
 
 
 class OneGateway:
-    """A cluster with nothing but a Gateway."""
+    """A cluster with nothing but a Gateway, and a CA where it has TLS."""
 
-    def __init__(self, port: int | None) -> None:
-        self.port = port
+    def __init__(self, port: int | None, ca: str = "") -> None:
+        self.port, self.ca = port, ca
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+        if (kind, name) == ("ConfigMap", "tiny-ca") and self.ca:
+            return {"kind": kind, "data": {"ca.crt": self.ca}}
         if self.port is None or kind != "Gateway":
             return None
-        listener = {"name": "http", "protocol": "HTTP", "port": self.port, "hostname": "tiny.example.com"}
+        protocol = "HTTPS" if self.ca else "HTTP"
+        listener = {"name": protocol.lower(), "protocol": protocol, "port": self.port, "hostname": "tiny.example.com"}
         return {"kind": kind, "spec": {"listeners": [listener]}, "status": {"addresses": [{"value": "127.0.0.1"}]}}
 
 
@@ -99,6 +105,54 @@ def test_predict_says_what_is_wrong(service: str, port: int | None, words: str, 
 
 
 @pytest.fixture
+def with_tls(tmp_path: Path, sandbox: Any) -> Iterator[tuple[int, Certificate]]:
+    """A server that shows a certificate for the service's host by a CA that no machine trusts: its port, and the certificate."""
+    sandbox.service["traffic"]["tls"] = {"mode": "generated"}
+    sandbox.write()
+    issued = issue("tiny.example.com")
+    (tmp_path / "server.pem").write_text(issued.key + issued.certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    server = HTTPServer(("127.0.0.1", 0), Doubler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server.server_port, issued
+    server.shutdown()
+    server.server_close()
+
+
+def test_predict_trusts_the_ca_that_was_made_for_the_service(
+    with_tls: tuple[int, Certificate], sandbox: Any, ask: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, issued = with_tls
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")  # what the machine trusts is another matter
+    file = sandbox.models / "samples" / "0.npz"
+    result = ask("tiny", file, OneGateway(port, issued.ca))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{file}: y: ")
+    refused = ask("tiny", file, OneGateway(port, issue("tiny.example.com").ca))
+    assert refused.exit_code == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in refused.stderr
+
+
+def test_a_certificate_for_another_host_is_refused(with_tls: tuple[int, Certificate]) -> None:
+    port, issued = with_tls
+    with pytest.raises(InferenceError, match=r"CERTIFICATE_VERIFY_FAILED|doesn't match"):
+        infer(f"https://127.0.0.1:{port}/v2/models/tiny/infer", {}, "other.example.com", timeout=5, authorities=issued.ca)
+
+
+def test_a_redirect_is_no_answer(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(handler: Doubler) -> None:
+        handler.send_response(301)
+        handler.send_header("Location", f"{address}/v2")
+        handler.end_headers()
+
+    monkeypatch.setattr(Doubler, "do_POST", away)
+    with pytest.raises(InferenceError, match="HTTP 301"):
+        infer(f"{address}/v2/models/tiny/infer", {}, "tiny.example.com", timeout=5)
+
+
+@pytest.fixture
 def ask(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     def run(service: str, file: object, cluster: OneGateway, *options: str) -> Any:
         monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: cluster)
@@ -109,7 +163,7 @@ def ask(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 def test_a_refused_request_shows_what_the_server_said(address: str) -> None:
     with pytest.raises(InferenceError, match=r"HTTP 404 .*unknown model"):
-        infer(f"{address}/v2/models/other/infer", {"x": np.zeros((1, 4), np.float32)}, {}, timeout=5)
+        infer(f"{address}/v2/models/other/infer", {"x": np.zeros((1, 4), np.float32)}, "example.com", timeout=5)
 
 
 @pytest.mark.parametrize("kind", ["bool", "uint8", "int32", "int64", "float16", "float32", "float64"])

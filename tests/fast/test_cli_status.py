@@ -159,6 +159,22 @@ def test_the_address_of_a_service_has_its_path(sandbox: Any) -> None:
     assert " http://127.0.0.1:8080/models/one/v2/models/tiny/infer " in service["example"]
 
 
+def test_a_service_with_tls_is_asked_by_its_name_and_its_redirect_is_a_part(sandbox: Any) -> None:
+    sandbox.service["traffic"]["tls"] = {"mode": "generated"}
+    sandbox.write()
+    objects = healthy()
+    gateway = next(found for found in objects if found["kind"] == "Gateway")
+    gateway["spec"]["listeners"].append({"name": "https", "protocol": "HTTPS", "port": 8443, "hostname": "tiny.example.com"})
+    ca = {"kind": "ConfigMap", "metadata": {"name": "tiny-ca"}, "data": {"ca.crt": "PEM"}}
+    service = inspection.services(open_stack("local", sandbox.stacks), FakeCluster(*objects, ca))["tiny"]
+    assert (service["url"], service["ca"]) == ("https://127.0.0.1:8443", "PEM")
+    assert service["blocked_by"]["object"] == "HTTPRoute gpuserve-local/tiny-redirect"
+    example = service["example"]
+    assert "--connect-to tiny.example.com:8443:127.0.0.1:8443 " in example
+    assert "--cacert <(kubectl get configmap tiny-ca -n gpuserve-local -o 'jsonpath={.data.ca\\.crt}') " in example
+    assert " https://tiny.example.com:8443/v2/models/tiny/infer " in example
+
+
 def test_status_shows_what_images_were_measured_to_answer(
     sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch, measured: dict[str, dict[str, Any]]
 ) -> None:

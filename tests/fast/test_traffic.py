@@ -14,7 +14,7 @@ from gpuserve.kubernetes.values import Endpoint
 from gpuserve.traffic.checks import problems
 from gpuserve.traffic.gateways import DIALECTS
 from gpuserve.traffic.gateways.gateway_api import duration
-from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests
+from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests, service_url
 from gpuserve.traffic.spec import GatewaySpec, TlsSpec, TrafficSpec
 
 FP32 = Endpoint("gpuserve-local", "filetype-fp32", 8000, 8001, "v2")
@@ -159,6 +159,7 @@ def test_an_existing_gateway_is_attached_to_and_not_made() -> None:
         ({"mirror": {"to": INT8, "percent": "2.5%"}}, "mirrors whole percents only. Fix: change it, or use a gateway class of"),
         ({"tls": {"mode": "secret"}}, "add `secret:`"),
         ({"tls": {"mode": "none", "issuer": "x"}}, "which mode 'none' does not use"),
+        ({"tls": {"plain": "serve"}}, "has no certificate, so all is plain"),
         ({"tls": {"mode": "generated"}, "gateway": {"name": "shared"}}, "its listeners are its owner's"),
         ({"gateway": {"namespace": "gateway-system"}}, "has a namespace but no name"),
         ({"gateway": {"http_port": 443}}, "both 443"),
@@ -194,6 +195,49 @@ def test_addresses_come_from_the_live_gateway() -> None:
     assert address_url({"spec": None, "status": None}, "HTTP", "a") is None
     assert address_url(gateway("10.0.0.1"), "HTTP", "h", "/models/one/") == "http://10.0.0.1/models/one"
     assert address_url(gateway("10.0.0.1"), "HTTPS", "h", "/") == "https://10.0.0.1"
+
+
+def test_requests_in_clear_are_sent_to_the_listener_with_the_certificate() -> None:
+    spec = policy(tls={"mode": "generated"}, path="/models/one", gateway={"https_port": 8443})
+    objects = manifests("filetype", spec)
+    (parent,) = objects["route"]["spec"]["parentRefs"]
+    assert (parent["name"], parent["sectionName"]) == ("filetype", "https")
+    assert objects["redirect"]["metadata"]["name"] == "filetype-redirect"
+    assert objects["redirect"]["spec"] == {
+        "parentRefs": [{**parent, "sectionName": "http"}],
+        "hostnames": objects["route"]["spec"]["hostnames"],
+        "rules": [
+            {
+                "matches": [{"path": {"type": "PathPrefix", "value": "/models/one"}}],
+                "filters": [
+                    {"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "port": 8443, "statusCode": 301}}
+                ],
+            }
+        ],
+    }
+    sections = [listener["name"] for listener in objects["gateway"]["spec"]["listeners"]]
+    assert sections == ["http", "https"]
+    both = manifests("filetype", policy(tls={"mode": "generated", "plain": "serve"}))
+    assert "redirect" not in both
+    assert "sectionName" not in both["route"]["spec"]["parentRefs"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "protocols", "expected"),
+    [
+        ({}, ["HTTP"], "http://10.0.0.1"),
+        ({"tls": {"mode": "generated"}}, ["HTTP", "HTTPS"], "https://10.0.0.1:8443"),
+        ({"tls": {"mode": "generated", "plain": "serve"}}, ["HTTP", "HTTPS"], "http://10.0.0.1"),
+        ({"gateway": {"name": "shared"}}, ["HTTP", "HTTPS"], "https://10.0.0.1:8443"),
+        ({"gateway": {"name": "shared"}}, ["HTTPS"], "https://10.0.0.1:8443"),
+        ({"gateway": {"name": "shared"}}, ["HTTP"], "http://10.0.0.1"),
+        ({"gateway": {"name": "shared"}}, ["TLS"], None),
+    ],
+)
+def test_clients_are_told_the_address_that_answers(changes: dict[str, Any], protocols: list[str], expected: str | None) -> None:
+    ports = {"HTTP": 80, "HTTPS": 8443, "TLS": 9443}
+    spec = {"listeners": [{"protocol": protocol, "port": ports[protocol]} for protocol in protocols]}
+    assert service_url({"spec": spec, "status": {"addresses": [{"value": "10.0.0.1"}]}}, policy(**changes)) == expected
 
 
 @st.composite

@@ -44,6 +44,7 @@ def test_children_have_the_provider_s_types_and_stable_names(engine: Any) -> Non
         "filetype-transport": "kubernetes:traefik.io/v1alpha1:ServersTransport",
         "filetype-split": "kubernetes:traefik.io/v1alpha1:TraefikService",
         "filetype-route": "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute",
+        "filetype-redirect": "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute",
     }
     assert all(child.parent.endswith("::filetype") for name, child in engine.resources.items() if name != "filetype")
 
@@ -61,13 +62,19 @@ def test_addresses_are_the_listeners_of_the_gateway(engine: Any) -> None:
     assert found == {"url": "http://filetype.example.com:8080", "https_url": None, "ca": None}
 
 
-def test_tls_has_an_address_of_its_own(engine: Any) -> None:
-    assert outputs(engine, GENERATED)["https_url"] == "https://filetype.example.com:8443"
+@pytest.mark.parametrize(
+    ("tls", "scheme"), [({"mode": "generated"}, "https"), ({"mode": "generated", "plain": "serve"}, "http"), ({}, "http")]
+)
+def test_clients_use_tls_where_the_plain_listener_only_redirects(engine: Any, tls: dict[str, str], scheme: str) -> None:
+    found = outputs(engine, {**LOCAL, "tls": tls})
+    assert found["url"] == {"http": "http://filetype.example.com:8080", "https": "https://filetype.example.com:8443"}[scheme]
+    assert found["https_url"] == ("https://filetype.example.com:8443" if tls else None)
+    assert ("filetype-redirect" in engine.types()) == (scheme == "https")
 
 
 def test_addresses_have_the_path(engine: Any) -> None:
     found = outputs(engine, {**GENERATED, "path": "/models/one"})
-    assert found["url"] == "http://filetype.example.com:8080/models/one"
+    assert found["url"] == "https://filetype.example.com:8443/models/one"
     assert found["https_url"] == "https://filetype.example.com:8443/models/one"
 
 

@@ -3,11 +3,14 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 import requests
 from numpy.typing import NDArray
+from requests.adapters import HTTPAdapter
 
 from gpuserve.kubernetes.errors import GpuserveError
 
@@ -49,14 +52,26 @@ class Answer:
     seconds: float
 
 
-def infer(url: str, inputs: Mapping[str, NDArray[Any]], headers: Mapping[str, str], *, timeout: float) -> Answer:
+class _NamedHost(HTTPAdapter):
+    """TLS with a host by its name while the address is a number: that name is asked for, and must be in the certificate."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, server_hostname=self._host, assert_hostname=self._host, **options)
+
+
+def infer(url: str, inputs: Mapping[str, NDArray[Any]], host: str, *, timeout: float, authorities: str | None = None) -> Answer:
     """Send one request and return its answer.
 
     Args:
         url: Address ending in ``/infer``.
         inputs: Tensors by input name.
-        headers: HTTP headers, such as ``Host``.
+        host: Name of the host, where the address may be another one: what ``Host`` says, and what a certificate must be for.
         timeout: Seconds to wait for the answer.
+        authorities: Those whose certificates are trusted, PEM. Default: those that this machine trusts.
 
     Raises:
         InferenceError: When there is no answer, or the answer is an error; also when an input cannot be sent.
@@ -64,12 +79,21 @@ def infer(url: str, inputs: Mapping[str, NDArray[Any]], headers: Mapping[str, st
     body = {"inputs": [encode(name, array) for name, array in inputs.items()]}
     started = time.perf_counter()
     try:
-        response = requests.post(url, json=body, headers=dict(headers), timeout=timeout)
+        with requests.Session() as session, NamedTemporaryFile("w", suffix=".pem") as file:
+            session.mount("https://", _NamedHost(host))
+            if authorities is not None:
+                file.write(authorities)
+                file.flush()
+            trusted = True if authorities is None else file.name
+            # No redirects: after one a POST becomes a GET, whose answer is another one's.
+            response = session.post(
+                url, json=body, headers={"Host": host}, timeout=timeout, allow_redirects=False, verify=trusted
+            )
     except requests.RequestException as error:
         fix = "see `gpuserve status`; is the gateway reachable from this machine?"
         raise InferenceError(f"{url}: no answer ({error}). Fix: {fix}") from error
     seconds = time.perf_counter() - started
-    if not response.ok:
+    if response.status_code != HTTPStatus.OK:
         said = " ".join(response.text.split())[:500] or "no text"
         raise InferenceError(f"{url}: HTTP {response.status_code} ({said}). Fix: see `gpuserve status`")
     answer = response.json()

@@ -9,7 +9,8 @@ from gpuserve.cli.stack import Stack
 from gpuserve.platform.compose import Plan
 from gpuserve.platform.outputs import service_facts
 from gpuserve.platform.spec import ServiceSpec
-from gpuserve.traffic.manifests import address_url
+from gpuserve.traffic.gateways.gateway_api import redirect_name
+from gpuserve.traffic.manifests import ca_name, service_url
 from gpuserve.traffic.spec import TrafficSpec
 
 GATEWAY_API = "gateway.networking.k8s.io/v1"
@@ -39,11 +40,11 @@ def services(stack: Stack, cluster: Reader, capacity: CapacityReader = lambda _:
 def _service(stack: Stack, service: ServiceSpec, cluster: Reader, capacity: CapacityReader) -> dict[str, Any]:
     traffic = stack.plan.traffic[service.name]
     live_gateway = live(cluster, service.name, traffic)
-    url = address_url(live_gateway, "HTTP", traffic.host, traffic.path) if live_gateway else None
+    url = service_url(live_gateway, traffic) if live_gateway else None
     parts = dict(_parts(stack.plan, service, cluster, live_gateway))
     blocked = next((part for part in parts.values() if not part.ready), None)
     return {
-        **service_facts(service, stack.environment, url),
+        **service_facts(service, stack.environment, url, authority(cluster, service.name, traffic)),
         "ready": blocked is None,
         "parts": {name: _plain(part) for name, part in parts.items()},
         "blocked_by": {"object": blocked.object, "reason": blocked.reason} if blocked else None,
@@ -57,6 +58,14 @@ def live(cluster: Reader, name: str, traffic: TrafficSpec) -> Object | None:
     """Return the Gateway that a service is reached through, as it is in the cluster."""
     namespace = traffic.gateway.namespace or traffic.namespace
     return cluster.get(GATEWAY_API, "Gateway", traffic.gateway.name or name, namespace)
+
+
+def authority(cluster: Reader, name: str, traffic: TrafficSpec) -> str | None:
+    """Return the certificate, PEM, of the CA that was made for a service; None without one."""
+    if traffic.tls.mode != "generated":
+        return None
+    found = cluster.get("v1", "ConfigMap", ca_name(name), traffic.namespace)
+    return str(found["data"]["ca.crt"]) if found else None
 
 
 def _parts(plan: Plan, service: ServiceSpec, cluster: Reader, live_gateway: Object | None) -> Iterator[tuple[str, Part]]:
@@ -77,6 +86,9 @@ def _parts(plan: Plan, service: ServiceSpec, cluster: Reader, live_gateway: Obje
         yield f"endpoints {version.build}", readiness.endpoints(name, namespace, slices)
     yield "gateway", _gateway(live_gateway, service.name, traffic)
     yield "route", _one(cluster.get(GATEWAY_API, "HTTPRoute", service.name, namespace), "HTTPRoute", service.name, namespace)
+    if traffic.tls.redirects:
+        name = redirect_name(service.name)
+        yield "redirect", _one(cluster.get(GATEWAY_API, "HTTPRoute", name, namespace), "HTTPRoute", name, namespace)
     for version in service.versions:
         name = service.server(version.build)
         if name in plan.autoscaling:

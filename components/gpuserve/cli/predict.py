@@ -55,9 +55,9 @@ def _ask(stack: "Stack", service: str, file: Path) -> dict[str, Any]:
         inputs = codec.encode(file)
     except ValueError as error:
         raise PredictError(f"{file}: is nothing that model {model.name!r} takes ({error}). Fix: give another file") from error
-    url = _address(stack, service)
-    headers = {"Host": sendable_host(spec.traffic.host)}
-    answer = infer(f"{url}/v2/models/{model.name}/infer", inputs, headers, timeout=TIMEOUT)
+    url, authorities = _address(stack, service)
+    host = sendable_host(spec.traffic.host)
+    answer = infer(f"{url}/v2/models/{model.name}/infer", inputs, host, timeout=TIMEOUT, authorities=authorities)
     return {
         "service": service,
         "file": str(file),
@@ -69,21 +69,22 @@ def _ask(stack: "Stack", service: str, file: Path) -> dict[str, Any]:
     }
 
 
-def _address(stack: "Stack", service: str) -> str:
+def _address(stack: "Stack", service: str) -> tuple[str, str | None]:
+    """Return where a service is asked, and whose certificate it shows there where that is a CA of its own."""
     from gpuserve.cli.cluster import connect
-    from gpuserve.cli.inspection import live
-    from gpuserve.traffic.manifests import address_url
+    from gpuserve.cli.inspection import authority, live
+    from gpuserve.traffic.manifests import service_url
 
-    traffic = stack.plan.traffic[service]
-    gateway = live(connect(), service, traffic)
-    url = address_url(gateway, "HTTP", traffic.host, traffic.path) if gateway else None
+    traffic, cluster = stack.plan.traffic[service], connect()
+    gateway = live(cluster, service, traffic)
+    url = service_url(gateway, traffic) if gateway else None
     if url is None:
-        reason = "has no plain HTTP listener" if gateway else "does not exist"
+        reason = "has no listener for HTTP or HTTPS" if gateway else "does not exist"
         raise PredictError(
             f"service {service!r}: has no address yet: its Gateway {reason}. "
             f"Fix: run `pulumi up -s {stack.name}`, and see `gpuserve status -s {stack.name}`"
         )
-    return url
+    return url, authority(cluster, service, traffic)
 
 
 def _shapes(outputs: Mapping[str, Any]) -> dict[str, list[int]]:

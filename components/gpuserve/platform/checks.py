@@ -122,6 +122,9 @@ def _production_is_ready(at: str, service: ServiceSpec, platform: PlatformSpec, 
     if traffic.tls.mode == "none" and traffic.gateway.name is None:
         fix = "say where the certificate comes from, for example `tls: {mode: cert-manager, issuer: letsencrypt}`"
         yield Problem(f"{at}.traffic.tls.mode", "none", "leaves requests in clear, and `environment` is prod", fix)
+    elif traffic.tls.plain == "serve":
+        fix = "remove it: the plain listener then sends clients to the one with the certificate"
+        yield Problem(f"{at}.traffic.tls.plain", "serve", "answers requests in clear too, and `environment` is prod", fix)
     if service.scale.min < REPLICAS_IN_PRODUCTION:
         reason = "leaves nobody to answer while a replica's node is drained or lost, and `environment` is prod"
         yield Problem(f"{at}.scale.min", service.scale.min, reason, f"set it to {REPLICAS_IN_PRODUCTION} or more")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from gpuserve.kubernetes.errors import Problem
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve.serving.manifests import MAX_NAME
+from gpuserve.traffic.gateways.gateway_api import redirect_name
 from gpuserve.traffic.gateways.traefik import mirror_name
 
 
@@ -16,7 +17,7 @@ def names_are_free(platform: PlatformSpec) -> Iterator[Problem]:
     yield from _once(spaces, "give each pool a namespace of its own: quota and labels hold for all of it")
     yield from _once(_nodes(platform), "reserve each node for one pool")
     yield from _once(_servers(platform), "rename the service or the build: both would be one Deployment")
-    yield from _once(_splits(platform), "rename the service: a mirror is an object beside its service's own")
+    yield from _once(_routes(platform), "rename the service: a mirror, or a redirect, is an object beside its service's own")
     for field, build, name in _servers(platform):
         if len(name) > MAX_NAME:
             reason = f"makes the Deployment and Service {name!r} of {len(name)} characters, and a name has {MAX_NAME} at most"
@@ -50,10 +51,12 @@ def _servers(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
             yield f"services[{index}].versions[{place}].build", version.build, service.server(version.build)
 
 
-def _splits(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
-    """Yield the names of Traefik's services: a service's own, and that of the mirror around it."""
+def _routes(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
+    """Yield the names of the objects that route: a service's own, that of the mirror around its split, and that of its redirect."""
     for index, service in enumerate(platform.services):
         yield f"services[{index}].name", service.name, service.name
     for index, service in enumerate(platform.services):
         if service.traffic.mirror is not None:
             yield f"services[{index}].traffic.mirror.to", service.traffic.mirror.to, mirror_name(service.name)
+        if service.traffic.tls.redirects:
+            yield f"services[{index}].traffic.tls.mode", service.traffic.tls.mode, redirect_name(service.name)

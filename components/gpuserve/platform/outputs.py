@@ -6,13 +6,14 @@ import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pulumi
 
 from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import ServiceSpec
 from gpuserve.traffic.component import TrafficPolicy
-from gpuserve.traffic.manifests import sendable_host
+from gpuserve.traffic.manifests import ca_name, sendable_host
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
 from gpuserve_images.sources.resolving import at_hand
 from gpuserve_images.sources.spec import SourceSpec
@@ -22,28 +23,32 @@ PROTOCOL = "v2"
 
 
 def service_output(service: ServiceSpec, environment: Environment, route: TrafficPolicy) -> pulumi.Output[dict[str, Any]]:
-    """Return ``{url, host, model, protocol, versions, example}`` of one service.
+    """Return ``{url, host, ca, model, protocol, versions, example}`` of one service.
 
     ``url`` is the gateway's base address as the Gateway's own status gives it, with the service's path, so it is known only
     when the gateway is programmed; everything else is known at plan time.
     """
-    return route.url.apply(lambda url: service_facts(service, environment, url))
+    found = pulumi.Output.all(url=route.url, ca=route.ca)
+    return found.apply(lambda known: service_facts(service, environment, known["url"], known["ca"]))
 
 
-def service_facts(service: ServiceSpec, environment: Environment, url: str | None) -> dict[str, Any]:
+def service_facts(service: ServiceSpec, environment: Environment, url: str | None, ca: str | None = None) -> dict[str, Any]:
     """Return what a client needs to know.
 
-    ``host`` is a name to send: of a wildcard host one of those it stands for. Without an address yet, ``url`` and ``example`` are
+    ``ca`` is the certificate, PEM, of the authority that gpuserve made for the service; None where the certificate is another's. ``host`` is a name to send: of a wildcard host one of those it stands for. Without an address yet, ``url`` and ``example`` are
     ``None``, and so is ``example`` while the model is not on this machine.
     """
     signature = _signature(environment.models[service.model_name].source.model_dump_json(), environment.folder)
     return {
         "url": url,
         "host": sendable_host(service.traffic.host),
+        "ca": ca,
         "model": service.model_name,
         "protocol": PROTOCOL,
         "versions": {version.build: version.weight for version in service.versions},
-        "example": None if url is None or signature is None else curl_example(url, service, signature),
+        "example": None
+        if url is None or signature is None
+        else curl_example(url, service, signature, _namespace(service, environment)),
     }
 
 
@@ -54,12 +59,29 @@ def _signature(source: str, folder: Path) -> Signature | None:
     return read_signature(files.entry) if files is not None and files.format == "onnx" else None
 
 
-def curl_example(url: str, service: ServiceSpec, signature: Signature) -> str:
-    """Return a curl line that sends one request of zeros through the gateway; it needs only a shell and coreutils."""
+def _namespace(service: ServiceSpec, environment: Environment) -> str:
+    return environment.platform.pools_by_name[service.pool].namespace
+
+
+def curl_example(url: str, service: ServiceSpec, signature: Signature, namespace: str) -> str:
+    """Return a curl line that sends one request of zeros through the gateway.
+
+    It needs only a shell and coreutils; with TLS by a CA of gpuserve's own bash or zsh, and kubectl, which reads the CA.
+    """
     host = sendable_host(service.traffic.host)
-    address = shlex.quote(f"{url}/v2/models/{service.model_name}/infer")
     inputs = ",".join(_zeros(tensor) for tensor in signature.inputs)
-    return f"curl -sS --fail-with-body -H 'Host: {host}' {address} -d '{{\"inputs\":[{inputs}]}}'"
+    data = f"-d '{{\"inputs\":[{inputs}]}}'"
+    path = f"/v2/models/{service.model_name}/infer"
+    if not url.startswith("https:"):
+        return f"curl -sS --fail-with-body -H 'Host: {host}' {shlex.quote(url + path)} {data}"
+    address = urlsplit(url)
+    port = address.port or 443
+    # A certificate is for a name: the address that stands for it is said beside it.
+    there = f"--connect-to {host}:{port}:{address.netloc.removesuffix(f':{port}')}:{port} " if address.hostname != host else ""
+    read = f"kubectl get configmap {ca_name(service.name)} -n {namespace} -o 'jsonpath={{.data.ca\\.crt}}'"
+    trust = f"--cacert <({read}) " if service.traffic.tls.mode == "generated" else ""
+    named = f"https://{host}{'' if address.port is None else f':{port}'}{address.path}{path}"
+    return f"curl -sS --fail-with-body {there}{trust}{shlex.quote(named)} {data}"
 
 
 def _zeros(tensor: TensorSpec) -> str:

@@ -7,7 +7,7 @@ import pulumi
 
 from gpuserve.kubernetes.component import Component
 from gpuserve.kubernetes.registration import KubernetesObject
-from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests
+from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests, service_url
 from gpuserve.traffic.spec import TrafficSpec
 
 
@@ -16,7 +16,8 @@ class TrafficPolicy(Component):
 
     Attributes:
         resources: The Kubernetes objects by role.
-        url: Output: the plain base address, the Gateway's as its status gives it and the path, such as ``http://127.0.0.1:8080``.
+        url: Output: the base address that clients use, the Gateway's as its status gives it and the path, such as
+            ``http://127.0.0.1:8080``: that with TLS where the plain listener only redirects.
         https_url: Output: its TLS base address, or ``None`` without a TLS listener.
         ca: Output: PEM certificate of the generated CA that clients verify with; ``None`` in other TLS modes.
     """
@@ -33,7 +34,7 @@ class TrafficPolicy(Component):
         self.resources = self.register_children(manifests(name, spec, material))
         gateway = self.resources.get("gateway") or self._existing_gateway(name, spec)
         live = pulumi.Output.all(spec=gateway.spec, status=gateway.status)
-        self.url = live.apply(lambda found: address_url(found, "HTTP", spec.host, spec.path))
+        self.url = live.apply(lambda found: service_url(found, spec))
         self.https_url = live.apply(lambda found: address_url(found, "HTTPS", spec.host, spec.path))
         self.ca: pulumi.Output[str | None] = pulumi.Output.from_input(material.ca if material else None)
         self.register_outputs({"url": self.url, "https_url": self.https_url, "ca": self.ca})

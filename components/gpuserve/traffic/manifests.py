@@ -6,7 +6,7 @@ from typing import Any
 
 from gpuserve.kubernetes.metadata import Manifest, labels, manifest
 from gpuserve.traffic.gateways import dialect_of
-from gpuserve.traffic.gateways.gateway_api import AWAIT_SECONDS
+from gpuserve.traffic.gateways.gateway_api import AWAIT_SECONDS, HTTP, HTTPS, redirect
 from gpuserve.traffic.spec import TrafficSpec
 
 
@@ -35,7 +35,10 @@ def manifests(name: str, spec: TrafficSpec, tls: TlsMaterial | None = None) -> d
         result["certificate"] = _certificate(name, spec)
     if spec.gateway.name is None:
         result["gateway"] = _gateway(name, spec)
-    return result | dialect_of(spec.gateway.class_name).routes(name, spec)
+    result |= dialect_of(spec.gateway.class_name).routes(name, spec)
+    if spec.tls.redirects:
+        result["redirect"] = redirect(name, spec)
+    return result
 
 
 def secret_name(name: str, spec: TrafficSpec) -> str | None:
@@ -45,16 +48,21 @@ def secret_name(name: str, spec: TrafficSpec) -> str | None:
     return spec.tls.secret or f"{name}-tls"
 
 
+def ca_name(name: str) -> str:
+    """Return the name of the ConfigMap that holds a generated CA, under the key ``ca.crt``."""
+    return f"{name}-ca"
+
+
 def listeners(name: str, spec: TrafficSpec) -> list[dict[str, Any]]:
     """Return the listeners of the policy's own Gateway: http, and https when there is a certificate."""
     found: list[dict[str, Any]] = [
-        {"name": "http", "protocol": "HTTP", "port": spec.gateway.http_port, "hostname": spec.host},
+        {"name": HTTP, "protocol": "HTTP", "port": spec.gateway.http_port, "hostname": spec.host},
     ]
     secret = secret_name(name, spec)
     if secret is not None:
         tls = {"mode": "Terminate", "certificateRefs": [{"group": "", "kind": "Secret", "name": secret}]}
         found.append(
-            {"name": "https", "protocol": "HTTPS", "port": spec.gateway.https_port, "hostname": spec.host, "tls": tls},
+            {"name": HTTPS, "protocol": "HTTPS", "port": spec.gateway.https_port, "hostname": spec.host, "tls": tls},
         )
     return [{**listener, "allowedRoutes": {"namespaces": {"from": "Same"}}} for listener in found]
 
@@ -83,6 +91,18 @@ def address_url(gateway: Mapping[str, Any], protocol: str, host: str, path: str 
     scheme, usual = ("http", 80) if protocol == "HTTP" else ("https", 443)
     port = int(chosen["port"])
     return f"{scheme}://{bracketed}{'' if port == usual else f':{port}'}{path.rstrip('/')}"
+
+
+def service_url(gateway: Mapping[str, Any], spec: TrafficSpec) -> str | None:
+    """Return the base address that clients of a policy use, on its live Gateway: the plain one where it answers, else that with TLS.
+
+    Somebody else's Gateway is asked in clear only where it has nothing better.
+    """
+    clear = spec.gateway.name is None and not spec.tls.redirects
+    found = (
+        address_url(gateway, protocol, spec.host, spec.path) for protocol in (("HTTP", "HTTPS") if clear else ("HTTPS", "HTTP"))
+    )
+    return next(filter(None, found), None)
 
 
 def sendable_host(host: str) -> str:
@@ -117,7 +137,7 @@ def _generated(name: str, spec: TrafficSpec, tls: TlsMaterial) -> dict[str, Mani
         type="kubernetes.io/tls",
         stringData={"tls.crt": tls.certificate, "tls.key": tls.key},
     )
-    authority = manifest("v1", "ConfigMap", f"{name}-ca", namespace=spec.namespace, labels=marks, data={"ca.crt": tls.ca})
+    authority = manifest("v1", "ConfigMap", ca_name(name), namespace=spec.namespace, labels=marks, data={"ca.crt": tls.ca})
     return {"tls": secret, "ca": authority}
 
 

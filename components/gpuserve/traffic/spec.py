@@ -61,12 +61,15 @@ class TlsSpec(Spec):
         secret: Name of the Secret in the policy's namespace; only with mode ``secret``.
         issuer: Name of the cert-manager issuer; only with mode ``cert-manager``.
         issuer_kind: ``ClusterIssuer`` (default) or ``Issuer``.
+        plain: What the plain listener does beside that with a certificate: ``redirect``: it sends clients to the other one. ``serve``: it
+            answers as well, in clear. Default ``redirect``.
     """
 
     mode: Annotated[Literal["none", "generated", "secret", "cert-manager"], BeforeValidator(known_at_plan_time)] = "none"
     secret: ObjectName | None = None
     issuer: ObjectName | None = None
     issuer_kind: Literal["ClusterIssuer", "Issuer"] = "ClusterIssuer"
+    plain: Annotated[Literal["redirect", "serve"], BeforeValidator(known_at_plan_time)] = "redirect"
 
     @model_validator(mode="after")
     def _fields_fit_the_mode(self) -> Self:
@@ -78,7 +81,15 @@ class TlsSpec(Spec):
             if self.mode != mode and given is not None:
                 msg = f"names {field} {given!r}, which mode {self.mode!r} does not use; remove it or set `mode: {mode}`"
                 raise ValueError(msg)
+        if self.mode == "none" and "plain" in self.model_fields_set:
+            msg = f"says plain: {self.plain} and has no certificate, so all is plain; remove it, or say another `mode:`"
+            raise ValueError(msg)
         return self
+
+    @property
+    def redirects(self) -> bool:
+        """True when requests in clear are sent to the listener with the certificate."""
+        return self.mode != "none" and self.plain == "redirect"
 
 
 class GatewaySpec(Spec):

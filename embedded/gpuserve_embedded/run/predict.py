@@ -1,6 +1,7 @@
 """The proof at the end: a real file through the gateway."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ def first_prediction(declared: Environment, services: dict[str, Any], file: Path
     service = services[spec.name]
     codec = load_codec(declared.models[spec.model_name].io, declared.folder)
     url = f"{service['url']}/v2/models/{service['model']}/infer"
-    answer = _ask(url, codec.encode(file), service["host"], progress)
+    inputs = codec.encode(file)
+    answer = _ask(lambda: infer(url, inputs, service["host"], timeout=_PATIENCE, authorities=service["ca"]), progress)
     return f"{codec.decode(answer.outputs)} (service {spec.name}, {answer.seconds * 1000:.0f} ms)"
 
 
-def _ask(url: str, inputs: dict[str, Any], host: str, progress: Progress) -> Answer:
+def _ask(question: Callable[[], Answer], progress: Progress) -> Answer:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            return infer(url, inputs, {"Host": host}, timeout=_PATIENCE)
+            return question()
         except InferenceError as error:
             if time.monotonic() > deadline:
                 raise

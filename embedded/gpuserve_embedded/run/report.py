@@ -45,7 +45,8 @@ def show(console: Console, answer: Answer, python: str) -> None:
         section(f"Service {name}", f"  {service['url']}  (Host: {service['host']}, {service['protocol']} protocol)")
         if service["example"] is not None:  # whose inputs no model file on this machine tells
             section("With curl", service["example"])
-        section("With Python", python_example(name, service, python))
+        if service["url"].startswith("http:"):  # with TLS Python needs more than fits an example
+            section("With Python", python_example(name, service, python))
     section("Addresses", f"  Prometheus  {answer.prometheus or 'your own'}", f"  Dashboard   {answer.dashboard}")
     if answer.waiting:
         section("Not ready yet", *(f"  {name}: waits for {why}" for name, why in answer.waiting.items()))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from gpuserve.kubernetes.units import Duration, Percent
     from gpuserve.traffic.spec import TrafficSpec
 
+HTTP, HTTPS = "http", "https"
+"""Names of the listeners of a policy's own Gateway."""
+
 ROUTE_READY = json.dumps(
     [f'jsonpath={{.status.parents[*].conditions[?(@.type=="{kind}")].status}}=True' for kind in ("Accepted", "ResolvedRefs")],
 )
@@ -42,25 +45,47 @@ def routes(name: str, spec: "TrafficSpec") -> dict[str, Manifest]:
 
 
 def http_route(name: str, spec: "TrafficSpec", rule: dict[str, Any]) -> Manifest:
-    """Return an HTTPRoute of one rule for the policy's host and path, on every listener of its Gateway.
+    """Return an HTTPRoute of one rule for the policy's host and path, on every listener of its Gateway that is to answer.
 
     Servers know their models by the protocol's own paths alone, so they are sent what follows the policy's path.
     """
-    gateway = spec.gateway
-    parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway.name or name}
-    if gateway.namespace is not None:
-        parent["namespace"] = gateway.namespace
-    match = {"path": {"type": "PathPrefix", "value": spec.path}}
+    parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": spec.gateway.name or name}
+    if spec.gateway.namespace is not None:
+        parent["namespace"] = spec.gateway.namespace
+    if spec.tls.redirects:
+        parent["sectionName"] = HTTPS
     filters = [*_without_prefix(spec), *rule.get("filters", [])]
-    body = {"matches": [match], **rule, **({"filters": filters} if filters else {})}
+    return _route(name, name, spec, parent, {**rule, **({"filters": filters} if filters else {})})
+
+
+def redirect(name: str, spec: "TrafficSpec") -> Manifest:
+    """Return the HTTPRoute that sends requests in clear to the policy's listener with the certificate.
+
+    301 is the only permanent status that every conformant gateway has. Clients repeat a POST as a GET after it, or not at all: one that asks
+    in clear is to be mended, not served.
+    """
+    parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name, "sectionName": HTTP}
+    target = {"scheme": "https", "port": spec.gateway.https_port, "statusCode": 301}
+    return _route(
+        redirect_name(name), name, spec, parent, {"filters": [{"type": "RequestRedirect", "requestRedirect": target}]}
+    )
+
+
+def redirect_name(name: str) -> str:
+    """Return the name of the route that redirects, of a policy that has one."""
+    return f"{name}-redirect"
+
+
+def _route(called: str, name: str, spec: "TrafficSpec", parent: dict[str, str], rule: dict[str, Any]) -> Manifest:
+    match = {"path": {"type": "PathPrefix", "value": spec.path}}
     return manifest(
         "gateway.networking.k8s.io/v1",
         "HTTPRoute",
-        name,
+        called,
         namespace=spec.namespace,
         labels=labels(name=spec.service, instance=name, component="gateway"),
         annotations={"pulumi.com/waitFor": ROUTE_READY, "pulumi.com/timeoutSeconds": AWAIT_SECONDS},
-        spec={"parentRefs": [parent], "hostnames": [spec.host], "rules": [body]},
+        spec={"parentRefs": [parent], "hostnames": [spec.host], "rules": [{"matches": [match], **rule}]},
     )
 
 
