@@ -15,14 +15,15 @@ pytestmark = pytest.mark.e2e
 
 POD = 'namespace="n",pod="p",gpuserve_io_service="filetype",gpuserve_io_version="fp32",model="filetype",version="1"'
 NEXT_POD = POD.replace('pod="p"', 'pod="r"')
+WHOLE, RANK = (POD.replace('model="filetype"', f'model="{name}"') for name in ("whole", "rank"))
 SHADOW_POD = POD.replace('pod="p"', 'pod="q"').replace("fp32", "int8")
 COMMON = 'namespace="n",pod="p",service="filetype",version="fp32"'
 SCRAPES = 60
 """Scrapes every 15 s, a quarter of an hour in all."""
 
 
-def spec(*shadows: str) -> MonitoringSpec:
-    source = MetricsSource("n", "filetype", "fp32", "triton", {}, "metrics")
+def spec(*shadows: str, ensemble: str | None = None) -> MonitoringSpec:
+    source = MetricsSource("n", "filetype", "fp32", "triton", {}, "metrics", ensemble=ensemble)
     slo = {"service": "filetype", "availability": "99.9%", "latency_p95": "50ms", "shadows": shadows}
     return MonitoringSpec.parse({"sources": [source], "slos": [slo]})
 
@@ -78,8 +79,11 @@ def silent(time: str) -> dict[str, Any]:
     return {"alertname": "GpuserveServiceSilent", "eval_time": time, "exp_alerts": [alert]}
 
 
-def promtool(folder: Path, series: list[dict[str, str]], *, shadows: tuple[str, ...] = (), **tests: Any) -> None:
-    (folder / "rules.yaml").write_text(manifests("platform", spec(*shadows))["rules"]["data"]["gpuserve.yaml"])
+def promtool(
+    folder: Path, series: list[dict[str, str]], *, shadows: tuple[str, ...] = (), ensemble: str | None = None, **tests: Any
+) -> None:
+    wanted = spec(*shadows, ensemble=ensemble)
+    (folder / "rules.yaml").write_text(manifests("platform", wanted)["rules"]["data"]["gpuserve.yaml"])
     scenario = {"interval": "15s", "input_series": series, **tests}
     unit = {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": [scenario]}
     (folder / "test.yaml").write_text(yaml.safe_dump(unit))
@@ -98,6 +102,48 @@ def test_triton_metrics_become_the_five_series(tmp_path: Path) -> None:
         expected("gpuserve:slo_latency_seconds", 0.05, 'service="filetype"'),
     ]
     promtool(tmp_path, triton(ok=10, failed=0.5, queue=0.012, batch=4), promql_expr_test=checks)
+
+
+def ensemble() -> list[dict[str, str]]:
+    """Return what a server exports that answers 40 requests per second with an ensemble of two models, and fails one more.
+
+    The ensemble counts each failed one twice; its models count the requests as theirs, and one of them is asked alone too.
+    """
+    whole = [{**line, "values": line["values"].replace("20000x", "90000x")} for line in triton(ok=40, failed=2)]
+    models = [*triton(ok=41, queue=0.012, batch=4), *elsewhere(RANK, triton(ok=40, failed=1, queue=0.041, batch=8))]
+    return [*elsewhere(WHOLE, whole), *models]
+
+
+def test_a_request_to_an_ensemble_counts_once(tmp_path: Path) -> None:
+    checks = [
+        expected("gpuserve:requests_per_second", 41),
+        expected("gpuserve:errors_per_second", 1),
+        expected("gpuserve:queue_seconds", 0.0533),
+        expected("gpuserve:batch_size", 5.311475),
+        expected("gpuserve:latency_seconds", 0.09, f'{COMMON},quantile="0.95"'),
+        expected("gpuserve:service_requests_per_second", 41, 'service="filetype"'),
+    ]
+    promtool(tmp_path, ensemble(), ensemble="whole", promql_expr_test=checks)
+
+
+def test_an_idle_ensemble_has_no_queue_rather_than_none_known(tmp_path: Path) -> None:
+    checks = [expected(f"gpuserve:{name}", 0) for name in ("requests_per_second", "queue_seconds", "batch_size")]
+    promtool(tmp_path, [*elsewhere(WHOLE, triton(ok=0)), *triton(ok=0)], ensemble="whole", promql_expr_test=checks)
+
+
+def test_beside_an_ensemble_other_versions_and_older_pods_count_all_they_answer(tmp_path: Path) -> None:
+    series = [*ensemble(), *elsewhere(NEXT_POD, triton(ok=10, failed=1)), *elsewhere(SHADOW_POD, triton(ok=20, failed=2))]
+    older, shadow = COMMON.replace('"p"', '"r"'), COMMON.replace('"p"', '"q"').replace("fp32", "int8")
+    checks = [
+        expected(f"gpuserve:{name}{{{labels}}}", value, labels)
+        for name, values in (
+            ("requests_per_second", (41, 11, 22)),
+            ("errors_per_second", (1, 1, 2)),
+            ("batch_size", (5.311475, 1, 1)),
+        )
+        for labels, value in zip((COMMON, older, shadow), values, strict=True)
+    ]
+    promtool(tmp_path, series, ensemble="whole", promql_expr_test=checks)
 
 
 def test_an_idle_server_has_no_queue_rather_than_none_known(tmp_path: Path) -> None:
@@ -165,7 +211,7 @@ def test_a_shadow_does_not_stand_in_for_a_server(tmp_path: Path) -> None:
 
 
 def test_every_query_parses(tmp_path: Path) -> None:
-    for query in queries(spec("int8")):
+    for query in {*queries(spec("int8")), *queries(spec(ensemble="whole"))}:
         done = subprocess.run(
             [ensure("promtool", print), "promql", "format", query, "--experimental"],
             capture_output=True,

@@ -60,6 +60,7 @@ class MetricsSource:
         selector: Labels of the pods.
         port: Name of the container port that serves metrics.
         path: HTTP path of the metrics.
+        ensemble: The model that clients ask, where the server runs others for it that its metrics count too; default none.
     """
 
     namespace: str
@@ -69,3 +70,4 @@ class MetricsSource:
     selector: Mapping[str, str]
     port: str
     path: str = "/metrics"
+    ensemble: str | None = None

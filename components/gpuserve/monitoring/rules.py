@@ -1,14 +1,14 @@
-"""The rule groups: a constant number of rules, plus two lines per objective and one per shadow, for any number of services."""
+"""The rule groups: a constant number of rules, plus two per objective and one per shadow and ensemble, for any number of services."""
 
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gpuserve.monitoring.runtimes import RUNTIMES
+from gpuserve.monitoring.series import ensemble_rules
 from gpuserve.monitoring.slo import alerts, burn_rules, objective_rules
 
 if TYPE_CHECKING:
-    from gpuserve.kubernetes.units import Duration
     from gpuserve.monitoring.spec import MonitoringSpec
 
 EVALUATIONS_PER_WINDOW = 4
@@ -22,7 +22,7 @@ def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
     window = spec.window.whole_seconds
     often = f"{max(1, window // EVALUATIONS_PER_WINDOW)}s"
     found = [
-        {"name": f"gpuserve-{runtime}", "interval": often, "rules": _common(runtime, spec.window)}
+        {"name": f"gpuserve-{runtime}", "interval": often, "rules": _common(runtime, spec)}
         for runtime in sorted({source.runtime for source in spec.sources})
     ]
     objectives = objective_rules(spec.slos)
@@ -48,6 +48,8 @@ def expressions(spec: "MonitoringSpec") -> Iterator[str]:
                 yield from _RECORDED.findall(rule["expr"])
 
 
-def _common(runtime: str, window: "Duration") -> list[dict[str, Any]]:
-    written = f"{window.whole_seconds}s"
-    return [{"record": name, "expr": expr} for name, expr in RUNTIMES[runtime].expressions(written).items()]
+def _common(runtime: str, spec: "MonitoringSpec") -> list[dict[str, Any]]:
+    """Return the ensembles first: a group's rules run in their order, and the series are about them."""
+    ensembles = ensemble_rules(source for source in spec.sources if source.runtime == runtime)
+    expressions = RUNTIMES[runtime].expressions(f"{spec.window.whole_seconds}s", bool(ensembles))
+    return ensembles + [{"record": name, "expr": expr} for name, expr in expressions.items()]

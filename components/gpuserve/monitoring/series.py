@@ -3,19 +3,25 @@
 Each has the labels ``namespace``, ``pod``, ``service`` and ``version``; nothing above them knows any runtime's names.
 
 ===============================  ==========================================================================================
-``gpuserve:requests_per_second`` Requests completed, failed ones included.
+``gpuserve:requests_per_second`` Requests of clients completed, failed ones included.
 ``gpuserve:errors_per_second``   Requests that failed through no fault of the client; 0 where none did.
 ``gpuserve:latency_seconds``     Time in the server, one series per ``quantile`` (``0.5``, ``0.95``, ``0.99``); ``NaN`` while idle.
-``gpuserve:queue_seconds``       Average wait of a request for a free model instance; 0 while idle.
-``gpuserve:batch_size``          Average inferences per execution; 0 while idle.
+``gpuserve:queue_seconds``       Average wait of a request for a free instance, of all models that it goes through; 0 while idle.
+``gpuserve:batch_size``          Average inferences per execution of a model; 0 while idle.
 ===============================  ==========================================================================================
+
+A client's request to an ensemble counts once, though each of the ensemble's models counts it too.
 
 Latency is a set of quantiles because that is all a runtime may have: Triton 2.51 has no histogram of whole requests. A runtime
 with a histogram gives the same quantiles. Quantiles of several pods cannot be combined into one; take their maximum.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpuserve.kubernetes.values import MetricsSource
 
 REQUESTS = "gpuserve:requests_per_second"
 ERRORS = "gpuserve:errors_per_second"
@@ -32,6 +38,11 @@ SERVICE_LABEL = "gpuserve_io_service"
 
 VERSION_LABEL = "gpuserve_io_version"
 
+ENSEMBLE = "gpuserve:ensemble"
+"""1 for each version that is an ensemble, with the raw series' labels ``namespace`` and of the version, and the ensemble as ``model``."""
+
+_ENSEMBLE_KEY = f"namespace, {SERVICE_LABEL}, {VERSION_LABEL}, model"
+
 
 @dataclass(frozen=True)
 class RuntimeMetrics:
@@ -39,16 +50,45 @@ class RuntimeMetrics:
 
     Attributes:
         name: The runtime's name in a `MetricsSource`.
-        expressions: From the rate window (``1m``) to the PromQL of each of `SERIES`.
+        expressions: From the rate window (``1m``), and whether any version is an ensemble (see `ENSEMBLE`), to the PromQL of each of
+            `SERIES`.
     """
 
     name: str
-    expressions: Callable[[str], Mapping[str, str]]
+    expressions: Callable[[str, bool], Mapping[str, str]]
+
+
+def ensemble_rules(sources: Iterable["MetricsSource"]) -> list[dict[str, Any]]:
+    """Return the rules that record `ENSEMBLE`."""
+    return [
+        {
+            "record": ENSEMBLE,
+            "expr": "vector(1)",
+            "labels": {
+                "namespace": source.namespace,
+                SERVICE_LABEL: source.service,
+                VERSION_LABEL: source.version,
+                "model": source.ensemble,
+            },
+        }
+        for source in sources
+        if source.ensemble is not None
+    ]
+
+
+def of_ensemble(expression: str) -> str:
+    """Return the raw series of `expression` that are an ensemble's own."""
+    return f"{expression} and on ({_ENSEMBLE_KEY}) {ENSEMBLE}"
+
+
+def of_models(expression: str) -> str:
+    """Return the raw series of `expression` that are no ensemble's own."""
+    return f"{expression} unless on ({_ENSEMBLE_KEY}) {ENSEMBLE}"
 
 
 def rate(metric: str, window: str) -> str:
-    """Return the per-second rate of a counter, per pod, with the common labels."""
-    return per_pod("sum", f'rate({metric}{{{SERVICE_LABEL}!=""}}[{window}])')
+    """Return the per-second rate of a counter, of raw series."""
+    return f'rate({metric}{{{SERVICE_LABEL}!=""}}[{window}])'
 
 
 def per_pod(aggregate: str, expression: str, *extra: str) -> str:

@@ -133,13 +133,14 @@ def _versions(
 ) -> Iterator[tuple[str, str, ServingSpec]]:
     platform = environment.platform
     sizes = server_resources(service)
-    builds = environment.models[service.model_name].builds
+    model = environment.models[service.model_name]
+    ensemble = model.layout.ensemble
     for version in service.versions:
         spec = ServingSpec(
             service=service.name,
             version=version.build,
             runtime=service.runtime,
-            model=service.model_name,
+            model=ensemble.name if ensemble else service.model_name,
             image=image_of(request(platform, service, version.build)),
             placement=placement(platform.pools_by_name[service.pool]),
             replicas=service.scale.min,
@@ -148,7 +149,8 @@ def _versions(
             startup_timeout=service.startup_timeout,
             drain=service.drain,
             rollout=service.rollout,
-            version_compatible=builds[version.build].compile.version_compatible,
+            version_compatible=model.builds[version.build].compile.version_compatible,
+            ensemble=ensemble is not None,
             clients=(platform.gateway_namespace,),
             client_networks=platform.gateway_networks,
             monitoring=platform.monitoring.namespace,

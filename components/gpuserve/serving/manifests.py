@@ -76,6 +76,7 @@ def metrics_source(name: str, spec: ServingSpec) -> MetricsSource:
         selector=_selector(name, spec),
         port="metrics",
         path=runtime_pod(spec).metrics_path,
+        ensemble=spec.model if spec.ensemble else None,
     )
 
 

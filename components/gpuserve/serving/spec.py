@@ -96,7 +96,7 @@ class ServingSpec(Spec):
     Attributes:
         service: The service that this is a version of.
         version: Which version; a word of yours, such as the name of the model's build.
-        model: The model's name in the server.
+        model: The name by which clients call the model in the server.
         image: Image with the model inside, by digest; may be a Pulumi Output.
         placement: Where it runs: the ``placement`` of a `GpuNodePool`.
         runtime: Which server. Default ``triton``.
@@ -117,6 +117,8 @@ class ServingSpec(Spec):
             is missing, and the only one of a version leaves it without an answer until its successor is ready. Default ``surge``.
         version_compatible: Let the server run the code that TensorRT engines of ``compile: {version_compatible: true}`` carry, which
             is for images that you trust. `Platform` takes it from the version's build. Default false.
+        ensemble: Whether ``model`` is an ensemble: its models in the same server count its requests too, and a client's request is to
+            be counted once. `Platform` takes it from the model's file. Default false.
         clients: Namespaces whose pods may send requests: the gateway's. Default ``gateway-system``.
         client_networks: Networks that may send requests, for a gateway on its node's network, which no namespace selector
             matches. Default none.
@@ -139,6 +141,7 @@ class ServingSpec(Spec):
     min_ready: Duration = Duration("5s")
     rollout: Rollout = "surge"
     version_compatible: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
+    ensemble: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
     clients: tuple[DnsLabel, ...] = ("gateway-system",)
     client_networks: tuple[Network, ...] = ()
     monitoring: DnsLabel = "monitoring"

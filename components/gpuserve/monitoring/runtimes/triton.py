@@ -5,6 +5,9 @@ https://github.com/triton-inference-server/server/blob/r24.10/docs/user_guide/me
 Durations are in microseconds. Failures count server-side faults by ``reason`` and exist at 0 from the start; a malformed
 request is answered 400 and counted nowhere. Latency comes from summaries over a sliding minute, which the server exports only
 with ``--metrics-config summary_latencies=true`` and the quantiles of `SUMMARY_QUANTILES`; there is no histogram.
+
+An ensemble has metrics like any model, and its models have theirs. Its requests and their latency are what clients see; it counts each
+failed one twice, when it answers and when it is done. It executes nothing itself and has no queue, so waits and batches are its models'.
 """
 
 from gpuserve.monitoring.series import (
@@ -16,6 +19,8 @@ from gpuserve.monitoring.series import (
     REQUESTS,
     SERVICE_LABEL,
     RuntimeMetrics,
+    of_ensemble,
+    of_models,
     per_pod,
     rate,
     ratio,
@@ -26,21 +31,39 @@ SUMMARY_QUANTILES = "0.5:0.05,0.95:0.005,0.99:0.001"
 
 MICROSECONDS = "1e6"
 
+_FAILURE_COUNTS = 2
+"""How often an ensemble counts a failed request."""
 
-def _expressions(window: str) -> dict[str, str]:
-    succeeded = rate("nv_inference_request_success", window)
-    failed = rate("nv_inference_request_failure", window)
-    queued = rate("nv_inference_queue_duration_us", window)
+
+def _expressions(window: str, ensembles: bool) -> dict[str, str]:
+    succeeded = per_pod("sum", _asked(rate("nv_inference_request_success", window), ensembles))
+    failed = per_pod("sum", _asked(rate("nv_inference_request_failure", window), ensembles, _FAILURE_COUNTS))
+    queued = per_pod("sum", rate("nv_inference_queue_duration_us", window))
+    inferences, executions = (
+        per_pod("sum", of_models(counted) if ensembles else counted)
+        for counted in (rate("nv_inference_count", window), rate("nv_inference_exec_count", window))
+    )
     quantiles = "|".join(QUANTILES)
     summary = f'nv_inference_request_summary_us{{{SERVICE_LABEL}!="",quantile=~"{quantiles}"}}'
-    latency = per_pod("max", summary, "quantile")
+    latency = per_pod("max", _asked(summary, ensembles), "quantile")
     return {
         REQUESTS: f"{succeeded} + {failed}",
         ERRORS: failed,
         LATENCY: f"{latency} / {MICROSECONDS}",
         QUEUE: ratio(f"{queued} / {MICROSECONDS}", succeeded),
-        BATCH: ratio(rate("nv_inference_count", window), rate("nv_inference_exec_count", window)),
+        BATCH: ratio(inferences, executions),
     }
+
+
+def _asked(raw: str, ensembles: bool, counts: int = 1) -> str:
+    """Return the raw series of what clients asked: those of a pod's ensemble, which counts each ``counts`` times, else all.
+
+    What the pod itself exports decides, so that those from before a model became an ensemble still count.
+    """
+    if not ensembles:
+        return raw
+    own = of_ensemble(raw) if counts == 1 else f"({of_ensemble(raw)}) / {counts}"
+    return f"{own} or on (namespace, pod) {raw}"
 
 
 METRICS = RuntimeMetrics("triton", _expressions)
