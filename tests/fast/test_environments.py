@@ -132,7 +132,9 @@ def _services(draw: st.DrawFn, pools: list[str]) -> dict[str, Any]:
     most = least + draw(st.integers(0, 3))
     signal = draw(st.sampled_from([{"queue_time": "10ms"}, {"qps": 150.5}])) if most > least else {}
     tls = draw(st.sampled_from([{}, {"mode": "secret", "secret": "mine"}, {"mode": "cert-manager", "issuer": "ca"}]))
-    gateway = draw(st.sampled_from([{}, {"class": "istio", "http_port": 8080}, {"name": "shared", "namespace": "edge"}]))
+    gateway = draw(
+        st.sampled_from([{}, {"class": "istio", "http_port": 8080}, {"name": "shared", "namespace": "edge", "class": "istio"}])
+    )
     name = draw(_label())
     traffic = {
         "host": f"{name}.example.com",

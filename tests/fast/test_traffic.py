@@ -20,6 +20,7 @@ from gpuserve.traffic.spec import GatewaySpec, TlsSpec, TrafficSpec
 FP32 = Endpoint("gpuserve-local", "filetype-fp32", 8000, 8001, "v2")
 INT8 = Endpoint("gpuserve-local", "filetype-int8", 8000, 8001, "v2")
 SPLIT = [{"to": FP32, "weight": 80}, {"to": INT8, "weight": 20}]
+SHARED = {"name": "shared", "class": "traefik"}
 
 
 def policy(**changes: Any) -> TrafficSpec:
@@ -137,9 +138,10 @@ def test_cert_manager_fills_the_secret_that_the_gateway_names() -> None:
     assert certificate["secretName"] == reference
 
 
-def test_an_existing_gateway_is_attached_to_and_not_made() -> None:
-    objects = manifests("filetype", policy(gateway={"name": "shared", "namespace": "gateway-system"}))
-    assert "gateway" not in objects
+@pytest.mark.parametrize(("kind", "made"), [("istio", ["route"]), ("traefik", ["transport", "split", "route"])])
+def test_an_existing_gateway_is_attached_to_in_its_dialect_and_not_made(kind: str, made: list[str]) -> None:
+    objects = manifests("filetype", policy(gateway={"name": "shared", "namespace": "gateway-system", "class": kind}))
+    assert list(objects) == made
     (parent,) = objects["route"]["spec"]["parentRefs"]
     assert (parent["name"], parent["namespace"]) == ("shared", "gateway-system")
 
@@ -160,8 +162,12 @@ def test_an_existing_gateway_is_attached_to_and_not_made() -> None:
         ({"tls": {"mode": "secret"}}, "add `secret:`"),
         ({"tls": {"mode": "none", "issuer": "x"}}, "which mode 'none' does not use"),
         ({"tls": {"plain": "serve"}}, "has no certificate, so all is plain"),
-        ({"tls": {"mode": "generated"}, "gateway": {"name": "shared"}}, "its listeners are its owner's"),
+        ({"tls": {"mode": "generated"}, "gateway": SHARED}, "its listeners are its owner's"),
         ({"gateway": {"namespace": "gateway-system"}}, "has a namespace but no name"),
+        (
+            {"gateway": {"name": "shared", "namespace": "istio-ingress"}},
+            "Fix: add `class:` with that Gateway's gatewayClassName",
+        ),
         ({"gateway": {"http_port": 443}}, "both 443"),
         ({"gateway": {"clas": "traefik"}}, "gateway.clas = 'traefik': unknown field"),
         ({"timeout": "0s"}, "is not between 1ms and 99999s"),
@@ -228,10 +234,10 @@ def test_requests_in_clear_are_sent_to_the_listener_with_the_certificate() -> No
         ({}, ["HTTP"], "http://10.0.0.1"),
         ({"tls": {"mode": "generated"}}, ["HTTP", "HTTPS"], "https://10.0.0.1:8443"),
         ({"tls": {"mode": "generated", "plain": "serve"}}, ["HTTP", "HTTPS"], "http://10.0.0.1"),
-        ({"gateway": {"name": "shared"}}, ["HTTP", "HTTPS"], "https://10.0.0.1:8443"),
-        ({"gateway": {"name": "shared"}}, ["HTTPS"], "https://10.0.0.1:8443"),
-        ({"gateway": {"name": "shared"}}, ["HTTP"], "http://10.0.0.1"),
-        ({"gateway": {"name": "shared"}}, ["TLS"], None),
+        ({"gateway": SHARED}, ["HTTP", "HTTPS"], "https://10.0.0.1:8443"),
+        ({"gateway": SHARED}, ["HTTPS"], "https://10.0.0.1:8443"),
+        ({"gateway": SHARED}, ["HTTP"], "http://10.0.0.1"),
+        ({"gateway": SHARED}, ["TLS"], None),
     ],
 )
 def test_clients_are_told_the_address_that_answers(changes: dict[str, Any], protocols: list[str], expected: str | None) -> None:
@@ -279,7 +285,7 @@ def test_a_mirrored_share_survives_gateway_api(thousandths: int) -> None:
 
 
 def test_a_stack_file_can_ask_before_there_is_a_policy() -> None:
-    shared = GatewaySpec.parse({"name": "shared"})
+    shared = GatewaySpec.parse(SHARED)
     found = list(problems(gateway=shared, tls=TlsSpec(mode="generated"), mirror=Percent("0.5%")))
     assert [(problem.field, problem.value) for problem in found] == [("tls.mode", "generated"), ("mirror.percent", "0.5%")]
     assert "gateway class of dialect gateway-api" in found[1].fix

@@ -79,7 +79,7 @@ def test_addresses_have_the_path(engine: Any) -> None:
 
 
 def test_an_existing_gateway_is_read_and_not_registered(engine: Any) -> None:
-    found = outputs(engine, {**LOCAL, "gateway": {"name": "shared", "namespace": "gateway-system"}})
+    found = outputs(engine, {**LOCAL, "gateway": {"name": "shared", "namespace": "gateway-system", "class": "traefik"}})
     assert "filetype-gateway" not in engine.types()
     assert found["url"] is None
 

@@ -96,7 +96,9 @@ class GatewaySpec(Spec):
     """The Gateway: one of this policy's own, or one that exists.
 
     Attributes:
-        class_name: Written ``class``: the GatewayClass, which also decides the dialect (see `gpuserve.traffic.gateways`).
+        class_name: Written ``class``: the GatewayClass, which also decides the dialect: ``traefik`` is told of split, mirror and timeout
+            by objects of Traefik's own, any other by plain Gateway API. Default ``traefik``; with ``name`` there is no default: it is
+            that Gateway's ``gatewayClassName``.
         http_port: Port of the plain listener; default 80. Not used with ``name``.
         https_port: Port of the TLS listener; default 443. Not used with ``name``.
         name: Name of an existing Gateway to attach to; its listeners and certificates are its owner's business.
@@ -115,6 +117,12 @@ class GatewaySpec(Spec):
     def _own_or_existing(self) -> Self:
         if self.name is None and self.namespace is not None:
             msg = "has a namespace but no name; add `name:` of the existing Gateway, or remove `namespace:`"
+            raise ValueError(msg)
+        if self.name is not None and "class_name" not in self.model_fields_set:
+            msg = (
+                f"names Gateway {self.name!r} without its class, which decides whether it gets Traefik's own objects or plain Gateway API; "
+                "add `class:` with that Gateway's gatewayClassName, for example `class: traefik`"
+            )
             raise ValueError(msg)
         if self.http_port == self.https_port:
             msg = f"has http_port and https_port both {self.http_port}; give each listener its own port"
