@@ -59,7 +59,7 @@ class OneGateway:
         if self.port is None or kind != "Gateway":
             return None
         protocol = "HTTPS" if self.ca else "HTTP"
-        listener = {"name": protocol.lower(), "protocol": protocol, "port": self.port, "hostname": "tiny.example.com"}
+        listener = {"name": protocol.lower(), "protocol": protocol, "port": self.port, "hostname": "*.example.com"}
         return {"kind": kind, "spec": {"listeners": [listener]}, "status": {"addresses": [{"value": "127.0.0.1"}]}}
 
 

@@ -14,7 +14,7 @@ from gpuserve.kubernetes.values import Endpoint
 from gpuserve.traffic.checks import problems
 from gpuserve.traffic.gateways import DIALECTS
 from gpuserve.traffic.gateways.gateway_api import duration
-from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests, service_url
+from gpuserve.traffic.manifests import TlsMaterial, manifests
 from gpuserve.traffic.spec import GatewaySpec, TlsSpec, TrafficSpec
 
 FP32 = Endpoint("gpuserve-local", "filetype-fp32", 8000, 8001, "v2")
@@ -186,23 +186,6 @@ def test_durations_are_whole_numbers(written: str, expected: str) -> None:
     assert duration(Duration(written)) == expected
 
 
-def gateway(*addresses: str, tls: bool = True) -> dict[str, Any]:
-    found = manifests("filetype", policy(tls={"mode": "generated"} if tls else {}))["gateway"]
-    return {**found, "status": {"addresses": [{"type": "IPAddress", "value": value} for value in addresses]}}
-
-
-def test_addresses_come_from_the_live_gateway() -> None:
-    assert address_url(gateway("10.0.0.1"), "HTTP", "h") == "http://10.0.0.1"
-    assert address_url(gateway("fd00::1"), "HTTPS", "h") == "https://[fd00::1]"
-    assert address_url(gateway("10.0.0.1", tls=False), "HTTPS", "h") is None
-    assert address_url(gateway(), "HTTP", "filetype.example.com") == "http://filetype.example.com"
-    other = {"spec": {"listeners": [{"protocol": "HTTP", "port": 80, "hostname": "a"}, {"protocol": "HTTP", "port": 81}]}}
-    assert address_url(other, "HTTP", "a") == "http://a"
-    assert address_url({"spec": None, "status": None}, "HTTP", "a") is None
-    assert address_url(gateway("10.0.0.1"), "HTTP", "h", "/models/one/") == "http://10.0.0.1/models/one"
-    assert address_url(gateway("10.0.0.1"), "HTTPS", "h", "/") == "https://10.0.0.1"
-
-
 def test_requests_in_clear_are_sent_to_the_listener_with_the_certificate() -> None:
     spec = policy(tls={"mode": "generated"}, path="/models/one", gateway={"https_port": 8443})
     objects = manifests("filetype", spec)
@@ -226,24 +209,6 @@ def test_requests_in_clear_are_sent_to_the_listener_with_the_certificate() -> No
     both = manifests("filetype", policy(tls={"mode": "generated", "plain": "serve"}))
     assert "redirect" not in both
     assert "sectionName" not in both["route"]["spec"]["parentRefs"][0]
-
-
-@pytest.mark.parametrize(
-    ("changes", "protocols", "expected"),
-    [
-        ({}, ["HTTP"], "http://10.0.0.1"),
-        ({"tls": {"mode": "generated"}}, ["HTTP", "HTTPS"], "https://10.0.0.1:8443"),
-        ({"tls": {"mode": "generated", "plain": "serve"}}, ["HTTP", "HTTPS"], "http://10.0.0.1"),
-        ({"gateway": SHARED}, ["HTTP", "HTTPS"], "https://10.0.0.1:8443"),
-        ({"gateway": SHARED}, ["HTTPS"], "https://10.0.0.1:8443"),
-        ({"gateway": SHARED}, ["HTTP"], "http://10.0.0.1"),
-        ({"gateway": SHARED}, ["TLS"], None),
-    ],
-)
-def test_clients_are_told_the_address_that_answers(changes: dict[str, Any], protocols: list[str], expected: str | None) -> None:
-    ports = {"HTTP": 80, "HTTPS": 8443, "TLS": 9443}
-    spec = {"listeners": [{"protocol": protocol, "port": ports[protocol]} for protocol in protocols]}
-    assert service_url({"spec": spec, "status": {"addresses": [{"value": "10.0.0.1"}]}}, policy(**changes)) == expected
 
 
 @st.composite

@@ -79,7 +79,7 @@ def _address(stack: "Stack", service: str) -> tuple[str, str | None]:
     gateway = live(cluster, service, traffic)
     url = service_url(gateway, traffic) if gateway else None
     if url is None:
-        reason = "has no listener for HTTP or HTTPS" if gateway else "does not exist"
+        reason = f"has no listener for {traffic.host} over HTTP or HTTPS" if gateway else "does not exist"
         raise PredictError(
             f"service {service!r}: has no address yet: its Gateway {reason}. "
             f"Fix: run `pulumi up -s {stack.name}`, and see `gpuserve status -s {stack.name}`"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gpuserve.kubernetes.metadata import Manifest, labels, manifest
@@ -73,18 +74,19 @@ def address_url(gateway: Mapping[str, Any], protocol: str, host: str, path: str 
     Args:
         gateway: The Gateway with ``spec.listeners`` and ``status.addresses``.
         protocol: ``HTTP`` or ``HTTPS``.
-        host: The policy's host: picks the Gateway's listener of several, and where it reports no address, stands for it.
+        host: The policy's host: picks the listener, and where the Gateway reports no address, stands for it.
         path: The policy's path; default everything.
 
     Returns:
-        For example ``http://127.0.0.1:8080/models/filetype``; ``None`` when no listener speaks ``protocol``.
+        For example ``http://127.0.0.1:8080/models/filetype``; ``None`` when no listener speaks ``protocol`` for the host.
     """
     spec: Mapping[str, Any] = gateway.get("spec") or {}
     status: Mapping[str, Any] = gateway.get("status") or {}
-    matching = [listener for listener in spec.get("listeners") or [] if listener["protocol"] == protocol]
+    spoken = (listener for listener in spec.get("listeners") or [] if listener["protocol"] == protocol)
+    matching = [listener for listener in spoken if _answers_for(listener, host)]
     if not matching:
         return None
-    chosen = next((listener for listener in matching if listener.get("hostname") == host), matching[0])
+    chosen = max(matching, key=partial(_precision, host))
     addresses = [str(address["value"]) for address in status.get("addresses") or [] if address.get("value")]
     address = addresses[0] if addresses else sendable_host(host)
     bracketed = f"[{address}]" if ":" in address else address
@@ -103,6 +105,18 @@ def service_url(gateway: Mapping[str, Any], spec: TrafficSpec) -> str | None:
         address_url(gateway, protocol, spec.host, spec.path) for protocol in (("HTTP", "HTTPS") if clear else ("HTTPS", "HTTP"))
     )
     return next(filter(None, found), None)
+
+
+def _answers_for(listener: Mapping[str, Any], host: str) -> bool:
+    """Tell whether all of a policy's host is a listener's, as Gateway API matches: a wildcard stands for one label or more."""
+    hostname = listener.get("hostname") or ""
+    return hostname in ("", host) or (hostname.startswith("*.") and host.endswith(hostname[1:]))
+
+
+def _precision(host: str, listener: Mapping[str, Any]) -> tuple[bool, int]:
+    """Order listeners by what a request prefers: the host itself, then the longest wildcard, then no hostname."""
+    hostname = listener.get("hostname") or ""
+    return hostname == host, len(hostname)
 
 
 def sendable_host(host: str) -> str:
