@@ -124,6 +124,26 @@ def _weights(count: int) -> st.SearchStrategy[list[int]]:
     return cuts.map(lambda found: [high - low for low, high in zip([0, *found], [*found, 100], strict=True)])
 
 
+def test_clients_that_ask_a_versions_service_are_let_in_beside_the_gateway(sandbox: Any) -> None:
+    def let_in() -> list[str]:
+        sandbox.write()
+        policies = [found for found in open_stack("local", sandbox.stacks).manifests() if found["kind"] == "NetworkPolicy"]
+        peers = [
+            rule["from"]
+            for policy in policies
+            for rule in policy["spec"]["ingress"]
+            if {"protocol": "TCP", "port": 8001} in rule["ports"]
+        ]
+        (found,) = {
+            tuple(peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in each) for each in peers
+        }
+        return list(found)
+
+    assert let_in() == ["gateway-system"]
+    sandbox.service["clients"] = ["shop", "gateway-system", "search"]
+    assert let_in() == ["gateway-system", "shop", "search"]
+
+
 @st.composite
 def _services(draw: st.DrawFn, pools: list[str]) -> dict[str, Any]:
     builds = draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True))

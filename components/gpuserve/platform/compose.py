@@ -151,7 +151,7 @@ def _versions(
             rollout=service.rollout,
             version_compatible=model.builds[version.build].compile.version_compatible,
             ensemble=ensemble is not None,
-            clients=(platform.gateway_namespace,),
+            clients=tuple(dict.fromkeys((platform.gateway_namespace, *service.clients))),
             client_networks=platform.gateway_networks,
             monitoring=platform.monitoring.namespace,
             resources=sizes,

@@ -44,7 +44,7 @@ class ServiceTrafficSpec(Spec):
     Attributes:
         host: Host name that clients send.
         path: URL prefix, taken off before a server sees it; default everything. Gateways route HTTP alone: gRPC has paths of its
-            own, so its clients ask a version's Service.
+            own, so its clients ask a version's Service, on port 8001, from namespaces that the service names under ``clients``.
         mirror: Shadow traffic; default none.
         timeout: Longest time for a whole request; default 300 s, enough for a cold model and short of common proxies' limits. Where a
             request may take longer than 40 s, raise the service's ``drain`` too.
@@ -126,6 +126,8 @@ class ServiceSpec(Spec):
             all of that time it keeps its GPU. Default 10s, so no request of up to 40 s is lost; for longer ones their length.
         rollout: How replicas are replaced. ``surge``, the default, starts a new one before an old one goes, and the quota must have room
             for it; ``in-place`` stops the old one first, for pools without a spare GPU.
+        clients: Namespaces whose pods may ask a version's Service (``<service>-<build>`` in the pool's namespace) past the gateway, and so past
+            weights and mirror: gRPC clients must. Default none: a NetworkPolicy lets the gateway in alone.
     """
 
     name: DnsLabel
@@ -140,6 +142,7 @@ class ServiceSpec(Spec):
     startup_timeout: StartupTimeout = Duration("300s")
     drain: Drain = Duration("10s")
     rollout: Rollout = "surge"
+    clients: tuple[DnsLabel, ...] = ()
 
     @property
     def model_name(self) -> str:

@@ -119,7 +119,8 @@ class ServingSpec(Spec):
             is for images that you trust. `Platform` takes it from the version's build. Default false.
         ensemble: Whether ``model`` is an ensemble: its models in the same server count its requests too, and a client's request is to
             be counted once. `Platform` takes it from the model's file. Default false.
-        clients: Namespaces whose pods may send requests: the gateway's. Default ``gateway-system``.
+        clients: Namespaces whose pods may send requests: the gateway's, and those of clients that ask the Service themselves, as over
+            gRPC. Default ``gateway-system``.
         client_networks: Networks that may send requests, for a gateway on its node's network, which no namespace selector
             matches. Default none.
         monitoring: Namespace whose pods may read the metrics. Default ``monitoring``.

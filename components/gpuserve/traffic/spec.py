@@ -162,7 +162,7 @@ class TrafficSpec(Spec):
         namespace: Namespace of the endpoints and of everything the policy makes.
         host: Host that clients send; the first label may be ``*``.
         path: URL prefix, taken off before a server sees it; default everything. Gateways route HTTP alone: gRPC has paths of its
-            own, so its clients ask a version's Service.
+            own, so its clients ask a version's Service, whose `ServingSpec.clients` lets them in.
         split: Shares of the versions, 100 percent in all.
         mirror: Shadow traffic; default none.
         timeout: Longest wait for an answer; default 300 s, enough for a cold model and short of common proxies' limits.
