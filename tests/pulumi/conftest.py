@@ -40,6 +40,7 @@ class Registered:
     inputs: dict[str, Any]
     parent: str
     dependencies: list[str]
+    aliases: list[str]
 
 
 @dataclass
@@ -91,7 +92,9 @@ class _Monitor(MockMonitor):
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the method's name in the protocol
         if request.type != "pulumi:pulumi:Stack":
             inputs = pulumi.runtime.rpc.deserialize_properties(request.object)
-            registered = Registered(request.type, request.name, inputs, request.parent, sorted(request.dependencies))
+            registered = Registered(
+                request.type, request.name, inputs, request.parent, sorted(request.dependencies), _aliases(request)
+            )
             self._recorder.resources[request.name] = registered
             self._recorder.registered.append(registered)
         return super().RegisterResource(request)
@@ -100,6 +103,11 @@ class _Monitor(MockMonitor):
         name = request.urn.split("::")[-1]
         self._recorder.outputs[name] = pulumi.runtime.rpc.deserialize_properties(request.outputs)
         return super().RegisterResourceOutputs(request)
+
+
+def _aliases(request: Any) -> list[str]:
+    """Return the names under which an older stack may have a resource."""
+    return [urn.split("::")[-1] for urn in request.aliasURNs] + [alias.spec.name for alias in request.aliases]
 
 
 @pytest.fixture

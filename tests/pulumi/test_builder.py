@@ -23,5 +23,5 @@ def test_jobs_go_to_the_cluster_that_the_provider_uses_unless_another_is_named(
     (image,) = [resource for resource in engine.registered if resource.type == "gpuserve:index:ModelImage"]
     assert image.inputs["builder"]["context"] == context
     assert image.inputs["placement"]["namespace"] == "gpuserve-local"
-    namespace = engine.resources["local-namespace"]
+    namespace = engine.resources["namespace/gpuserve-local"]
     assert engine.registered.index(namespace) < engine.registered.index(image)

@@ -13,8 +13,8 @@ def test_plain_prometheus_gets_two_configmaps(engine: Any) -> None:
     engine.run(lambda: MonitoringStack("platform", ARGS))
     assert engine.types() == {
         "platform": "gpuserve:index:MonitoringStack",
-        "platform-rules": "kubernetes:core/v1:ConfigMap",
-        "platform-dashboard": "kubernetes:core/v1:ConfigMap",
+        "configmap/monitoring/gpuserve-rules": "kubernetes:core/v1:ConfigMap",
+        "configmap/monitoring/gpuserve-dashboard": "kubernetes:core/v1:ConfigMap",
     }
 
 
@@ -22,15 +22,15 @@ def test_the_operator_gets_its_own_kinds(engine: Any) -> None:
     engine.run(lambda: MonitoringStack("platform", {**ARGS, "discovery": "operator", "dashboards": False}))
     assert engine.types() == {
         "platform": "gpuserve:index:MonitoringStack",
-        "platform-pod-monitor": "kubernetes:monitoring.coreos.com/v1:PodMonitor",
-        "platform-rules": "kubernetes:monitoring.coreos.com/v1:PrometheusRule",
+        "podmonitor/monitoring/gpuserve": "kubernetes:monitoring.coreos.com/v1:PodMonitor",
+        "prometheusrule/monitoring/gpuserve": "kubernetes:monitoring.coreos.com/v1:PrometheusRule",
     }
 
 
 def test_the_operators_objects_carry_labels_of_the_user(engine: Any) -> None:
     args = {**ARGS, "discovery": "operator", "labels": {"release": "prom"}}
     engine.run(lambda: MonitoringStack("platform", args))
-    for name in ("platform-pod-monitor", "platform-rules"):
+    for name in ("podmonitor/monitoring/gpuserve", "prometheusrule/monitoring/gpuserve"):
         assert engine.resources[name].inputs["metadata"]["labels"]["release"] == "prom"
 
 

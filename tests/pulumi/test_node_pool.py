@@ -15,7 +15,7 @@ def test_children_have_the_provider_s_types_and_stable_names(engine: Any) -> Non
     engine.run(lambda: GpuNodePool("pool", LOCAL))
     assert engine.types() == {
         "pool": "gpuserve:index:GpuNodePool",
-        "pool-namespace": "kubernetes:core/v1:Namespace",
+        "namespace/gpuserve-local": "kubernetes:core/v1:Namespace",
         "pool-quota": "kubernetes:core/v1:ResourceQuota",
         "pool-defaults": "kubernetes:core/v1:LimitRange",
         "pool-node-gpuserve-local": "kubernetes:core/v1:NodePatch",
@@ -33,7 +33,7 @@ def test_a_node_is_patched_by_force_and_stays_a_node(engine: Any) -> None:
 def test_the_quota_waits_for_its_namespace_and_the_node_does_not(engine: Any) -> None:
     engine.run(lambda: GpuNodePool("pool", LOCAL))
     for child in ("pool-quota", "pool-defaults"):
-        assert [urn.split("::")[-1] for urn in engine.resources[child].dependencies] == ["pool-namespace"]
+        assert [urn.split("::")[-1] for urn in engine.resources[child].dependencies] == ["namespace/gpuserve-local"]
     assert engine.resources["pool-node-gpuserve-local"].dependencies == []
 
 

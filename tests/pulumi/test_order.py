@@ -22,14 +22,14 @@ def test_an_update_registers_the_image_before_anything_of_the_cluster(engine: An
     engine.run(small_platform)
     first, *others = names(engine)
     assert first == IMAGE
-    assert "local-namespace" in others
+    assert "namespace/gpuserve-local" in others
     assert "small-fp32-deployment" in others
 
 
 def test_only_pools_come_before_an_image_that_they_build(engine: Any, small_platform: Any) -> None:
     engine.run(lambda: small_platform(builder={"kind": "job"}))
     order = names(engine)
-    assert {name.rpartition("-")[0] for name in order[: order.index(IMAGE)]} == {"local"}
+    assert order[: order.index(IMAGE)] == ["namespace/gpuserve-local", "local-quota"]
 
 
 @pytest.mark.parametrize("kind", ["local", "job"])

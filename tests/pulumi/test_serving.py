@@ -48,7 +48,7 @@ def test_no_pod_before_the_quota(engine: Any) -> None:
 
     engine.run(program)
     waits_for = {urn.split("::")[-1] for urn in engine.resources[f"{NAME}-deployment"].dependencies}
-    assert {"pool-namespace", "pool-quota"} <= waits_for
+    assert {"namespace/gpuserve-local", "pool-quota"} <= waits_for
 
 
 def test_what_is_handed_over_is_put_out_too(engine: Any) -> None:

@@ -1,6 +1,6 @@
 """The thin resource around a pure function, the same for every component."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pulumi
 
@@ -21,9 +21,15 @@ class Component(pulumi.ComponentResource):
         self._component_name = name
         self._after = opts.depends_on if opts else None
 
-    def register_children(self, manifests: Mapping[str, Manifest]) -> dict[str, KubernetesObject]:
+    def register_children(
+        self, manifests: Mapping[str, Manifest], *, lasting: Collection[str] = ()
+    ) -> dict[str, KubernetesObject]:
         """Register ``manifests`` as children named ``<name>-<role>``.
 
         What the component itself depends on, its children wait for: the engine does not inherit ``depends_on``.
+
+        Args:
+            manifests: Role to manifest.
+            lasting: Roles of the objects that are not called after the component, and so outlive its name. Default: none.
         """
-        return register(self._component_name, manifests, self, depends_on=self._after)
+        return register(self._component_name, manifests, self, depends_on=self._after, lasting=lasting)

@@ -1,6 +1,6 @@
 """From manifests to Pulumi resources: the only place where plain data meets the engine."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pulumi
@@ -41,27 +41,47 @@ def register(
     parent: pulumi.Resource,
     *,
     depends_on: Any = None,
+    lasting: Collection[str] = (),
 ) -> dict[str, KubernetesObject]:
     """Register each manifest as a child of ``parent`` named ``<name>-<role>``.
 
     An object in a namespace that is itself among ``manifests`` waits for it: the engine knows no such order by itself.
+
+    To the engine a child of a renamed component is a new resource beside the old one, which it deletes last. An object that both of them
+    mean would be deleted with it. Such objects are named in ``lasting``, and their children named after them: see `_lasting_name`.
 
     Args:
         name: The component's name.
         manifests: Role to manifest, in the order in which they are registered.
         parent: The component.
         depends_on: Resources that must be ready before any of these, as ``pulumi.ResourceOptions`` takes them.
+        lasting: Roles of the objects that stay the same objects when the component is renamed. Default: none.
     """
     opts = pulumi.ResourceOptions(parent=parent, depends_on=depends_on)
     registered: dict[str, KubernetesObject] = {}
     within: dict[str, pulumi.ResourceOptions] = {}
     for role, manifest in manifests.items():
         metadata = manifest["metadata"]
-        registered[role] = KubernetesObject(f"{name}-{role}", _owned(manifest), within.get(metadata.get("namespace", ""), opts))
+        child, its_opts = f"{name}-{role}", within.get(metadata.get("namespace", ""), opts)
+        if role in lasting:
+            # Stacks of earlier versions have it under the component's name.
+            its_opts = pulumi.ResourceOptions.merge(its_opts, pulumi.ResourceOptions(aliases=[pulumi.Alias(name=child)]))
+            child = _lasting_name(manifest)
+        registered[role] = KubernetesObject(child, _owned(manifest), its_opts)
         if manifest["kind"] == "Namespace":
             waiting = pulumi.ResourceOptions(depends_on=registered[role])
             within[metadata["name"]] = pulumi.ResourceOptions.merge(opts, waiting)
     return registered
+
+
+def _lasting_name(manifest: Manifest) -> str:
+    """Name a child after its object alone: ``namespace/ml``, ``configmap/monitoring/gpuserve-rules``.
+
+    No ``<name>-<role>`` has a slash in it, so that none of an older stack's children is taken for another's.
+    """
+    metadata = manifest["metadata"]
+    namespace = [metadata["namespace"]] if "namespace" in metadata else []
+    return "/".join([manifest["kind"].lower(), *namespace, metadata["name"]])
 
 
 def _owned(manifest: Manifest) -> Manifest:

@@ -26,6 +26,7 @@ class MonitoringStack(Component):
     ) -> None:
         spec = MonitoringSpec.parse(args)
         super().__init__("MonitoringStack", name, spec, opts)
-        self.resources = self.register_children(manifests(name, spec))
+        objects = manifests(name, spec)
+        self.resources = self.register_children(objects, lasting=objects)  # other programs know them by their names
         self.queries = queries(spec)
         self.register_outputs({"namespace": spec.namespace, "queries": self.queries})

@@ -47,7 +47,7 @@ class GpuNodePool(Component):
         """
         spec = NodePoolSpec.parse(args)
         super().__init__("GpuNodePool", name, spec, opts)
-        self.resources = self.register_children(manifests(name, spec))
+        self.resources = self.register_children(manifests(name, spec), lasting=("namespace",))
         self.placement = placement(spec)
         self.namespace = spec.namespace
         self.register_outputs({"namespace": self.namespace, "placement": plain(self.placement)})
