@@ -116,7 +116,7 @@ class ModelSpec(Spec):
     """A model: where it comes from, how it is built, how good a build must be, what its service promises.
 
     Attributes:
-        name: Name of the model in the server and of its image.
+        name: Name of the model in the server and of its image; a stack takes it only where the file is called so too.
         source: Where its files are.
         export: How it becomes ONNX, where it is a model of another framework.
         io: Python file with `encode(path)` and `decode(outputs)`, relative to the YAML file: raw files to tensors and tensors

@@ -109,9 +109,16 @@ def _load_models(folder: Path) -> tuple[dict[str, ModelSpec], set[str], dict[str
     wrong: dict[str, list[Problem]] = {}
     for file in sorted(folder.glob("*.yaml")):
         try:
-            models[file.stem] = load_model(file)
+            model = load_model(file)
         except SpecError as error:
             wrong[file.stem] = list(error.problems)
+            continue
+        if model.name == file.stem:
+            models[file.stem] = model
+        else:
+            # Services find the model by its file, clients and the image's folder by its name.
+            fix = f"write `name: {file.stem}`, or call the file {model.name}.yaml"
+            wrong[file.stem] = [Problem("name", model.name, "is not the file's name", fix, str(file))]
     return models, set(wrong), wrong
 
 
