@@ -197,8 +197,10 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError as error:
         known = sorted(file.stem for file in path.parent.glob("*.yaml"))
         raise problem("does not exist", f"create it, or name one of the models {known}") from error
-    except (YamlSyntaxError, UnicodeDecodeError) as error:
-        raise problem(f"is not YAML: {error}", "correct the syntax") from error
+    except YamlSyntaxError as error:
+        raise problem(f"is not YAML: {error}", error.fix) from error
+    except UnicodeDecodeError as error:
+        raise problem(f"is not YAML: {error}", "write it in UTF-8") from error
     if not isinstance(data, Mapping):
         raise problem("is not a mapping of fields", "start with `name:`", type(data).__name__)
     return data

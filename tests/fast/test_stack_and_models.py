@@ -1,7 +1,17 @@
 """A stack file and its model files, read together: what is said of which of them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import pytest
+import yaml
+
+from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
+
+
+def _files(sandbox: Any) -> dict[str, Path]:
+    return {"stack": sandbox.stack_file, "model": sandbox.models / "tiny.yaml"}
 
 
 def test_a_model_that_is_called_other_than_its_file_is_refused(sandbox: Any, refusal: Callable[[], str]) -> None:
@@ -9,3 +19,49 @@ def test_a_model_that_is_called_other_than_its_file_is_refused(sandbox: Any, ref
     sandbox.write()
     fix = "write `name: tiny`, or call the file small.yaml"
     assert refusal().strip() == f"{sandbox.models / 'tiny.yaml'}: name = 'small': is not the file's name. Fix: {fix}"
+
+
+@pytest.mark.parametrize(
+    ("which", "text"),
+    [
+        ("stack", "config:\n  gpuserve:platform:\n    registry: a/b\n    pools: []\n    registry: c/d\n"),
+        ("model", "name: tiny\nbuilds:\n  fp32:\n    engine: a\n    engine: b\n"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused_with_both_lines(
+    which: str, text: str, sandbox: Any, refusal: Callable[[], str]
+) -> None:
+    file = _files(sandbox)[which]
+    file.write_text(text)
+    first = {"stack": 3, "model": 4}[which]
+    where = f"line 5, column 5: repeats the key of line {first}"
+    assert refusal().strip() == f"{file}: (file): is not YAML: {where}. Fix: keep one of the two"
+
+
+def test_every_key_that_is_given_twice_is_named() -> None:
+    with pytest.raises(YamlSyntaxError) as refused:
+        read_yaml("x: {a: 1, a: 2}\ny: 1\ny: 2\n")
+    assert str(refused.value).split("; ") == [
+        "line 3, column 1: repeats the key of line 2",
+        "line 1, column 11: repeats the key of line 1",
+    ]
+
+
+@pytest.mark.parametrize("which", ["stack", "model"])
+def test_a_file_in_another_encoding_is_refused(which: str, sandbox: Any, refusal: Callable[[], str]) -> None:
+    file = _files(sandbox)[which]
+    file.write_bytes("# für alle\n".encode("latin-1") + file.read_bytes())
+    assert "is not YAML: 'utf-8' codec" in refusal()
+    assert "Fix: write it in UTF-8" in refusal()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a: 1\n'1': 2\n1: 3\n",
+        "base: &b {a: 1, c: 3}\nmid: &m {<<: *b, a: 2}\ntop: {<<: *m, c: 4}\nlist: [*b, *b, *m]\n",
+    ],
+)
+def test_other_yaml_is_read_as_the_library_reads_it(text: str) -> None:
+    assert read_yaml(text) == yaml.safe_load(text)

@@ -1,5 +1,6 @@
 """Reading YAML that people wrote."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -8,18 +9,37 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast on a file of a thousand services, where libyaml is there."""
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class YamlSyntaxError(ValueError):
-    """A text that is no YAML; the message says where and why, and never repeats the text, which may hold a secret."""
+    """A text that is no YAML; the message says where and why, and never repeats the text, which may hold a secret.
+
+    Attributes:
+        fix: What to do about it.
+    """
+
+    def __init__(self, reason: str, fix: str = "correct the syntax") -> None:
+        super().__init__(reason)
+        self.fix = fix
 
 
 def read_yaml(text: str) -> Any:
     """Return the one document of a YAML text.
 
     Raises:
-        YamlSyntaxError: When it is none.
+        YamlSyntaxError: When it is none. One that gives a key twice is none either; the library would take the last one.
     """
     try:
-        return yaml.load(text, Loader=_LOADER)  # noqa: S506 - the C twin of the safe loader
+        loader = _LOADER(text)
+        try:
+            node = loader.get_single_node()
+            repeated = list(_repeated_keys(node))
+            if not repeated:
+                return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+        raise YamlSyntaxError("; ".join(repeated), "keep one of the two")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -29,3 +49,26 @@ def read_yaml(text: str) -> Any:
         reason = " ".join(str(error).split())
     # Outside of the handlers: the library's own error quotes the line.
     raise YamlSyntaxError(reason)
+
+
+def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
+    """Yield where a mapping gives a key that it gave before, and where that was."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))  # an alias is the very node of its anchor
+        if not isinstance(node, yaml.MappingNode):
+            waiting += reversed(node.value)
+            continue
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            line, column, name = key.start_mark.line + 1, key.start_mark.column + 1, (key.tag, key.value)
+            if name in lines:
+                yield f"line {line}, column {column}: repeats the key of line {lines[name]}"
+            lines.setdefault(name, line)
+        waiting += [value for _, value in reversed(node.value)]

@@ -124,15 +124,17 @@ def _load_models(folder: Path) -> tuple[dict[str, ModelSpec], set[str], dict[str
 
 def _read_yaml(file: Path, known: list[str]) -> Mapping[str, Any]:
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         stacks = ", ".join(sorted(known)) or "none"
         fix = f"use one of the stacks that exist here: {stacks}"
         raise SpecError([Problem("(file)", None, error.strerror or "cannot be read", fix, str(file))]) from error
+    except UnicodeDecodeError as error:
+        raise SpecError([Problem("(file)", None, f"is not YAML: {error}", "write it in UTF-8", str(file))]) from error
     try:
         document = read_yaml(text)
     except YamlSyntaxError as error:
-        raise SpecError([Problem("(file)", None, f"is not YAML: {error}", "correct the syntax", str(file))]) from error
+        raise SpecError([Problem("(file)", None, f"is not YAML: {error}", error.fix, str(file))]) from error
     if not isinstance(document, Mapping):
         raise SpecError([Problem("(file)", document, "is not a YAML mapping", "start it with `config:`", str(file))])
     return cast("Mapping[str, Any]", document)
