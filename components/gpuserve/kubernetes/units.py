@@ -190,10 +190,24 @@ DnsName = Annotated[
         )
     ),
 ]
-"""A DNS name, the first label may be ``*``; a node's name may also look like an IP address."""
+"""A DNS name, the first label may be ``*``."""
 
 HostName = Annotated[DnsName, AfterValidator(_no_address)]
 """A host as the Gateway API takes it: a DNS name, the first label may be ``*``."""
+
+NodeName = Annotated[
+    str,
+    BeforeValidator(known_at_plan_time),
+    AfterValidator(
+        _pattern(
+            r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+            253,
+            "is not the name of one node",
+            "write a name that `kubectl get nodes` shows, such as 'gpu-1'; many nodes are chosen by their labels, with `node_selector`",
+        )
+    ),
+]
+"""A node's name: a DNS name, which may also look like an IP address."""
 
 UrlPath = Annotated[
     str,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, DnsName, GpuCount, LabelKey, LabelValue
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, GpuCount, LabelKey, LabelValue, NodeName
 from gpuserve.node_pool.accelerators import accelerator
 
 
@@ -86,7 +86,7 @@ class NodePoolSpec(Spec):
     gpus: Annotated[WholeGpus, Field(ge=1)]
     quota: QuotaSpec
     namespace: DnsLabel = ""
-    nodes: tuple[DnsName, ...] = ()
+    nodes: tuple[NodeName, ...] = ()
     node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
     tolerations: tuple[TolerationSpec, ...] = ()
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
