@@ -65,3 +65,36 @@ def test_a_file_in_another_encoding_is_refused(which: str, sandbox: Any, refusal
 )
 def test_other_yaml_is_read_as_the_library_reads_it(text: str) -> None:
     assert read_yaml(text) == yaml.safe_load(text)
+
+
+def _two_models(sandbox: Any, pool: str) -> None:
+    """Serve `tiny-two` with build `fp32`, and build `tiny` with build `two-fp32` ahead: joined by a dash both read the same."""
+    sandbox.model["builds"]["two-fp32"] = {"engine": "onnxruntime"}
+    two = {**sandbox.model, "name": "tiny-two", "builds": {"fp32": {"engine": "onnxruntime"}}}
+    (sandbox.models / "tiny-two.yaml").write_text(yaml.safe_dump(two))
+    sandbox.platform["pools"].append({"name": "a10", "accelerator": "A10", "gpus": 8, "quota": {"gpus": 6}})
+    sandbox.service["prebuild"] = ["two-fp32"]
+    other = {"name": "other", "model": "tiny-two", "pool": pool, "traffic": {"host": "other.example.com"}}
+    sandbox.platform["services"].append({**other, "versions": [{"build": "fp32", "weight": 100}]})
+    sandbox.write()
+
+
+def test_two_images_with_one_name_are_refused(sandbox: Any, refusal: Callable[[], str]) -> None:
+    _two_models(sandbox, "local")
+    (said,) = refusal().splitlines()
+    assert "services[1].versions[0].build = 'fp32'" in said
+    assert "gives the name 'tiny-two-fp32-cpu', which is that of services[0].prebuild[0] too" in said
+
+
+def test_images_for_different_hardware_have_different_names(sandbox: Any, cli: Callable[..., Any]) -> None:
+    _two_models(sandbox, "a10")
+    assert cli("check", "-s", "local", "--stacks", sandbox.stacks).exit_code == 0
+
+
+@pytest.mark.parametrize("node", ["*.compute.internal", "*", "GPU-1", "gpu-*"])
+def test_a_node_is_named_and_not_matched(node: str, sandbox: Any, refusal: Callable[[], str]) -> None:
+    sandbox.platform["pools"][0]["nodes"] = ["gpu-1.example.com", node]
+    sandbox.write()
+    said = refusal()
+    assert f"pools[0].nodes[1] = {node!r}: is not the name of one node" in said
+    assert "`node_selector`" in said

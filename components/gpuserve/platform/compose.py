@@ -10,6 +10,7 @@ from gpuserve.monitoring.spec import MonitoringSpec, SloSpec
 from gpuserve.node_pool.manifests import placement
 from gpuserve.node_pool.spec import NodePoolSpec
 from gpuserve.platform.load import Environment
+from gpuserve.platform.naming import image_name
 from gpuserve.platform.sizes import server_resources
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.serving.manifests import endpoint, metrics_source, scale_target
@@ -29,8 +30,7 @@ class ImageRequest:
     @property
     def name(self) -> str:
         """A readable name, unique in the platform."""
-        architecture = f"-{self.target.architecture.replace('_', '')}" if self.target.architecture else ""
-        return f"{self.model}-{self.build}-{self.target.kind}{architecture}"
+        return image_name(self.model, self.build, self.target.kind, self.target.architecture)
 
 
 ImageOf = Callable[[ImageRequest], Any]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from gpuserve.kubernetes.errors import Problem
+from gpuserve.node_pool.accelerators import accelerator
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve.serving.manifests import MAX_NAME
 from gpuserve.traffic.gateways.gateway_api import redirect_name
@@ -17,6 +18,7 @@ def names_are_free(platform: PlatformSpec) -> Iterator[Problem]:
     yield from _once(spaces, "give each pool a namespace of its own: quota and labels hold for all of it")
     yield from _once(_nodes(platform), "reserve each node for one pool")
     yield from _once(_servers(platform), "rename the service or the build: both would be one Deployment")
+    yield from _once(_images(platform), "rename the build: two images cannot share a name in the plan")
     yield from _once(_routes(platform), "rename the service: a mirror, or a redirect, is an object beside its service's own")
     for field, build, name in _servers(platform):
         if len(name) > MAX_NAME:
@@ -49,6 +51,27 @@ def _servers(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
     for index, service in enumerate(platform.services):
         for place, version in enumerate(service.versions):
             yield f"services[{index}].versions[{place}].build", version.build, service.server(version.build)
+
+
+def image_name(model: str, build: str, kind: str, architecture: str | None) -> str:
+    """Return what an image is called in the plan; `kind` is ``gpu`` or ``cpu``, `architecture` such as ``sm_80``."""
+    return f"{model}-{build}-{kind}" + (f"-{architecture.replace('_', '')}" if architecture else "")
+
+
+def _images(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
+    """Yield the names of the images, each at the first field that needs it: services may share one."""
+    pools, seen = platform.pools_by_name, set[tuple[str, str, str]]()
+    for index, service in enumerate(platform.services):
+        if service.pool not in pools:
+            continue
+        gpu = accelerator(pools[service.pool].accelerator)
+        builds = [(f"versions[{place}].build", version.build) for place, version in enumerate(service.versions)]
+        builds += [(f"prebuild[{place}]", build) for place, build in enumerate(service.prebuild)]
+        for field, build in builds:
+            name = image_name(service.model_name, build, gpu.kind, gpu.architecture)
+            if (service.model_name, build, name) not in seen:
+                yield f"services[{index}].{field}", build, name
+            seen.add((service.model_name, build, name))
 
 
 def _routes(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
