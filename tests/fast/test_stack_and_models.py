@@ -98,3 +98,57 @@ def test_a_node_is_named_and_not_matched(node: str, sandbox: Any, refusal: Calla
     said = refusal()
     assert f"pools[0].nodes[1] = {node!r}: is not the name of one node" in said
     assert "`node_selector`" in said
+
+
+def _three_services(sandbox: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the second and the third of three services; the first has a mistake of its own."""
+    second, third = (
+        {**sandbox.service, "name": name, "model": "tiny", "traffic": {"host": f"{name}.example.com"}} for name in "bc"
+    )
+    sandbox.platform["services"] += [second, third]
+    sandbox.service.update(versions=[])
+    sandbox.platform["gateway_networks"] = ["10.0.0.5/16"]
+    return second, third
+
+
+def test_items_are_counted_as_in_the_file_where_others_before_them_are_wrong(sandbox: Any, refusal: Callable[[], str]) -> None:
+    second, third = _three_services(sandbox)
+    second["pool"] = "nowhere"
+    third.update(name="b", traffic={"host": "b.example.com"})
+    sandbox.write()
+    said = refusal()
+    assert "services[0].versions = []" in said
+    assert "services[1].pool = 'nowhere': no such pool" in said
+    assert "services[2].name = 'b': is that of services[1].name too" in said
+    assert "services[2].traffic.host = 'b.example.com': with path '/' is already taken by service 'b' (services[1])" in said
+
+
+def test_a_pool_that_is_wrong_is_not_missing_too(sandbox: Any, refusal: Callable[[], str]) -> None:
+    sandbox.platform["pools"].insert(0, {"name": "a10", "accelerator": "A11", "gpus": 8, "quota": {"gpus": 6}})
+    sandbox.platform["pools"][1]["quota"]["gpus"] = 2
+    sandbox.service["pool"] = "local"
+    sandbox.platform["services"].append(
+        {**sandbox.service, "name": "b", "model": "tiny", "pool": "a10", "traffic": {"host": "b"}}
+    )
+    sandbox.write()
+    said = refusal()
+    assert "pools[0].accelerator = 'A11'" in said
+    assert "pools[1].quota.gpus = 2" in said
+    assert "no such pool" not in said
+
+
+def test_a_broken_model_hides_nothing_else_of_its_name(sandbox: Any, refusal: Callable[[], str]) -> None:
+    (sandbox.models / "gpu.yaml").write_text("name: gpu\n")
+    sandbox.service["pool"] = "gpu"
+    sandbox.write()
+    (said,) = refusal().splitlines()
+    assert "services[0].pool = 'gpu': no such pool" in said
+
+
+def test_a_broken_model_is_named_and_not_missing(sandbox: Any, refusal: Callable[[], str]) -> None:
+    (sandbox.models / "gpu.yaml").write_text("name: gpu\n")
+    sandbox.service["model"] = "gpu"
+    sandbox.write()
+    said = refusal()
+    assert "gpu.yaml: builds: is required but missing" in said
+    assert "no such model" not in said

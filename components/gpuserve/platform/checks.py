@@ -15,6 +15,9 @@ from gpuserve_images.spec import BuildSpec, ModelSpec
 
 Models = Mapping[str, ModelSpec]
 
+NO_SUCH_POOL = "no such pool"
+NO_SUCH_MODEL = "no such model: there is no file of that name in the models folder"
+
 REPLICAS_IN_PRODUCTION = 2
 """Fewest replicas of a version with which its disruption budget lets a node be drained."""
 
@@ -33,14 +36,13 @@ def problems(platform: PlatformSpec, models: Models) -> Iterator[Problem]:
 
 def _pool_exists(at: str, service: ServiceSpec, platform: PlatformSpec, _models: Models) -> Iterator[Problem]:
     if service.pool not in platform.pools_by_name:
-        yield Problem(f"{at}.pool", service.pool, "no such pool", suggestion(service.pool, platform.pools_by_name))
+        yield Problem(f"{at}.pool", service.pool, NO_SUCH_POOL, suggestion(service.pool, platform.pools_by_name))
 
 
 def _model_exists(at: str, service: ServiceSpec, _platform: PlatformSpec, models: Models) -> Iterator[Problem]:
     if service.model_name not in models:
         field = f"{at}.model" if service.model else f"{at}.name"
-        reason = "no such model: there is no file of that name in the models folder"
-        yield Problem(field, service.model_name, reason, suggestion(service.model_name, models))
+        yield Problem(field, service.model_name, NO_SUCH_MODEL, suggestion(service.model_name, models))
 
 
 def _builds_exist(at: str, service: ServiceSpec, _platform: PlatformSpec, models: Models) -> Iterator[Problem]:
@@ -161,7 +163,7 @@ def _builder_can_work(platform: PlatformSpec) -> Iterator[Problem]:
     if builder.kind != "job":
         return
     if builder.pool is not None and builder.pool not in platform.pools_by_name:
-        yield Problem("builder.pool", builder.pool, "no such pool", suggestion(builder.pool, platform.pools_by_name))
+        yield Problem("builder.pool", builder.pool, NO_SUCH_POOL, suggestion(builder.pool, platform.pools_by_name))
     try:
         require_reachable(platform.registry, builder, "builder.registry_address")
     except SpecError as error:

@@ -1,5 +1,6 @@
 """From stack and model files to a validated platform, with every problem of a file at once."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
-from gpuserve.platform.checks import problems
+from gpuserve.platform.checks import NO_SUCH_MODEL, NO_SUCH_POOL, problems
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve_images.spec import ModelSpec, load_model
 
@@ -61,42 +62,61 @@ def load_environment(data: object, *, file: Path, path: str) -> Environment:
     if not isinstance(data, Mapping):
         fix = "write an object with `registry:`, `pools:` and `services:`"
         raise SpecError([Problem(path, data, "is not an object", fix, str(file))])
-    platform, found = _parse(cast("Mapping[str, Any]", data), str(file), path)
+    platform, found, kept = _parse(cast("Mapping[str, Any]", data), str(file), path)
     if platform is None:
         raise SpecError(found)
     folder = file.parent / platform.models
-    models, broken, model_problems = _load_models(folder)
+    models, broken = _load_models(folder)
     wanted = {service.model_name for service in platform.services}
-    found += [problem for name, items in model_problems.items() if name in wanted for problem in items]
-    known_names = _names(data)
+    found += [problem for name, items in broken.items() if name in wanted for problem in items]
+    # What is there and is wrong was said already; it is not missing.
+    there = {NO_SUCH_MODEL: broken.keys(), NO_SUCH_POOL: _pool_names(data)}
     for problem in problems(platform, models):
-        if problem.value in broken or (problem.reason == "no such pool" and problem.value in known_names):
-            continue
-        found.append(replace(problem, field=f"{path}.{problem.field}", file=str(file)))
+        if problem.value not in there.get(problem.reason, ()):
+            counted = _as_in_the_file(problem, kept)
+            found.append(replace(counted, field=f"{path}.{counted.field}", file=str(file)))
     if found:
         raise SpecError(found)
     return Environment(platform, {name: models[name] for name in sorted(wanted)}, folder)
 
 
-def _parse(data: Mapping[str, Any], file: str, path: str) -> tuple[PlatformSpec | None, list[Problem]]:
-    """Parse, and where items of a list are wrong, parse again without them, so that the rest is checked in the same run."""
+def _parse(data: Mapping[str, Any], file: str, path: str) -> tuple[PlatformSpec | None, list[Problem], dict[str, list[int]]]:
+    """Parse, and where items of a list are wrong, parse again without them, so that the rest is checked in the same run.
+
+    Returns:
+        The platform, or None where not even the rest can be parsed; what is wrong; and for each list the places in the file of the items
+        that the platform has, in its order; empty where it has all.
+    """
     try:
-        return PlatformSpec.parse(data, file=file, path=path), []
+        return PlatformSpec.parse(data, file=file, path=path), [], {}
     except SpecError as error:
         found = list(error.problems)
         cause = cast("ValidationError", error.__cause__)
         bad = {(loc[0], loc[1]) for loc in (d["loc"] for d in cause.errors()) if len(loc) > 1 and isinstance(loc[1], int)}
-    pruned = {
-        key: [item for i, item in enumerate(value) if (key, i) not in bad] if isinstance(value, list) else value
+    kept = {
+        key: [place for place in range(len(value)) if (key, place) not in bad]
         for key, value in data.items()
+        if isinstance(value, list)
     }
+    pruned = {key: [value[place] for place in kept[key]] if key in kept else value for key, value in data.items()}
     try:
-        return PlatformSpec.parse(pruned), found
+        return PlatformSpec.parse(pruned), found, kept
     except SpecError:
-        return None, found
+        return None, found, kept
 
 
-def _names(data: Mapping[str, Any]) -> set[object]:
+def _as_in_the_file(problem: Problem, kept: Mapping[str, list[int]]) -> Problem:
+    """Return `problem` with the items counted as in the file: ``services[0]`` of a platform without its first is ``services[1]``."""
+
+    def original(item: re.Match[str]) -> str:
+        places = kept.get(item[1])
+        return f"{item[1]}[{places[int(item[2])]}]" if places else item[0]
+
+    field, reason = (re.sub(r"(?<![\w.])(\w+)\[(\d+)\]", original, text) for text in (problem.field, problem.reason))
+    return replace(problem, field=field, reason=reason)
+
+
+def _pool_names(data: Mapping[str, Any]) -> set[object]:
     pools: object = data.get("pools")
     if not isinstance(pools, list):
         return set()
@@ -104,7 +124,8 @@ def _names(data: Mapping[str, Any]) -> set[object]:
     return {name for name in names if isinstance(name, str)}
 
 
-def _load_models(folder: Path) -> tuple[dict[str, ModelSpec], set[str], dict[str, list[Problem]]]:
+def _load_models(folder: Path) -> tuple[dict[str, ModelSpec], dict[str, list[Problem]]]:
+    """Return the models by the names of their files, and what is wrong with the other files."""
     models: dict[str, ModelSpec] = {}
     wrong: dict[str, list[Problem]] = {}
     for file in sorted(folder.glob("*.yaml")):
@@ -119,7 +140,7 @@ def _load_models(folder: Path) -> tuple[dict[str, ModelSpec], set[str], dict[str
             # Services find the model by its file, clients and the image's folder by its name.
             fix = f"write `name: {file.stem}`, or call the file {model.name}.yaml"
             wrong[file.stem] = [Problem("name", model.name, "is not the file's name", fix, str(file))]
-    return models, set(wrong), wrong
+    return models, wrong
 
 
 def _read_yaml(file: Path, known: list[str]) -> Mapping[str, Any]:
