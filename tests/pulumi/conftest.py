@@ -24,7 +24,6 @@ SMALL: dict[str, Any] = {
             "pool": "local",
             "versions": [{"build": "fp32", "weight": 100}],
             "traffic": {"host": "small.example.com"},
-            "scale": {"min": 1, "max": 1, "qps": 5},
         }
     ],
 }

@@ -39,7 +39,8 @@ class Spec(BaseModel):
 
 
 def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Drop "too short" of lists whose only fault is that pydantic does not count their wrong items."""
+    """Drop what follows from other errors: "too short" of lists whose wrong items pydantic does not count, and defaults from wrong fields."""
+    details = [detail for detail in details if detail["type"] != "default_factory_not_called"]
     wrong = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
     return [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in wrong]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve.kubernetes.spec import plain
 from gpuserve.platform.engines import engines_fit_the_pool
 from gpuserve.platform.naming import names_are_free
 from gpuserve.platform.quotas import builds_fit_the_quota, quota_holds_the_services
@@ -86,7 +87,14 @@ def _mirror_exists(at: str, service: ServiceSpec, _platform: PlatformSpec, _mode
 
 def _one_scaling_signal(at: str, service: ServiceSpec, _platform: PlatformSpec, models: Models) -> Iterator[Problem]:
     scale = service.scale
-    if scale.max == scale.min or len(scale.signals) == 1:
+    if scale.max == scale.min:
+        for name in (*scale.signals, *({"scale_down_window"} & scale.model_fields_set)):
+            fix = f"set `max:` above {scale.min}, or remove it"
+            yield Problem(
+                f"{at}.scale.{name}", plain(getattr(scale, name)), f"would do nothing, for max is min ({scale.min})", fix
+            )
+        return
+    if len(scale.signals) == 1:
         return
     grows = f"scales from {scale.min} to {scale.max}"
     if scale.signals:

@@ -1,8 +1,8 @@
 """What a stack file may say: which pools there are and which services run on them, and how big."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from gpuserve.autoscaling.spec import QueueTime, Rate, Replicas, ScaleDownWindow
 from gpuserve.kubernetes.spec import Spec
@@ -60,12 +60,16 @@ class ServiceTrafficSpec(Spec):
     gateway: GatewaySpec = GatewaySpec()
 
 
+def _fewest(scale: dict[str, Any]) -> int:
+    return scale.get("min", 1)
+
+
 class ScaleSpec(Spec):
     """Between how many replicas each version scales, and on what.
 
     Attributes:
-        min: Fewest replicas of each version.
-        max: Most replicas of each version; equal to ``min`` means no autoscaler.
+        min: Fewest replicas of each version; default 1.
+        max: Most replicas of each version; default ``min``, which means no autoscaler.
         queue_time: Scale when requests wait longer than this for a free instance, on average.
         qps: Scale when a replica answers more requests per second than this; give one of the two, or neither: then the target is
             80 % of what the image was measured to answer within its model's SLO.
@@ -73,7 +77,7 @@ class ScaleSpec(Spec):
     """
 
     min: Replicas = 1
-    max: Replicas = 1
+    max: Replicas = Field(default_factory=_fewest)
     queue_time: QueueTime | None = None
     qps: Rate | None = None
     scale_down_window: ScaleDownWindow = Duration("300s")
@@ -85,8 +89,8 @@ class ScaleSpec(Spec):
 
     @field_validator("max")
     @classmethod
-    def _max_not_below_min(cls, value: int, info: "object") -> int:
-        least = getattr(info, "data", {}).get("min", 1)
+    def _max_not_below_min(cls, value: int, info: ValidationInfo) -> int:
+        least = _fewest(info.data)
         if value < least:
             msg = f"is below min ({least}); set max to at least {least} or lower min"
             raise ValueError(msg)
