@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ from gpuserve_images.bases import buildah, debian
 from gpuserve_images.bases import recipes as base
 from gpuserve_images.bases.serving import DEFAULT_TENSORRT, RECIPES
 from gpuserve_images.errors import BaseImageError
-from gpuserve_images.oci import File, ImageConfig, Layer, bake, resolve
+from gpuserve_images.oci import File, ImageConfig, Layer, TarLayer, bake, resolve
 
 pytestmark = pytest.mark.e2e
 
@@ -97,6 +98,30 @@ def test_buildah_takes_its_platform_of_an_index_that_we_baked(registry, store, t
         container = tool("buildah", *store, "from", "--platform", platform, "--tls-verify=false", image.reference).strip()
         mounted = Path(tool("buildah", *store, "mount", container).strip())
         assert ((mounted / "which").read_text(), (mounted / "model.onnx").read_text()) == (platform, "weights")
+
+
+def test_files_go_into_the_directories_of_a_base_and_replace_none(registry, store, tmp_path):
+    root = tmp_path / "root.tar"
+    with tarfile.open(root, "w") as tar:
+        for name, mode, owner in (("tmp", 0o1777, 0), ("home", 0o755, 0), ("home/app", 0o700, 1000), ("data", 0o755, 0)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode, entry.uid = tarfile.DIRTYPE, mode, owner
+            tar.addfile(entry)
+        link = tarfile.TarInfo("models")
+        link.type, link.linkname = tarfile.SYMTYPE, "data"
+        tar.addfile(link)
+    base = bake(f"{registry.host}/merged/base:1", [TarLayer(root)]).reference
+    files = {"/tmp/x": File(b"x"), "/home/app/x": File(b"x"), "/models/x": File(b"x")}  # noqa: S108 - in an image
+    image = bake(f"{registry.host}/merged/image:1", [Layer(files)], base=base)
+    container = tool("buildah", *store, "from", "--tls-verify=false", image.reference).strip()
+    mounted = Path(tool("buildah", *store, "mount", container).strip())
+    found = {name: (mounted / name).stat() for name in ("tmp", "home/app")}
+    assert {name: (status.st_mode & 0o7777, status.st_uid) for name, status in found.items()} == {
+        "tmp": (0o1777, 0),
+        "home/app": (0o700, 1000),
+    }
+    assert (mounted / "models").is_symlink()
+    assert (mounted / "data/x").read_bytes() == b"x"
 
 
 def test_buildah_builds_on_a_baked_image(registry, store, tmp_path):

@@ -25,6 +25,7 @@ from gpuserve_images.oci.config import (
 )
 from gpuserve_images.oci.layer_blobs import LayerBlob
 from gpuserve_images.oci.layers import UPLOADS, Layer, TarLayer
+from gpuserve_images.oci.merged import refuse_through_links
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.resolving import Base, Bases, read_bases, scratch
 
@@ -85,7 +86,9 @@ def bake(  # noqa: PLR0913 - keywords of one public call, each with its own defa
     Args:
         target: Where to, e.g. `localhost:5000/models/filetype:1`. Without a tag the image is stored by digest alone. Registries on
             this machine are spoken to in plain HTTP.
-        layers: New layers, lowest first. One layer per independent part: a change then costs only its own layer.
+        layers: New layers, lowest first. One layer per independent part: a change then costs only its own layer. Files go into the
+            base's directories. Where a path leads through a link of the base, some engines follow it and others hide it, so
+            write where it leads; what is a link in most bases (`/lib`) is refused.
         base: Image to build on, or None for an image of these layers only.
         config: How the image's container starts; by default as the base's does.
         annotations: Annotations of the manifest. Where there is a base its name and digest are added
@@ -103,8 +106,10 @@ def bake(  # noqa: PLR0913 - keywords of one public call, each with its own defa
 
     Raises:
         RegistryError: A registry refused, is down, or lacks the base.
-        ImageError: A file is missing, or a path or reference is malformed.
+        ImageError: A file is missing, a path or reference is malformed, or a path goes through what is a link in most bases.
     """
+    if base:
+        refuse_through_links(layers)
     place = Reference.parse(target)
     client = RegistryClient(place.host)
     source_place = Reference.parse(base) if base else None

@@ -11,6 +11,9 @@ from gpuserve_images.oci.compression import SUFFIXES, Compression, compressed, i
 from gpuserve_images.oci.config import LAYER, digest_of, encode
 from gpuserve_images.oci.layers import Layer, TarLayer
 
+_VERSION = 2
+"""Raise when the same files would make another tar: what is remembered of the old one counts no more."""
+
 
 @dataclass(frozen=True)
 class LayerBlob(Blob):
@@ -49,7 +52,9 @@ def _key(layer: Layer | TarLayer, compression: Compression) -> str | None:
     return (
         None
         if fingerprint is None
-        else digest_of(encode({"of": type(layer).__name__, "as": identity(compression), "from": fingerprint}))
+        else digest_of(
+            encode({"of": type(layer).__name__, "version": _VERSION, "as": identity(compression), "from": fingerprint})
+        )
     )
 
 

@@ -17,7 +17,8 @@ CHUNK_BYTES = 1 << 20
 UPLOADS = 4
 """Blobs sent at once by default: enough to fill a line that one connection does not, few enough not to be turned away."""
 
-_DIRECTORY_MODE = 0o755
+# Engines that unpack each layer into a folder of its own would make these 0755 over any base (Docker, Podman and CRI-O on overlayfs).
+_SHARED = {"tmp": 0o1777, "var/tmp": 0o1777}
 # A tar archive ends with two blocks of zeros (POSIX.1-2017, pax).
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _RACY_NANOSECONDS = 2_000_000_000
@@ -97,8 +98,9 @@ class Layer:
 
     Attributes:
         files: Absolute path in the image -> file.
-        directories: Absolute path -> permission bits, for directories that are empty or not 0755 (`{"/tmp": 0o1777}`). Parents
-            of files are made by themselves, 0755; they replace what a base has there, so list those that differ.
+        directories: Absolute path -> permission bits, for directories that are empty or not 0755. They replace what a base has
+            there. Other parents of files have no entry, because it would replace the base's directory too, or a link of that name;
+            engines make those that are missing, 0755. `/tmp` and `/var/tmp` are 1777 where files go there.
         comment: What the layer holds, for the image's history.
     """
 
@@ -136,9 +138,10 @@ class Layer:
         directories = {_relative(path): mode for path, mode in self.directories.items()}
         for path in [*files, *directories]:
             for parent in PurePosixPath(path).parents:
-                if str(parent) != ".":
-                    directories.setdefault(str(parent), _DIRECTORY_MODE)
-        if both := sorted(files.keys() & directories.keys()):
+                if mode := _SHARED.get(str(parent)):
+                    directories.setdefault(str(parent), mode)
+        parents = {str(parent) for path in [*files, *directories] for parent in PurePosixPath(path).parents}
+        if both := sorted(files.keys() & (directories.keys() | parents)):
             raise ImageError(
                 "layer", "the path is a file and also a directory of another file", "Rename one of them", value=f"/{both[0]}"
             )

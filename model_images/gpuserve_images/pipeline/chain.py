@@ -15,7 +15,7 @@ from gpuserve_images.pipeline.stages.engine_measures import EngineMeasures, meas
 from gpuserve_images.records import sha256_json
 from gpuserve_images.target import Target
 
-IMAGE_VERSION = 2
+IMAGE_VERSION = 3
 """Raise when an image of the same stages would differ."""
 
 

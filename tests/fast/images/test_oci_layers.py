@@ -34,11 +34,7 @@ def test_entries_are_sorted_and_owned_by_root_at_time_zero(tmp_path):
     )
     found = members(layer)
     assert [(entry.name, entry.isdir(), entry.mode, entry.size) for entry in found] == [
-        ("bin", True, 0o755, 0),
         ("bin/run", False, 0o755, 2),
-        ("models", True, 0o755, 0),
-        ("models/m", True, 0o755, 0),
-        ("models/m/1", True, 0o755, 0),
         ("models/m/1/model.onnx", False, 0o644, 1000),
         ("models/m/config.pbtxt", False, 0o644, 1),
     ]
@@ -58,6 +54,23 @@ def test_the_tar_does_not_depend_on_order_place_or_time(tmp_path):
 def test_directories_may_be_empty_and_have_a_mode():
     found = members(Layer({}, {"/tmp": 0o1777}))  # noqa: S108 - a path in an image
     assert [(entry.name, entry.isdir(), entry.mode) for entry in found] == [("tmp", True, 0o1777)]
+
+
+def test_parents_have_no_entry_which_would_replace_the_directory_or_link_of_a_base():
+    found = members(Layer({"/home/app/x": File(b"x"), "/opt/models/m/1/x": File(b"x")}, {"/opt/cache/new": 0o700}))
+    assert [(entry.name, entry.mode) for entry in found] == [
+        ("home/app/x", 0o644),
+        ("opt/cache/new", 0o700),
+        ("opt/models/m/1/x", 0o644),
+    ]
+
+
+@pytest.mark.parametrize("place", ["tmp", "var/tmp"])
+def test_what_everybody_may_write_to_stays_so_where_files_go_there(place):
+    """Engines on overlayfs make a directory without entry anew, 0755, over the base's."""
+    found = members(Layer({f"/{place}/a/x": File(b"x")}))
+    assert [(entry.name, entry.mode) for entry in found] == [(place, 0o1777), (f"{place}/a/x", 0o644)]
+    assert members(Layer({f"/{place}/x": File(b"x")}, {f"/{place}": 0o700}))[0].mode == 0o700
 
 
 @pytest.mark.slow
