@@ -12,7 +12,7 @@ from e2e_signing import key_pair
 from e2e_small_model import write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images.errors import RegistryError
+from gpuserve_images.errors import RegistryError, SourceError
 from gpuserve_images.oci import (
     File,
     ImageConfig,
@@ -234,6 +234,17 @@ class TestSigned:
         bake(report.tag, [Layer({"/models/small/1/model.onnx": File(b"evil")})], annotations=annotations)
         with pytest.raises(SignatureError, match="is not signed"):
             shop("stolen", signer)
+
+    def test_an_older_image_of_the_same_signer_under_the_tag_is_not_used(self, shop, signer):
+        """Its signature holds, because it names the image and no tag."""
+        older = shop("moved", signer)
+        newer = shop("moved", signer | {"about": {"version": "2"}})
+        tag_image(older.reference, newer.tag)
+        with pytest.raises(SourceError, match="is the image of model small, build fp32, whose own tag is") as caught:
+            shop("moved", signer | {"about": {"version": "2"}})
+        assert older.tag.rpartition(":")[2] in caught.value.reason
+        assert (caught.value.where, caught.value.value) == (newer.tag, older.digest)
+        assert shop("moved", signer).reference == older.reference
 
     def test_a_key_that_is_missing_is_said_before_anything_is_done(self, shop, registry, monkeypatch):
         monkeypatch.delenv("SIGNING_KEY", raising=False)
