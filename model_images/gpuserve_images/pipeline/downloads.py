@@ -10,6 +10,8 @@ from gpuserve_images.pipeline.store import Entry
 from gpuserve_images.sources.cache import COMPLETE, cache_folder
 
 WHOLE, PARTIAL, USING, LOCKS = "sha256", "partial", "using", "locks"
+GOING = ".going"
+"""End of the name that a folder gets before its files are removed."""
 
 
 def downloads(root: Path) -> Iterator[Entry]:
@@ -20,14 +22,25 @@ def downloads(root: Path) -> Iterator[Entry]:
     """
     for folder in sorted((root / WHOLE).glob("[!.]*")):
         mark = folder / COMPLETE
-        used = mark if mark.is_file() else folder
-        yield Entry("source", folder.name, folder, bytes_in(folder), _changed(used), root / USING / folder.name)
+        # Another collection may remove it meanwhile.
+        with suppress(FileNotFoundError):
+            yield _source(root, folder, _changed(mark if mark.is_file() else folder))
     for folder in sorted((root / PARTIAL).glob("[!.]*")):
         # One that was finished a moment ago has gone from here.
         with suppress(FileNotFoundError):
-            changed = _changed(folder)
-            # Held by the process that downloads.
-            yield Entry("cut download", folder.name, folder, bytes_in(folder), changed, root / LOCKS / folder.name)
+            yield _cut(root, folder, _changed(folder))
+
+
+def cut_removals(root: Path) -> Iterator[Entry]:
+    """Yield what collections that were killed did not come to remove.
+
+    Args:
+        root: Folder of downloads (`sources.cache.cache_folder`).
+    """
+    for place, entry in ((WHOLE, _source), (PARTIAL, _cut)):
+        for folder in sorted((root / place).glob(f".*{GOING}")):
+            with suppress(FileNotFoundError):
+                yield entry(root, folder, _changed(folder))
 
 
 def use_lock(folder: Path) -> Path | None:
@@ -36,6 +49,21 @@ def use_lock(folder: Path) -> Path | None:
     if not folder.is_relative_to(root / WHOLE):
         return None
     return root / USING / folder.relative_to(root / WHOLE).parts[0]
+
+
+def _source(root: Path, folder: Path, used: datetime) -> Entry:
+    key = _key(folder)
+    return Entry("source", key, folder, bytes_in(folder), used, root / USING / key)
+
+
+def _cut(root: Path, folder: Path, used: datetime) -> Entry:
+    key = _key(folder)
+    # Held by the process that downloads.
+    return Entry("cut download", key, folder, bytes_in(folder), used, root / LOCKS / key)
+
+
+def _key(folder: Path) -> str:
+    return folder.name.removeprefix(".").removesuffix(GOING)
 
 
 def _changed(path: Path) -> datetime:

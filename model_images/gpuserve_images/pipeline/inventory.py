@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gpuserve_images.pipeline.downloads import downloads
+from gpuserve_images.pipeline.downloads import GOING, cut_removals, downloads
 from gpuserve_images.pipeline.folders import bytes_in
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.report import BuildReport
@@ -104,8 +104,10 @@ def collect(root: Path, sources: Path, wanted: Wanted, *, dry_run: bool = False)
     """
     found = inventory(root, sources)
     removals = list(_choose([*found.stages, *found.sources], wanted))
-    done = [replace(removal, held=not _remove(removal.entry, dry_run=dry_run)) for removal in removals]
-    done += [Removal(entry, "a killed build left it") for entry in _leftovers(root) if _remove(entry, dry_run=dry_run)]
+    done = [one for removal in removals if (one := _done(removal, dry_run=dry_run))]
+    left = [*_leftovers(root), *cut_removals(sources)]
+    tried = [_done(Removal(entry, _who_left(entry)), dry_run=dry_run) for entry in left]
+    done += [removal for removal in tried if removal and not removal.held]
     if not dry_run:
         if wanted.unused_for is not None:
             _forget_builds(found.builds, root, datetime.now(UTC) - wanted.unused_for)
@@ -131,23 +133,37 @@ def _choose(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Removal]:
         yield Removal(entry, "used longest ago")
 
 
-def _remove(entry: Entry, *, dry_run: bool) -> bool:
-    """Remove an entry unless a build holds it; say whether it is gone."""
+def _done(removal: Removal, *, dry_run: bool) -> Removal | None:
+    """Remove an entry unless a build holds it, and return what became of it; None where another collection was first."""
+    entry = removal.entry
     lock = Lock(entry.lock)
     if not lock.try_alone():
-        return False
-    if dry_run:
+        return replace(removal, held=True)
+    try:
+        there = entry.folder.exists()
+        if there and dry_run:
+            return removal
+        if there:
+            _remove(entry)
+        lock.remove()
+        return removal if there else None
+    finally:
         lock.close()
-        return True
-    # The final name goes first and at once, so that a killed collection leaves nothing half there.
-    going = entry.folder.with_name(f".{entry.key}.going")
-    if not entry.folder.name.startswith("."):
+
+
+def _remove(entry: Entry) -> None:
+    going = entry.folder
+    if not going.name.startswith("."):
+        # The final name goes first and at once, so that a killed collection leaves nothing half there.
+        going = going.with_name(f".{entry.key}{GOING}")
+        if going.exists():
+            shutil.rmtree(going)
         entry.folder.rename(going)
-    else:
-        going = entry.folder
     shutil.rmtree(going)
-    lock.remove()
-    return True
+
+
+def _who_left(entry: Entry) -> str:
+    return "a killed collection left it" if entry.folder.name.endswith(GOING) else "a killed build left it"
 
 
 def _drop_locks(root: Path) -> None:

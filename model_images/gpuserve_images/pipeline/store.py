@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,8 +137,10 @@ class StageStore:
             folder = final.parent
             kept = read_kept(folder)
             if kept is not None and not folder.name.startswith("."):
-                used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-                yield Entry(folder.parent.name, folder.name, folder, sum(kept.files.values()), used, lock_of(folder))
+                # A collection may remove it meanwhile.
+                with suppress(FileNotFoundError):
+                    used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+                    yield Entry(folder.parent.name, folder.name, folder, sum(kept.files.values()), used, lock_of(folder))
 
 
 def lock_of(folder: Path) -> Path:

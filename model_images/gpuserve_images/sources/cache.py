@@ -5,7 +5,6 @@ continue, and `locks/<key>` is held by the process that downloads.
 """
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuserve_images.errors import SourceError
+from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.records import know_sha256, sha256_file
 
 COMPLETE = "complete.json"
@@ -64,12 +64,13 @@ class SourceCache:
 
     @contextmanager
     def _locked(self, key: str) -> Generator[None]:
-        place = self.root / "locks" / key
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # The kernel frees the lock of a killed process; the empty file stays, so that nobody locks a deleted one.
-        with place.open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        lock = Lock(self.root / "locks" / key)
+        # Of a lock file that a collection removes meanwhile, too, only one process is the holder.
+        lock.alone()
+        try:
             yield
+        finally:
+            lock.close()
 
 
 @contextmanager
