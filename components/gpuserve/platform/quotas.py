@@ -1,7 +1,7 @@
 """What the pools' quotas must hold: every service at its fewest replicas and while it is updated, and a Job that builds."""
 
 from collections.abc import Iterator, Mapping
-from math import isclose
+from math import ceil, isclose
 
 from gpuserve.kubernetes.errors import Problem
 from gpuserve.kubernetes.units import Quantity
@@ -52,7 +52,17 @@ def _exceeds(amount: float, limit: Quantity | int) -> bool:
 
 
 def _said(amount: float, name: str) -> str:
-    return f"{amount / 2**30:g}Gi" if name == "memory" else f"{amount:g}{_UNITS[name]}"
+    """Return an amount as a quota may say it, rounded up: what a fix names must be enough."""
+    if name == "memory":
+        mebibytes = _ceil(amount / 2**20)
+        return f"{mebibytes}Mi" if mebibytes % 1024 else f"{mebibytes // 1024}Gi"
+    thousandths = _ceil(amount * 1000)
+    return f"{thousandths / 1000 if thousandths % 1000 else thousandths // 1000}{_UNITS[name]}"
+
+
+def _ceil(amount: float) -> int:
+    nearest = round(amount)
+    return nearest if isclose(amount, nearest) else ceil(amount)
 
 
 def _requested(service: ServiceSpec, name: str) -> float:
