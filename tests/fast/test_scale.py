@@ -43,3 +43,10 @@ def test_what_an_autoscaler_would_need_is_refused_where_there_is_none(
     (said,) = refusal().splitlines()
     assert f"services[0].scale.{name} = {value!r}: would do nothing, for max is min (3)" in said
     assert "Fix: set `max:` above 3, or remove it" in said
+
+
+@pytest.mark.parametrize("value", [True, "200"])
+def test_a_rate_is_a_number(value: object, sandbox: Any, refusal: Callable[[], str]) -> None:
+    sandbox.service["scale"] = {"max": 3, "qps": value}
+    sandbox.write()
+    assert f"services[0].scale.qps = {value!r}: input should be a valid number" in refusal()

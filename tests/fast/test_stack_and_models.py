@@ -152,3 +152,16 @@ def test_a_broken_model_is_named_and_not_missing(sandbox: Any, refusal: Callable
     said = refusal()
     assert "gpu.yaml: builds: is required but missing" in said
     assert "no such model" not in said
+
+
+@pytest.mark.parametrize("written", ["no", "yes", "off", "'true'", "1"])
+def test_a_switch_is_true_or_false(written: str, sandbox: Any, refusal: Callable[[], str]) -> None:
+    sandbox.stack_file.write_text(f"{sandbox.stack_file.read_text()}    monitoring: {{alerts: {written}}}\n")
+    value = repr(1 if written == "1" else written.strip("'"))
+    assert f"monitoring.alerts = {value}: is neither true nor false. Fix: write `true` or `false`" in refusal()
+
+
+def test_words_and_numbers_are_read_as_the_engine_reads_them() -> None:
+    text = "[no, yes, on, off, n, true, False, 1e3, -2E-2, 1.5e3, 7, null, 1e, e3]"
+    expected = ["no", "yes", "on", "off", "n", True, False, 1000.0, -0.02, 1500.0, 7, None, "1e", "e3"]
+    assert read_yaml(text) == expected

@@ -13,7 +13,7 @@ from gpuserve.kubernetes.values import ScaleTarget
 Replicas = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=10_000, strict=True)]
 """A number of replicas; scaling to zero would need somebody who holds the first request."""
 
-Rate = Annotated[float, BeforeValidator(known_at_plan_time), Field(ge=0.001, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0.001, allow_inf_nan=False, strict=True), BeforeValidator(known_at_plan_time)]
 """Requests per second that can be scaled on: the custom metrics API counts in thousandths."""
 
 LONGEST_WINDOW = 3600

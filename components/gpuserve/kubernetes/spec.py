@@ -58,6 +58,8 @@ def _problem(cls: type[BaseModel], detail: ErrorDetails, file: str | None, path:
             reason, _, fix = str(detail.get("ctx", {}).get("error", detail["msg"])).partition("; ")
             shown = None if isinstance(value, Mapping | BaseModel) else value
             return Problem(field, shown, reason, fix or "correct the value", file)
+        case "bool_type":
+            return Problem(field, value, "is neither true nor false", "write `true` or `false`, without quotes", file)
         case "literal_error" | "enum":
             expected = str(detail.get("ctx", {}).get("expected", ""))
             return Problem(field, value, "is not one of the possible values", f"use {expected}", file)

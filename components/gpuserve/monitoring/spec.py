@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, field_validator
 
 from gpuserve.kubernetes.errors import suggestion
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
@@ -82,8 +82,8 @@ class MonitoringSpec(Spec):
     sources: tuple[MetricsSource, ...] = ()
     slos: tuple[SloSpec, ...] = ()
     discovery: Annotated[Literal["annotations", "operator"], BeforeValidator(known_at_plan_time)] = "annotations"
-    alerts: bool = True
-    dashboards: bool = True
+    alerts: StrictBool = True
+    dashboards: StrictBool = True
     namespace: Namespace = "monitoring"
     window: RateWindow = Duration("1m")
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
 from gpuserve.autoscaling.spec import QueueTime, Rate, Replicas, ScaleDownWindow
 from gpuserve.kubernetes.spec import Spec
@@ -177,8 +177,8 @@ class MonitoringSection(Spec):
             kube-prometheus-stack ``release`` with the name of its release. Default none.
     """
 
-    alerts: bool = True
-    dashboards: bool = True
+    alerts: StrictBool = True
+    dashboards: StrictBool = True
     discovery: Literal["annotations", "operator"] = "annotations"
     namespace: DnsLabel = "monitoring"
     window: RateWindow = Duration("1m")
