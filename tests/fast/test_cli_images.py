@@ -259,7 +259,7 @@ class TestBake:
         ],
     )
     def test_bad_input_is_a_sentence(self, place, arguments, words, monkeypatch):
-        monkeypatch.setattr("gpuserve_images.oci.client._FIRST_WAIT_SECONDS", 0.0, raising=False)
+        monkeypatch.setattr("gpuserve_images.oci.retries._FIRST_WAIT_SECONDS", 0.0, raising=False)
         assert words in " ".join(run("bake", *arguments, fails=True).output.split())
 
 
@@ -300,7 +300,7 @@ class TestKept:
         ],
     )
     def test_bad_input_is_a_sentence(self, place, arguments, words, monkeypatch):
-        monkeypatch.setattr("gpuserve_images.oci.client._FIRST_WAIT_SECONDS", 0.0, raising=False)
+        monkeypatch.setattr("gpuserve_images.oci.retries._FIRST_WAIT_SECONDS", 0.0, raising=False)
         assert words in " ".join(run("images", *arguments, fails=True).output.split())
 
     def test_a_model_without_images_has_none(self, registry):

@@ -4,16 +4,17 @@ Tokens are kept per repository and kind of access, because several uploads run a
 (https://distribution.github.io/distribution/spec/auth/token/ and .../oauth/).
 """
 
-import re
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import requests
 
 from gpuserve_images.errors import RegistryError
+from gpuserve_images.oci.challenges import challenges
 from gpuserve_images.oci.credentials import Credentials, credentials_for
+from gpuserve_images.oci.retries import ATTEMPTS, RETRIED, pause
 
-_PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"', re.IGNORECASE)
 _CLIENT = "gpuserve"
 _SECONDS = 30.0
 
@@ -54,7 +55,7 @@ class Authorisation:
             Whether there is a header now that was not refused yet.
 
         Raises:
-            RegistryError: The credentials cannot be read.
+            RegistryError: The credentials cannot be read, or the token server is down.
         """
         with self._lock:
             # Another thread may have renewed it while this one waited.
@@ -67,35 +68,57 @@ class Authorisation:
             return True
 
     def _answer_to(self, challenge: str, repository: str) -> str | None:
-        kind = challenge.split(" ", 1)[0].lower()
-        if kind not in {"basic", "bearer"}:
+        asked = challenges(challenge)
+        if not asked.keys() & {"basic", "bearer"}:
             return None
         if repository not in self._credentials:
             self._credentials[repository] = credentials_for(self._registry, repository)
         known = self._credentials[repository]
-        if kind == "basic":
-            return known.basic() if known and known.user else None
-        token = self._token(dict(_PARAMETER.findall(challenge)), known)
-        return f"Bearer {token}" if token else None
+        if "bearer" in asked and (token := self._token(asked["bearer"], known)):
+            return f"Bearer {token}"
+        return known.basic() if "basic" in asked and known and known.user else None
 
     def _token(self, challenge: dict[str, str], known: Credentials | None) -> str | None:
         realm = challenge.get("realm", "")
         if not realm.startswith(("http://", "https://")):
             return None
-        about = [("service", challenge[name]) for name in ("service",) if name in challenge]
-        scopes = challenge.get("scope", "").split()
-        try:
-            if known and known.refresh_token:
-                form = [*about, ("scope", " ".join(scopes)), ("client_id", _CLIENT)]
-                form += [("grant_type", "refresh_token"), ("refresh_token", known.refresh_token)]
-                answer = self._session.post(realm, data=form, timeout=_SECONDS)
+        for attempt in range(ATTEMPTS):
+            last = attempt + 1 == ATTEMPTS
+            try:
+                answer = self._ask_for_token(realm, challenge, known)
+                if answer.status_code == requests.codes.ok:
+                    body: Any = answer.json()
+                    return body.get("token") or body.get("access_token") if isinstance(body, dict) else None
+            except requests.RequestException as error:
+                if last or isinstance(error, requests.exceptions.SSLError | requests.exceptions.JSONDecodeError):
+                    # Without the error's text: the address holds no secret, but what a server answered may.
+                    raise self._unusable(realm, f"gives no usable answer ({type(error).__name__})") from None
+                pause(attempt)
             else:
-                headers = {"Authorization": known.basic()} if known else {}
-                query = [*about, *(("scope", scope) for scope in scopes)]
-                answer = self._session.get(realm, params=query, headers=headers, timeout=_SECONDS)
-            body = answer.json() if answer.status_code == requests.codes.ok else {}
-        except requests.RequestException as error:
-            # Without the error's text: the address holds no secret, but what a server answered may.
-            reason = f"its token server {realm} gives no usable answer ({type(error).__name__})"
-            raise RegistryError(self._registry, None, reason, "See that the token server runs, then run again") from None
-        return body.get("token") or body.get("access_token")
+                status = answer.status_code
+                if status not in RETRIED:
+                    break
+                if last:
+                    raise self._unusable(realm, f"answers HTTP {status}", status)
+                pause(attempt, answer.headers.get("Retry-After"))
+        return None
+
+    def _ask_for_token(self, realm: str, challenge: dict[str, str], known: Credentials | None) -> requests.Response:
+        about = [("service", challenge["service"])] if "service" in challenge else []
+        scopes = challenge.get("scope", "").split()
+        if known and known.refresh_token:
+            form = [*about, ("scope", " ".join(scopes)), ("client_id", _CLIENT)]
+            form += [("grant_type", "refresh_token"), ("refresh_token", known.refresh_token)]
+            return self._session.post(realm, data=form, timeout=_SECONDS)
+        headers = {"Authorization": known.basic()} if known else {}
+        query = [*about, *(("scope", scope) for scope in scopes)]
+        return self._session.get(realm, params=query, headers=headers, timeout=_SECONDS)
+
+    def _unusable(self, realm: str, what: str, status: int | None = None) -> RegistryError:
+        busy = status == requests.codes.too_many_requests
+        fix = (
+            "Wait a minute and run again, or log in for a higher limit"
+            if busy
+            else "See that the token server runs, then run again"
+        )
+        return RegistryError(self._registry, None, f"its token server {realm} {what}", fix, status=status)

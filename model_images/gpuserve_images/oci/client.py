@@ -6,7 +6,6 @@ Large blobs are sent by `uploads`.
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -21,14 +20,8 @@ from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MAN
 from gpuserve_images.oci.layers import CHUNK_BYTES
 from gpuserve_images.oci.reference import Reference, address_of
 from gpuserve_images.oci.refusals import BROKEN_OFF, refusal, unreachable
-from gpuserve_images.waiting import asked_wait
+from gpuserve_images.oci.retries import ATTEMPTS, RETRIED, pause
 
-ATTEMPTS = 4
-"""One try and three retries: their doubling waits ride out a restart or a rate limit (3.5 s in all) without looking like a hang."""
-
-RETRIED = frozenset({429, 500, 502, 503, 504})
-_FIRST_WAIT_SECONDS = 0.5
-_LONGEST_WAIT_SECONDS = 30.0
 # Seconds to connect, and between two bytes: a registry that checks the digest of a large blob answers late.
 _TIMEOUT = (5.0, 300.0)
 _ACCEPT = f"{MANIFEST}, {INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
@@ -274,12 +267,6 @@ class RegistryClient:
             stream=request.stream,
             timeout=_TIMEOUT,
         )
-
-
-def pause(attempt: int, asked: str | None = None) -> None:
-    """Wait before the next attempt: twice as long each time, or as long as the registry asks for with `Retry-After`."""
-    wait = max(_FIRST_WAIT_SECONDS * 2**attempt, asked_wait(asked) or 0.0)
-    time.sleep(min(wait, _LONGEST_WAIT_SECONDS))
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from gpuserve_images.errors import BrokenOffError, RegistryError
-from gpuserve_images.oci.client import ATTEMPTS, RegistryClient, pause
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.reference import Reference
+from gpuserve_images.oci.retries import ATTEMPTS, pause
 
 GAIN_BYTES = 4 << 20
 """Bytes that an attempt must bring to count as getting on; a registry without ranges sends all that came before them again."""

@@ -15,9 +15,10 @@ import requests
 
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import memory
-from gpuserve_images.oci.client import ATTEMPTS, RETRIED, Body, RegistryClient, Request, pause
+from gpuserve_images.oci.client import Body, RegistryClient, Request
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.refusals import refusal, unreachable
+from gpuserve_images.oci.retries import ATTEMPTS, RETRIED, pause
 
 PIECE_BYTES = 64 << 20
 """Bytes sent in one request: seconds of work lost by a cut, and far above the 5 MiB that registries on S3 want at least."""

@@ -11,7 +11,7 @@ from registry_in_pieces import Registry
 from gpuserve_images.compile import builders
 from gpuserve_images.compile.profiles import profiles
 from gpuserve_images.layouts.spec import BatchSpec
-from gpuserve_images.oci import client, memory
+from gpuserve_images.oci import memory, retries
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.sources import transfer
 
@@ -28,7 +28,7 @@ def _no_memory_of_other_runs(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def server(monkeypatch):
     """A registry that takes blobs in pieces and fails where a test wants it to; whoever is refused does not wait long."""
-    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "_FIRST_WAIT_SECONDS", 0.01)
     with Registry() as running:
         yield running
         running.shutdown()

@@ -16,7 +16,7 @@ from pulumi.runtime.settings import set_root_resource
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.errors import SourceError
-from gpuserve_images.oci import File, Layer, bake, client
+from gpuserve_images.oci import File, Layer, bake, retries
 from gpuserve_images.pipeline.key import content_key, image_reference
 from gpuserve_images.pipeline.published import published
 from gpuserve_images.resource import ImageProvider, ModelImage, plain_inputs
@@ -149,7 +149,7 @@ def test_update_builds_the_new_content_and_keeps_the_old(props, tmp_path):
 @pytest.fixture
 def impatient(monkeypatch):
     """Whoever is refused does not wait long."""
-    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "_FIRST_WAIT_SECONDS", 0.01)
 
 
 def test_a_registry_that_is_down_is_found_by_the_check(props, impatient):

@@ -7,7 +7,7 @@ from e2e_registry import RegistryServer
 from faulty_http import Fault, FaultyServer
 
 from gpuserve_images.errors import RegistryError
-from gpuserve_images.oci import File, Layer, bake, client, downloads
+from gpuserve_images.oci import File, Layer, bake, downloads, retries
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import CONFIG, LAYER, descriptor, encode, image_manifest
 from gpuserve_images.oci.downloads import steadily
@@ -21,7 +21,7 @@ NEW = [Layer({"/m": File(b"model")})]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.005)
+    monkeypatch.setattr(retries, "_FIRST_WAIT_SECONDS", 0.005)
     monkeypatch.setattr(downloads, "GAIN_BYTES", 100_000)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from gpuserve_images.errors import ImageError, RegistryError
-from gpuserve_images.oci import File, Layer, bake, client, memory, resolve
+from gpuserve_images.oci import File, Layer, bake, client, memory, resolve, retries
 
 LAYER = Layer({"/m": File(b"m" * 3_000_000)})
 
@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "_FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.delenv("DOCKER_CONFIG", raising=False)
     with Registry() as running:
         yield running
@@ -127,7 +127,7 @@ def server(monkeypatch):
 
 
 def test_a_registry_that_is_down_is_named_with_what_to_do(monkeypatch):
-    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "_FIRST_WAIT_SECONDS", 0.01)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{closed.getsockname()[1]}"
@@ -234,7 +234,7 @@ def test_without_a_memory_everything_is_found_out_again(server, tmp_path, monkey
 )
 def test_the_wait_that_the_registry_asks_for_is_kept(server, monkeypatch, asked, least, most):
     waits = []
-    monkeypatch.setattr(client.time, "sleep", waits.append)
+    monkeypatch.setattr(retries.time, "sleep", waits.append)
     server.refuse[("HEAD", "manifests")] = [429]
     server.retry_after = asked()
     bake(f"{server.host}/m:1", [LAYER])

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from gpuserve_images.errors import ImageError, RegistryError
-from gpuserve_images.oci import File, Layer, bake, client
+from gpuserve_images.oci import File, Layer, bake, retries
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.uploads import Content, Upload
@@ -167,7 +167,7 @@ class _Cutting(threading.Thread):
 @pytest.mark.parametrize("cuts", [0, 1, 3])
 def test_a_real_registry_behind_a_bad_line_gets_every_byte(registry, monkeypatch, cuts):
     """It forgets an upload that broke off in a piece, so the upload begins anew; what arrives is whole."""
-    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(retries, "_FIRST_WAIT_SECONDS", 0.05)
     monkeypatch.setattr(Upload.__init__, "__defaults__", (PIECE,))
     line = _Cutting(registry.host, 600_000, cuts)
     layers = [Layer({f"/m{number}": File(bytes([number]) * 1_000_000)}) for number in range(3)]

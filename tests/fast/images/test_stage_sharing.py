@@ -73,7 +73,7 @@ def test_what_is_quicker_made_than_fetched_is_not_shared(tmp_path, repository, r
 
 def test_a_registry_that_is_down_is_a_miss_with_one_note(tmp_path, monkeypatch):
     worth(monkeypatch)
-    monkeypatch.setattr("gpuserve_images.oci.client._FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("gpuserve_images.oci.retries._FIRST_WAIT_SECONDS", 0.0)
     notes: list[str] = []
     with Runner(tmp_path, share("localhost:1/small/stages", notes)) as runner:
         assert runner.get(STAGE).origin == "made"
