@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, cast
 
@@ -16,8 +15,8 @@ from gpuserve_images.pipeline.report import Summary
 from gpuserve_images.verify.attached import CREATED, REPORT, latest_capacity
 from gpuserve_images.verify.capacity import Capacity
 
-_CONTENT_TAG = re.compile(rf"[0-9a-f]{{{TAG_LENGTH}}}")
 _PAGE = 1000
+_CONTENT_TAG = re.compile(rf"[0-9a-f]{{{TAG_LENGTH}}}")
 
 
 class ListedImage(Spec):
@@ -55,17 +54,14 @@ def images_of(repository: str) -> list[ListedImage]:
     return sorted(found, key=lambda image: (image.created is not None, image.created), reverse=True)
 
 
-def _tags(client: RegistryClient, place: Reference) -> Iterator[str]:
-    """Yield all tags of a repository; none when the registry has no such repository."""
-    last = ""
-    while True:
-        query = f"?n={_PAGE}" + (f"&last={last}" if last else "")
-        answer = client.ask(place, Request("GET", client.url(place, f"tags/list{query}")), accept=(200, 404))
-        tags = cast("list[str]", answer.json().get("tags") or []) if answer.ok else []
-        yield from tags
-        if "next" not in answer.links or not tags:
-            return
-        last = tags[-1]
+def _tags(client: RegistryClient, place: Reference) -> list[str]:
+    """Return all tags of a repository; none when the registry has no such repository."""
+    request = Request("GET", client.url(place, f"tags/list?n={_PAGE}"))
+    answer = client.ask(place, request, accept=(200, 404))
+    if not answer.ok:
+        return []
+    # Once each: what is pushed meanwhile may move a tag to the next page.
+    return list(dict.fromkeys(tag for page in client.pages(place, request, answer) for tag in page.json().get("tags") or []))
 
 
 def _image(client: RegistryClient, place: Reference, tag: str) -> ListedImage | None:
