@@ -51,11 +51,10 @@ def optimise(model: Path, out: Path, level: str) -> StageRecord:
         after = before
     else:
         with scratch(out.parent) as folder:
-            plain, written = folder / "plain.onnx", folder / "optimised.onnx"
+            plain = folder / "plain.onnx"
             if changed:
                 save(before, plain)
-            Session(plain if changed else model, threads=1, optimise=LEVELS[level], save_to=written)
-            after = onnx.load(written)
+            after = by_runtime(plain if changed else model, LEVELS[level], folder)
     shaped = with_shapes(after)
     files = save(shaped, out)
     return StageRecord(
@@ -66,6 +65,24 @@ def optimise(model: Path, out: Path, level: str) -> StageRecord:
         tools=tool_versions("onnx", "onnxruntime"),
         notes=(_note(before, shaped),),
     )
+
+
+def by_runtime(model: Path, level: str, folder: Path) -> "ModelProto":
+    """Return the model as ONNX Runtime's optimisers leave it.
+
+    Args:
+        model: The ONNX file.
+        level: Name of a `GraphOptimizationLevel`, such as `ORT_ENABLE_BASIC`.
+        folder: Where temporary files, as large as the model, may lie.
+
+    Raises:
+        SourceError: When ONNX Runtime cannot run the model.
+    """
+    import onnx
+
+    written = folder / "optimised.onnx"
+    Session(model, threads=1, optimise=level, save_to=written)
+    return onnx.load(written)
 
 
 def _note(before: "ModelProto", after: "ModelProto") -> str:

@@ -84,6 +84,7 @@ def statically_quantised(job: Job, before: Stage | Source, calibrate: CalibrateS
     return Stage(
         "quantise",
         run,
+        version=2,
         inputs=job.sample_inputs("calibrate"),
         after={"model": before},
         options={"mode": "static", "kind": target.kind, **plain(calibrate.model_copy(update={"inputs": ()}))},
@@ -100,4 +101,4 @@ def dynamically_quantised(before: Stage | Source) -> Stage:
         return quantise_dynamic(model.file, work.out / MODEL)
 
     tools = tool_versions("onnx", "onnxruntime")
-    return Stage("quantise", run, after={"model": before}, options={"mode": "dynamic"}, tools=tools)
+    return Stage("quantise", run, version=2, after={"model": before}, options={"mode": "dynamic"}, tools=tools)
