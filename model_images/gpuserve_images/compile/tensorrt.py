@@ -18,6 +18,8 @@ from gpuserve_images.compile.spec import CompileSpec
 from gpuserve_images.compile.starting import make_builder, make_logger
 from gpuserve_images.compile.timing import TimingCache, caches_folder, wanted
 from gpuserve_images.compile.visible import VARIABLE
+from gpuserve_images.onnx_model.files import load
+from gpuserve_images.onnx_model.operators import in_half
 from gpuserve_images.records import StageRecord, sha256_file
 
 Find = Callable[[], Gpus]
@@ -150,7 +152,8 @@ def _failed(trt: ModuleType, model: Path, architecture: str, options: CompileSpe
     reason = f"could not be compiled for {architecture} by {trt.__name__} {trt.__version__}{wished}: {said}"
     if "FP32" in said and "not supported" in said:
         # TensorRT for RTX has no FP32 matrix kernels for Turing.
-        return CompileError(str(model), reason, "Write `precision: fp16`.")
+        fix = "Part of it is FP16 already: export the rest in FP16 too, or convert it with `precision: fp16` and without `keep_fp32:`."
+        return CompileError(str(model), reason, fix if in_half(load(model)) else "Write `precision: fp16`.")
     fix = (
         "Remove options from `compile:`, or simplify the model."
         if chosen

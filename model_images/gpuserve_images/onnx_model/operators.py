@@ -11,7 +11,7 @@ from gpuserve_images.onnx_model.files import load
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from onnx import NodeProto
+    from onnx import ModelProto, NodeProto
 
 SHOWN = 5
 """Nodes named in one message; an exporter's gap shows in a few."""
@@ -48,6 +48,15 @@ def all_nodes(nodes: "Iterable[NodeProto]") -> "Iterator[NodeProto]":
         for attribute in node.attribute:
             for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
                 yield from all_nodes(inner.node)
+
+
+def in_half(model: "ModelProto") -> bool:
+    """Return whether inputs, outputs or weights of a model are FP16 or BF16: then it is not FP32 that it was made in."""
+    from onnx import TensorProto
+
+    values = (*model.graph.input, *model.graph.output)
+    types = {tensor.data_type for tensor in model.graph.initializer} | {value.type.tensor_type.elem_type for value in values}
+    return bool(types & {TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
 def _operator(node: "NodeProto") -> str:

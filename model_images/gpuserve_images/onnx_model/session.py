@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+HARMFUL = ("WeightBiasQuantization",)
+"""Optimisers that are left out of a graph that is saved: this one makes the bias of a layer that is quantised already INT32, which TensorRT's
+DequantizeLinear does not take."""
+
 QUIET = 3
 """ONNX Runtime's severity for errors: its warnings are about choices that are made on purpose here."""
 
@@ -61,7 +65,12 @@ class Session:
             # Beside it: within one protobuf message weights end at 2 GiB.
             options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{save_to.name}.data")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=list(HARMFUL) if save_to is not None else None,
+            )
         except Exception as error:
             reason = f"cannot be run by ONNX Runtime: {' '.join(str(error).split())}"
             fix = "Export the model with operators that ONNX Runtime has."

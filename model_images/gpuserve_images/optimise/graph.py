@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.disks import scratch
+from gpuserve_images.errors import shortened
 from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.session import Session
-from gpuserve_images.optimise.saving import drop_weight_inputs, save, with_shapes
+from gpuserve_images.optimise.accepted import acceptance
+from gpuserve_images.optimise.saving import drop_weight_inputs, reload, save, with_shapes
 from gpuserve_images.optimise.spec import OptimiseLevel
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.target import Target
@@ -22,6 +25,10 @@ ONNX Runtime's third level, layout, rewrites the graph for the processor it runs
 own. https://onnxruntime.ai/docs/performance/model-optimizations/graph-optimizations.html
 """
 
+WIDENED = "InsertedPrecisionFreeCast_"
+"""How ONNX Runtime calls what it casts to FP32 and back where its CPU has no FP16 kernel. It does so whatever the level, and the casts are
+saved: on a GPU the model would compute in FP32 from then on."""
+
 
 def level_for(level: OptimiseLevel, target: Target) -> str:
     """Return the level that `auto` means on a target, or the level itself."""
@@ -30,13 +37,16 @@ def level_for(level: OptimiseLevel, target: Target) -> str:
     return "extended" if target.kind == "cpu" else "basic"
 
 
-def optimise(model: Path, out: Path, level: str) -> StageRecord:
+def optimise(model: Path, out: Path, level: str, *, gpu: bool = False) -> StageRecord:
     """Write the optimised model, with the shapes of its inner tensors.
+
+    For a GPU, a model that optimisation would move to FP32, or make TensorRT refuse, stays as it is, and the record says so.
 
     Args:
         model: The ONNX file to optimise; weights in files of their own are read.
         out: Where to write the result; weights over 1.8 GB go to `<name>.data` beside it.
         level: `none`, `basic` or `extended`.
+        gpu: Whether it will run on one. Default: on a CPU.
 
     Raises:
         SourceError: When ONNX Runtime lacks an operator, which is named with its node, or cannot run the model.
@@ -47,23 +57,33 @@ def optimise(model: Path, out: Path, level: str) -> StageRecord:
     require_operators(model)
     before = onnx.load(model)
     changed = drop_weight_inputs(before)
-    if level == "none":
-        after = before
-    else:
+    after, notes = before, list[str]()
+    if level != "none":
         with scratch(out.parent) as folder:
             plain = folder / "plain.onnx"
             if changed:
                 save(before, plain)
+                reload(before, folder)
             after = by_runtime(plain if changed else model, LEVELS[level], folder)
+    if gpu and (widened := _widened(after) - _widened(before)):
+        after = before
+        notes.append(f"left as it was, because ONNX Runtime would move {widened} tensors of it from FP16 to FP32")
     shaped = with_shapes(after)
     files = save(shaped, out)
+    if gpu and after is not before and level == "basic":
+        try:
+            acceptance(model, out)
+        except CompileError as error:
+            shaped = with_shapes(before)
+            files = save(shaped, out)
+            notes.append(f"left as it was, because TensorRT would refuse it otherwise: {shortened(error.reason)}")
     return StageRecord(
         stage="optimise",
         inputs={"model": sha256_file(model)},
         options={"level": level},
         outputs={file.name: sha256_file(file) for file in files},
         tools=tool_versions("onnx", "onnxruntime"),
-        notes=(_note(before, shaped),),
+        notes=(_note(before, shaped), *notes),
     )
 
 
@@ -83,6 +103,11 @@ def by_runtime(model: Path, level: str, folder: Path) -> "ModelProto":
     written = folder / "optimised.onnx"
     Session(model, threads=1, optimise=level, save_to=written)
     return onnx.load(written)
+
+
+def _widened(model: "ModelProto") -> int:
+    """Count the tensors that ONNX Runtime moved to FP32."""
+    return sum(WIDENED in name for node in model.graph.node if node.op_type != "Cast" for name in node.output)
 
 
 def _note(before: "ModelProto", after: "ModelProto") -> str:

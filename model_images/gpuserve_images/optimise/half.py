@@ -116,7 +116,7 @@ def _require_convertible(model: "ModelProto", path: Path) -> None:
     values = (*model.graph.input, *model.graph.output)
     types = {tensor.data_type for tensor in model.graph.initializer} | {value.type.tensor_type.elem_type for value in values}
     if TensorProto.FLOAT not in types:
-        fix = "Build it in its own precision: write `precision: fp32`."
+        fix = "Write `precision: fp32`, which leaves the types of a model as they are: one that is FP16 already stays so."
         raise SourceError(str(path), "computes nothing in FP32 that could be converted to FP16", fix)
 
 

@@ -36,15 +36,15 @@ def exported(job: Job, kind: ExportFormat) -> Stage:
 
 def optimised(job: Job, before: Stage | Source, target: Target) -> Stage:
     """Return the stage of ONNX Runtime's graph optimisation."""
-    level = level_for(job.spec.optimise, target)
+    level, gpu = level_for(job.spec.optimise, target), target.kind == "gpu"
 
     def run(work: Work) -> StageRecord:
         model = work.before("model")
         keep_signature(model, work.out)
-        return optimise(model.file, work.out / MODEL, level)
+        return optimise(model.file, work.out / MODEL, level, gpu=gpu)
 
     tools = tool_versions("onnx", "onnxruntime")
-    return Stage("optimise", run, after={"model": before}, options={"level": level}, tools=tools)
+    return Stage("optimise", run, version=2, after={"model": before}, options={"level": level, "gpu": gpu}, tools=tools)
 
 
 def halved(job: Job, onnx: Stage | Source, before: Stage, benches: Benches) -> Stage:
