@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
 from gpuserve_images.export.backends.opset import at_opset
+from gpuserve_images.export.backends.sklearn_trees import missing_values_kept
 
 ML_OPSET = 3
 SAVED_WITH = re.compile(rb"_sklearn_version.{0,6}?\x8c.([0-9]+\.[0-9]+[0-9A-Za-z.]*)", re.DOTALL)
@@ -53,12 +54,15 @@ class SklearnModel:
         from skl2onnx import convert_sklearn
 
         try:
-            converted: Any = convert_sklearn(
-                self._estimator,
-                initial_types=[(name, _skl_type(port)) for name, port in zip(self._columns(), self.inputs, strict=True)],
-                target_opset={"": self._wishes.opset, "ai.onnx.ml": ML_OPSET},
-                options=_without_zipmap(self._estimator),
-            )
+            with missing_values_kept():
+                converted: Any = convert_sklearn(
+                    self._estimator,
+                    initial_types=[(name, _skl_type(port)) for name, port in zip(self._columns(), self.inputs, strict=True)],
+                    target_opset={"": self._wishes.opset, "ai.onnx.ml": ML_OPSET},
+                    options=_without_zipmap(self._estimator),
+                )
+        except FailureError:
+            raise
         except Exception as error:
             raise _refusal(error) from error
         del converted.graph.output[len(self.outputs) :]
