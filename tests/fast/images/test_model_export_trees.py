@@ -84,6 +84,17 @@ def test_xgboost_kinds(parameters, y, tmp_path):
     compare(xgboost_model, path, tmp_path)
 
 
+def test_xgboost_labels_that_may_be_true_at_once_have_a_probability_each(tmp_path):
+    path = tmp_path / "model.ubj"
+    labels = (CLEAN[:, :3] > 0).astype(int)
+    booster = xgboost.XGBClassifier(n_estimators=6, n_jobs=1).fit(MISSING, labels)
+    booster.save_model(path)
+    model = compare(xgboost_model, path, tmp_path)
+    assert [(port.name, port.shape) for port in model.outputs] == [("prediction", (-1, 3))]
+    (got,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"input": ASKED})
+    np.testing.assert_allclose(got, booster.predict_proba(ASKED), rtol=1e-4, atol=1e-5)
+
+
 def test_xgboost_stops_at_its_best_iteration(tmp_path):
     path = tmp_path / "model.ubj"
     wrong = xgboost.DMatrix(CLEAN, (CLASSES + 1) % 3)

@@ -31,6 +31,7 @@ LINKS: dict[str, Link] = {
     "rank:map": "identity",
 }
 """Each is seen to give the booster's own answers in tests/fast/images/test_model_export_trees.py."""
+CLASSIFIERS = {"binary:logistic", "multi:softprob", "multi:softmax"}
 TO_SUM: dict[Link, Callable[[float], float]] = {
     "sigmoid": lambda base: float(np.log(base / (1 - base))),
     "exp": lambda base: float(np.log(base)),
@@ -109,7 +110,8 @@ def _forest(learner: dict[str, Any], objective: str, best: int | None) -> Forest
     dropped = boosted["weight_drop"] if kind == "dart" else [1.0] * len(model["trees"])
     last = model["iteration_indptr"][best + 1] if best is not None else len(model["trees"])
     link = LINKS[objective]
-    sums = max(1, int(parameters["num_class"]), int(parameters.get("num_target", 1)))
+    targets = int(parameters.get("num_target", 1))
+    sums = max(1, int(parameters["num_class"]), targets)
     bases = [TO_SUM.get(link, float)(base) for base in _bases(parameters["base_score"])]
     return Forest(
         features=int(parameters["num_feature"]),
@@ -119,7 +121,8 @@ def _forest(learner: dict[str, Any], objective: str, best: int | None) -> Forest
             for target, tree, weight in zip(model["tree_info"][:last], model["trees"], dropped, strict=False)
         ],
         link=link,
-        classifier=objective in {"binary:logistic", "multi:softprob", "multi:softmax"},
+        # Several targets are several yes or no: each has a probability of its own, and no label is the one that is right.
+        classifier=objective in CLASSIFIERS and targets == 1,
     )
 
 
