@@ -13,9 +13,9 @@ from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Work
 from gpuserve_images.records import Progress
 from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
-from gpuserve_images.verify.differences import Parity
+from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.inputs import Requests, verification_inputs
-from gpuserve_images.verify.parity import ParityError, Reference, measure, reference_outputs
+from gpuserve_images.verify.parity import Reference, measure, reference_outputs
 
 ANSWERED_AS_ONNX: Final = ("onnx", "huggingface")
 """Formats of sources that are asked as ONNX; the others answer in their own framework."""

@@ -15,8 +15,8 @@ from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, capacity_of,
 from gpuserve_images.pipeline.stages.models import EXPORT
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
-from gpuserve_images.verify.differences import Parity
-from gpuserve_images.verify.parity import ParityError, judge
+from gpuserve_images.verify.differences import Parity, ParityError
+from gpuserve_images.verify.judging import judge
 from gpuserve_images.verify.report import VerifyReport, engines_not_run
 
 

@@ -1,9 +1,16 @@
 """What was measured between a build and its source model, to be read without what measures it."""
 
+from collections.abc import Mapping
+
 from gpuserve.kubernetes.spec import Spec
+from gpuserve_images.errors import ImageError
 
 RELATIVE_FLOOR = 1e-3
 """Values below this share of the tensor's largest do not enter the relative error: near zero it says nothing."""
+
+
+class ParityError(ImageError):
+    """A build strays further from its source model than its bars allow; nothing was pushed."""
 
 
 class Parity(Spec):
@@ -14,12 +21,14 @@ class Parity(Spec):
         batches: Batch sizes compared at.
         max_abs_error: Largest difference of a value.
         max_rel_error: Largest difference as a share of the value, of values over `RELATIVE_FLOOR` of the tensor's largest.
-        cosine: Least cosine similarity of a sample's output.
-        top1_agreement: Share of samples with the same largest output; None for outputs that name no classes.
+        cosine: Least cosine similarity of a sample's output; of outputs with a single number per sample that of all samples together.
+        top1_agreement: Share of samples with the same largest output and the same labels; None for outputs that name no classes.
         top5_agreement: Share of samples whose source's largest output is among the build's five largest; None for outputs of no
             more than five classes, where it says nothing.
         text_agreement: Share of samples with the same text in every output of text; None where no output is text. Text enters
             `top1_agreement` too, and no other measure.
+        label_agreement: The same of outputs with a single whole number per sample, which name a class too.
+        agreements: Share of samples that agree, by output, of those that enter `top1_agreement`.
         source_batch_error: Largest difference between the source model's own answers at two batch sizes. Kernels sum in another
             order, so a model that amplifies rounding moves by this much whatever serves it.
         disagreeing: Names of up to ten samples that disagree.
@@ -33,5 +42,7 @@ class Parity(Spec):
     top1_agreement: float | None
     top5_agreement: float | None = None
     text_agreement: float | None = None
+    label_agreement: float | None = None
+    agreements: Mapping[str, float] = {}
     source_batch_error: float = 0.0
     disagreeing: tuple[str, ...] = ()

@@ -107,6 +107,9 @@ def _parity(title: str, parity: Parity, bars: Mapping[str, float]) -> Iterator[s
         met = bar is None or (value >= bar if bound == "at least" else value <= bar)
         told = "none" if bar is None else f'<span class="{"good" if met else "bad"}">{bound} {bar:g}</span>'
         yield f"<tr><td>{words}</td><td>{value:.6g}</td><td>{told}</td></tr>"
+    if len(parity.agreements) > 1:
+        for output, share in parity.agreements.items():
+            yield f"<tr><td>same class in output {escape(output)}</td><td>{share:.6g}</td><td></td></tr>"
     yield f"<tr><td>source against itself at other batch sizes</td><td>{parity.source_batch_error:.6g}</td><td></td></tr>"
     yield "</table></div>"
     if parity.disagreeing:

@@ -1,29 +1,26 @@
-"""Stage 5: how near a build is to its source model, and whether that is near enough."""
+"""Stage 5: how near a build is to its source model."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuserve_images.errors import ImageError
 from gpuserve_images.onnx_model.session import Runner, Session
 from gpuserve_images.records import Progress, silent
-from gpuserve_images.samples.codec import Tensors, batches
-from gpuserve_images.verify.differences import RELATIVE_FLOOR, Parity
-from gpuserve_images.verify.spec import BarsSpec
+from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.verify.differences import RELATIVE_FLOOR, Parity, ParityError
+from gpuserve_images.verify.rows import answers
 
 TOP = 5
 """Classes among which the source's own must be for top-5 agreement."""
 
 Reference = dict[int, Tensors]
 """The source model's outputs of all samples, joined along the batch axis, by batch size."""
-
-
-class ParityError(ImageError):
-    """A build strays further from its source model than its bars allow; nothing was pushed."""
 
 
 def reference_outputs(
@@ -46,7 +43,7 @@ def reference_outputs(
     reference: Reference = {}
     for done, size in enumerate(sizes):
         progress("reference", done, len(sizes))
-        reference[size] = _outputs(runner, samples, size)
+        reference[size] = answers(runner, samples, size)
         for name, array in reference[size].items():
             if not _finite(array):
                 reason = f"gives NaN or infinity at batch size {size}, so there is nothing to compare with"
@@ -81,118 +78,96 @@ def measure(
         CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(build) if isinstance(build, Path) else build
-    top1, top5, text = (np.ones(len(samples), dtype=bool) for _ in range(3))
-    worst = _Worst(top1, top5, text)
+    roles: dict[str, Role] = {name: _role(array) for name, array in next(iter(reference.values())).items()}
+    worst = _Worst()
     for done, (size, wanted) in enumerate(reference.items()):
         progress("verify", done, len(reference))
-        outputs = _outputs(runner, samples, size)
+        outputs = answers(runner, samples, size)
         if outputs.keys() != wanted.keys():
             reason = f"has outputs {sorted(outputs)}, its source {sorted(wanted)}"
             where = str(build) if isinstance(build, Path) else "build"
             raise ParityError(where, reason, "Build it with stages that keep the outputs.")
         for name, array in outputs.items():
-            _compare(name, array, wanted[name], size, worst)
+            _require_comparable(name, array, wanted[name], size)
+            _compare(name, array, wanted[name], roles[name], worst)
     progress("verify", len(reference), len(reference))
-    wrong = np.flatnonzero(~worst.top1)
+    wrong = np.flatnonzero(~np.logical_and.reduce(list(worst.agreed.values()))) if worst.agreed else ()
     return Parity(
         samples=len(samples),
         batches=tuple(reference),
         max_abs_error=worst.absolute,
         max_rel_error=worst.relative,
         cosine=worst.cosine,
-        top1_agreement=float(worst.top1.mean()) if worst.classifies else None,
-        top5_agreement=float(worst.top5.mean()) if worst.ranks else None,
-        text_agreement=float(worst.text.mean()) if worst.names else None,
+        top1_agreement=worst.share(),
+        top5_agreement=float(np.logical_and.reduce(list(worst.among.values())).mean()) if worst.among else None,
+        text_agreement=worst.share(name for name in worst.agreed if roles[name] == "text"),
+        label_agreement=worst.share(name for name in worst.agreed if roles[name] == "label"),
+        agreements={name: float(same.mean()) for name, same in worst.agreed.items()},
         source_batch_error=_spread(list(reference.values())),
         disagreeing=tuple(names[int(index)] for index in wrong[:10] if index < len(names)),
     )
 
 
-def judge(parity: Parity, bars: BarsSpec, build: str) -> None:
-    """Refuse a build that misses one of its bars.
+Role = Literal["text", "label", "truth", "classes", "numbers"]
+"""What an output is compared as. `label`: one whole number per sample, `truth`: one that is true or false. `classes`: the largest of its
+numbers names the class."""
 
-    Raises:
-        ParityError: Naming each missed bar, the value, and what to do.
-    """
-    missed = [
-        f"{name} is {value:.6g}, the bar is {bar:g}"
-        for name, bar in bars.stated().items()
-        if (value := getattr(parity, name)) is not None and (value < bar if name in _AT_LEAST else value > bar)
-    ]
-    for name, why in _UNMEASURABLE.items():
-        if getattr(bars, name) is not None and getattr(parity, name) is None:
-            missed.append(f"{name} cannot be measured: {why}")
-    if parity.text_agreement is not None and parity.text_agreement < 1 and bars.top1_agreement is None:
-        # No other bar sees text: a build that is wrong in every label would pass.
-        missed.append(
-            f"text outputs are equal on {parity.text_agreement:.6g} of the samples, and no top1_agreement allows that"
-        )
-    if missed:
-        examples = f" (for example on {', '.join(parity.disagreeing[:3])})" if parity.disagreeing else ""
-        reason = f"strays too far from its source model on {parity.samples} samples{examples}; nothing was pushed"
-        fix = "Use another precision or calibration (more samples, another method), or lower the bar in `verify:` if that is good enough."
-        raise ParityError(f"build {build}: verify", reason, fix, value="; ".join(missed))
+_NAMES_A_CLASS = ("text", "label", "truth")
 
 
-_AT_LEAST = ("top1_agreement", "top5_agreement", "cosine")
-_UNMEASURABLE = {
-    "top1_agreement": "no output is a vector of classes",
-    "top5_agreement": f"no output has more than {TOP} classes",
-}
+def _role(array: NDArray[Any]) -> Role:
+    """Return what an output is, told from its rows."""
+    single = math.prod(array.shape[1:]) == 1
+    if array.dtype == np.bool_:
+        return "truth" if single else "numbers"
+    if not np.issubdtype(array.dtype, np.number):
+        return "text"
+    if np.issubdtype(array.dtype, np.integer) and single:
+        return "label"
+    return "classes" if array.ndim > 1 and array.shape[-1] > 1 else "numbers"
 
 
 @dataclass
 class _Worst:
-    top1: NDArray[np.bool_]
-    top5: NDArray[np.bool_]
-    text: NDArray[np.bool_]
+    """The worst so far.
+
+    Attributes:
+        agreed: Which samples agree, by output that names a class.
+        among: Which samples have the source's class among the best, by output of more than `TOP` classes.
+    """
+
+    agreed: dict[str, NDArray[np.bool_]] = field(default_factory=dict[str, NDArray[np.bool_]])
+    among: dict[str, NDArray[np.bool_]] = field(default_factory=dict[str, NDArray[np.bool_]])
     absolute: float = 0.0
     relative: float = 0.0
     cosine: float = 1.0
-    classifies: bool = False
-    ranks: bool = False
-    names: bool = False
+
+    def share(self, names: Iterable[str] | None = None) -> float | None:
+        """Return the share of samples that agree in all of some outputs, by default in all; None where there is none of them."""
+        found = [self.agreed[name] for name in (self.agreed if names is None else names)]
+        return float(np.logical_and.reduce(found).mean()) if found else None
 
 
-def _outputs(runner: Runner, samples: Sequence[Tensors], size: int) -> Tensors:
-    """Return one row per sample; the last batch is filled up, so that every batch really has the size that is judged."""
-    runs = [runner.run(batch) for batch in batches(samples, size, whole=True)]
-    return {name: _joined(name, [_rows(run[name], size) for run in runs])[: len(samples)] for name in runner.outputs}
+def _both(known: dict[str, NDArray[np.bool_]], name: str, same: NDArray[np.bool_]) -> None:
+    known[name] = known[name] & same if name in known else same
 
 
-def _joined(name: str, answers: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    shapes = sorted({array.shape[1:] for array in answers})
-    if len(shapes) > 1:
-        reason = "has another size for one request than for another, so its differences cannot be measured"
-        fix = "Use inputs of one size, or export the model with outputs whose size does not follow from values."
-        raise ParityError(f"output {name}", reason, fix, value=" and ".join(str(list(shape)) for shape in shapes[:2]))
-    return np.concatenate(answers)
-
-
-def _rows(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """Return an output with one row per request; what a model without a batch axis gives is one row."""
-    return array if array.shape[:1] == (size,) else array[np.newaxis]
-
-
-def _compare(name: str, got: NDArray[Any], want: NDArray[Any], size: int, worst: _Worst) -> None:
+def _require_comparable(name: str, got: NDArray[Any], want: NDArray[Any], size: int) -> None:
     if got.shape != want.shape:
         reason = f"has shape {list(got.shape)} at batch size {size}, its source {list(want.shape)}; nothing was pushed"
         raise ParityError(f"output {name}", reason, "Build it with stages that keep the outputs.")
     if not _finite(got):
         reason = f"gives NaN or infinity at batch size {size}; nothing was pushed"
         raise ParityError(f"output {name}", reason, "Build it in fp32, or calibrate on other samples.")
-    if np.issubdtype(want.dtype, np.number):
+
+
+def _compare(name: str, got: NDArray[Any], want: NDArray[Any], role: Role, worst: _Worst) -> None:
+    if role in _NAMES_A_CLASS:
+        _both(worst.agreed, name, np.array([np.array_equal(left, right) for left, right in zip(got, want, strict=True)]))
+    if role in {"truth", "classes", "numbers"}:
         _compare_numbers(got, want, worst)
-        _compare_classes(got, want, worst)
-        return
-    same = np.array([np.array_equal(left, right) for left, right in zip(got, want, strict=True)])
-    worst.top1 &= same
-    worst.classifies = True
-    if want.dtype == np.bool_:
-        _compare_numbers(got, want, worst)
-    else:
-        worst.text &= same
-        worst.names = True
+    if role == "classes":
+        _compare_classes(name, got, want, worst)
 
 
 def _compare_numbers(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> None:
@@ -205,23 +180,32 @@ def _compare_numbers(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> No
     worst.cosine = min(worst.cosine, _least_cosine(*rows))
 
 
-def _compare_classes(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> None:
-    if got.ndim > 1 and got.shape[-1] > 1:
-        same = (got.argmax(axis=-1) == want.argmax(axis=-1)).reshape(len(got), -1).all(axis=1)
-        worst.top1 &= same
-        worst.classifies = True
-        if got.shape[-1] > TOP:
-            best = np.argpartition(got, -TOP, axis=-1)[..., -TOP:]
-            among = (best == want.argmax(axis=-1)[..., np.newaxis]).any(axis=-1)
-            worst.top5 &= among.reshape(len(got), -1).all(axis=1)
-            worst.ranks = True
+def _compare_classes(name: str, got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> None:
+    same = (got.argmax(axis=-1) == want.argmax(axis=-1)).reshape(len(got), -1).all(axis=1)
+    _both(worst.agreed, name, same)
+    if got.shape[-1] > TOP:
+        best = np.argpartition(got, -TOP, axis=-1)[..., -TOP:]
+        among = (best == want.argmax(axis=-1)[..., np.newaxis]).any(axis=-1)
+        _both(worst.among, name, among.reshape(len(got), -1).all(axis=1))
 
 
 def _least_cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    """Return the least cosine similarity of two rows; a single number has none but its sign, so all rows together are one then.
+
+    A row of zeros has no direction either. Where one of two is, they are as far apart as rows of the largest length would be that differ
+    by the other one.
+    """
+    if left.shape[1] == 1:
+        left, right = left.T, right.T
+    # Squares of values over 1e154 are infinite.
+    largest = np.maximum(np.abs(left).max(axis=1, initial=0.0), np.abs(right).max(axis=1, initial=0.0))
+    scale = np.where(largest == 0, 1.0, largest)[:, np.newaxis]
+    left, right = left / scale, right / scale
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    equal = (left == right).all(axis=1)
-    similarity = np.where(equal, 1.0, (left * right).sum(axis=1) / np.where(norms == 0, 1.0, norms))
-    return float(similarity.min(initial=1.0))
+    beside = 1 - (largest / max(float(largest.max(initial=0.0)), sys.float_info.min)) ** 2 / 2
+    similarity = np.where(norms == 0, beside, (left * right).sum(axis=1) / np.where(norms == 0, 1.0, norms))
+    similarity = np.where((left == right).all(axis=1), 1.0, similarity)
+    return float(np.clip(similarity, -1, 1).min(initial=1.0))
 
 
 def _spread(answers: Sequence[Tensors]) -> float:

@@ -15,7 +15,8 @@ FP32_MAX_ABS_ERROR = 1e-4
 FP16_COSINE = 0.9999
 """Bar of an fp16 build that states none. FP16 rounds each value by up to 2**-11 (0.05 percent); a network of hundreds of layers then stays
 within a cosine of 0.999999, while 0.9999 is an error of 1.4 percent of the output's length, which only overflow and lost constants make. It
-has no unit, so it fits every output; a model with a single number per request says `max_abs_error` in its own units besides."""
+has no unit, so it fits every output; that of a single number per request is taken over all samples, and a model with one says `max_abs_error`
+in its own units besides."""
 
 TF32_COSINE = FP16_COSINE
 """Bar of the engines of an fp32 build that states none, on their GPU: TF32 keeps as many bits of what is multiplied as FP16 does (10)."""
@@ -29,12 +30,14 @@ class BarsSpec(Spec):
     """How near to the source model a build must stay; unset bars do not judge.
 
     Attributes:
-        top1_agreement: Least share (0 to 1) of samples whose largest output is the same class.
+        top1_agreement: Least share (0 to 1) of samples whose largest output is the same class, and whose labels (text, or a single
+            whole number per sample) are equal. Labels must all be equal where this is not set.
         top5_agreement: Least share (0 to 1) of samples whose source's class is among the build's five largest outputs; for outputs
             of more than five classes.
-        max_abs_error: Largest difference of any output value.
-        max_rel_error: Largest difference of any output value, as a share of that value (of values that matter, see `verify`).
-        cosine: Least cosine similarity of any sample's output vector.
+        max_abs_error: Largest difference of any output value that is no label.
+        max_rel_error: Largest difference of any output value that is no label, as a share of that value (of values that matter, see `verify`).
+        cosine: Least cosine similarity of any sample's output vector; of an output with a single number per sample that of all
+            samples together.
     """
 
     top1_agreement: float | None = Field(default=None, ge=0, le=1)

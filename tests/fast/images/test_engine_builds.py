@@ -20,7 +20,7 @@ from gpuserve_images.pipeline.key import content_key
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 from gpuserve_images.verify.attached import attached_report
-from gpuserve_images.verify.parity import ParityError
+from gpuserve_images.verify.differences import ParityError
 from gpuserve_images.verify.report import VerifyReport
 
 pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones

@@ -26,7 +26,7 @@ from gpuserve_images.pipeline.key import content_key, image_reference
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 from gpuserve_images.verify.attached import attached_capacity, attached_report
-from gpuserve_images.verify.parity import ParityError
+from gpuserve_images.verify.differences import ParityError
 from gpuserve_images.verify.report import engines_not_run
 
 PROFILES = {"x": ((1, FEATURES), (16, FEATURES))}

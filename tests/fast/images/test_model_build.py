@@ -17,7 +17,7 @@ from gpuserve_images.pipeline.build import build
 from gpuserve_images.pipeline.report import Summary
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
-from gpuserve_images.verify.parity import ParityError
+from gpuserve_images.verify.differences import ParityError
 
 pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
 

@@ -18,7 +18,7 @@ from gpuserve_images.pipeline.making import make
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
-from gpuserve_images.verify.parity import ParityError
+from gpuserve_images.verify.differences import ParityError
 
 ENSEMBLE = {
     "name": "whole",

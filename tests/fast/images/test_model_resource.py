@@ -24,7 +24,7 @@ from gpuserve_images.spec import ModelSpec, load_model
 from gpuserve_images.target import Target
 from gpuserve_images.verify.attached import attach_report, attached_capacity
 from gpuserve_images.verify.capacity import Capacity, limit_ms
-from gpuserve_images.verify.parity import ParityError
+from gpuserve_images.verify.differences import ParityError
 from gpuserve_images.verify.report import VerifyReport
 
 pytestmark = pytest.mark.slow

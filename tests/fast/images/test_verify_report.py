@@ -127,6 +127,13 @@ class TestEngines:
         assert "were not run" not in plain.html()
 
 
+def test_what_agrees_is_told_by_output_where_there_are_several():
+    one, two = ({"scores": 1.0}, {"scores": 1.0, "label<b>": 0.375})
+    pages = [report().model_copy(update={"parity": report().parity.model_copy(update={"agreements": of})}) for of in (one, two)]
+    assert "same class in output" not in pages[0].html()
+    assert "same class in output label<b> 0.375" in " ".join(read(pages[1].html()).text)
+
+
 def test_names_are_text_and_never_markup():
     html = report(name=WILD, image=WILD).html()
     page = read(html)

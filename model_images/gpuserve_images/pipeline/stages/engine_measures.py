@@ -68,7 +68,7 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, b
     timed: Mapping[str, Any] = {**options, "slo": plain(job.model.slo)}
     return EngineMeasures(
         verify=Stage(
-            "verify-engine", compare, version=2, inputs=inputs, after=after, options=options, tools=tools, ready=ready
+            "verify-engine", compare, version=3, inputs=inputs, after=after, options=options, tools=tools, ready=ready
         ),
         capacity=Stage("time-engine", time, inputs=inputs, after=after, options=timed, tools=tools, shared=False, ready=ready),
     )

@@ -1,0 +1,112 @@
+"""Samples: what `encode` and archives may hold, and how batches are made of them."""
+
+import numpy as np
+import onnx
+import pytest
+from e2e_small_model import FEATURES, classifier
+
+from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.samples.codec import Codec, CodecError, batches, encode_all, load_codec
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.onnx"
+    onnx.save(classifier(), path)
+    return path
+
+
+@pytest.fixture
+def samples():
+    random = np.random.default_rng(3)
+    return [{"x": random.normal(size=(1, FEATURES)).astype(np.float32)} for _ in range(21)]
+
+
+class TestSamplesToTensors:
+    def codec(self, make):
+        return Codec(make, str)
+
+    def test_batches_hold_every_sample_in_order(self, samples):
+        joined = np.concatenate([batch["x"] for batch in batches(samples, 8)])
+        assert np.array_equal(joined, np.concatenate([sample["x"] for sample in samples]))
+        assert [len(batch["x"]) for batch in batches(samples, 8, whole=True)] == [8, 8, 8]
+        assert [len(batch["x"]) for batch in batches(samples[:3], 8, whole=True)] == [8]
+
+    def test_files_that_the_model_cannot_read_are_left_out(self, source, tmp_path):
+        files = [tmp_path / str(index) for index in range(10)]
+
+        def encode(path):
+            if path.name == "4":
+                raise ValueError("too short")
+            return {"x": np.zeros((1, FEATURES), np.float32)}
+
+        encoded = encode_all(self.codec(encode), files, read_signature(source), "verify.inputs")
+        assert [file.name for file in encoded.files] == list("012356789")
+
+    @pytest.mark.parametrize(
+        ("tensors", "words"),
+        [
+            ({"y": np.zeros((1, FEATURES), np.float32)}, "other inputs than the model has"),
+            ({"x": np.zeros((1, FEATURES), np.float64)}, r"another type or shape.*FP32 of shape \[-1, 8\]"),
+            ({"x": np.zeros((FEATURES,), np.float32)}, r"float32 \[8\]"),
+            ({"x": np.zeros((1, FEATURES + 1), np.float32)}, r"float32 \[1, 9\]"),
+        ],
+    )
+    def test_tensors_that_do_not_fit_are_refused(self, source, tmp_path, tensors, words):
+        with pytest.raises(CodecError, match=words):
+            encode_all(self.codec(lambda _: tensors), [tmp_path / "a"] * 8, read_signature(source), "verify.inputs")
+
+    def test_too_few_samples_judge_nothing(self, source, tmp_path):
+        def encode(_):
+            raise ValueError("is no tensor")
+
+        with pytest.raises(CodecError, match=r"verify.inputs: has 0 usable samples of 9 files; a: is no tensor"):
+            encode_all(self.codec(encode), [tmp_path / "a"] * 9, read_signature(source), "verify.inputs")
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("import no_such_module", "fails when it is loaded: ModuleNotFoundError"),
+            ("def encode(path): ...", "defines no function `decode`"),
+            (None, "does not exist"),
+        ],
+    )
+    def test_a_broken_io_file_is_named(self, tmp_path, text, words):
+        if text is not None:
+            (tmp_path / "io.py").write_text(text)
+        with pytest.raises(CodecError, match=words):
+            load_codec("io.py", tmp_path)
+
+
+class TestArchives:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for number in range(10):
+            np.savez(tmp_path / f"{number}.npz", x=np.zeros((1, FEATURES), np.float32))
+        return tmp_path
+
+    def encoded(self, folder, source):
+        files = sorted(path for path in folder.iterdir() if path.suffix in {".npz", ".npy"})
+        return encode_all(load_codec(None, folder), files, read_signature(source), "verify.inputs").files
+
+    def test_what_is_no_archive_or_half_of_one_is_left_out(self, folder, source):
+        np.save(folder / "a.npy", np.zeros((1, FEATURES), np.float32))
+        whole = (folder / "0.npz").read_bytes()
+        (folder / "0.npz").write_bytes(whole[: len(whole) // 2])
+        (folder / "1.npz").write_bytes(b"")
+        assert [file.name for file in self.encoded(folder, source)] == [f"{number}.npz" for number in range(2, 10)]
+
+    def test_damaged_content_is_left_out(self, tmp_path, source):
+        np.savez_compressed(tmp_path / "0.npz", x=np.random.default_rng(0).normal(size=(1, FEATURES)).astype(np.float32))
+        content = bytearray((tmp_path / "0.npz").read_bytes())
+        content[60:90] = bytes(30)
+        (tmp_path / "0.npz").write_bytes(content)
+        with pytest.raises(
+            CodecError, match=r"0 usable samples of 1 files; 0.npz: cannot be read, perhaps it was copied in part"
+        ):
+            self.encoded(tmp_path, source)
+
+    def test_several_rows_are_not_one_request(self, folder, source):
+        np.savez(folder / "0.npz", x=np.zeros((4, FEATURES), np.float32))
+        with pytest.raises(CodecError, match=r"float32 \[4, 8\].*a request has a batch of 1"):
+            self.encoded(folder, source)

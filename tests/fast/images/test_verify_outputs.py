@@ -1,0 +1,143 @@
+"""Parity by kind of output: labels, single numbers, and outputs whose rows are not the batch's."""
+
+import numpy as np
+import pytest
+
+from gpuserve_images.samples.codec import CodecError
+from gpuserve_images.verify.differences import Parity, ParityError
+from gpuserve_images.verify.judging import judge
+from gpuserve_images.verify.parity import measure, reference_outputs
+from gpuserve_images.verify.spec import BarsSpec
+
+
+class _Played:
+    """A model of one output that answers as a function says."""
+
+    def __init__(self, name, answer) -> None:
+        self.outputs, self.answer, self.signature = [name], answer, None
+
+    def run(self, inputs):
+        return {self.outputs[0]: self.answer(inputs["x"])}
+
+
+NUMBERED = [{"x": np.array([[row]], np.float32)} for row in range(10)]
+LABELS = np.array(["cat", "dog", "cow"], dtype=object)
+
+
+def compared(source, build, sizes=(1, 8)) -> Parity:
+    return measure(build, reference_outputs(source, NUMBERED, sizes), NUMBERED)
+
+
+def labels(x):
+    return LABELS[x[:, 0].astype(int) % 3]
+
+
+class TestOutputsThatAreNoNumbers:
+    @pytest.mark.parametrize("bars", [{"max_abs_error": 1e-4}, {"cosine": 0.9999}, {}])
+    def test_wrong_labels_pass_no_bar_but_one_of_their_own(self, bars):
+        parity = compared(_Played("label", labels), _Played("label", lambda x: np.array(["WRONG"] * len(x), dtype=object)))
+        assert (parity.text_agreement, parity.top1_agreement) == (0, 0)
+        with pytest.raises(ParityError, match="text outputs are equal on 0 of the samples, and no top1_agreement allows that"):
+            judge(parity, BarsSpec(**bars), "fp32")
+
+    def test_some_wrong_labels_pass_where_a_bar_allows_them(self):
+        parity = compared(_Played("label", labels), _Played("label", lambda x: np.where(x[:, 0] == 3, "dog", labels(x))))
+        assert parity.text_agreement == 0.9
+        judge(parity, BarsSpec(top1_agreement=0.9, max_abs_error=1e-4), "fp32")
+        with pytest.raises(ParityError, match=r"top1_agreement is 0\.9, the bar is 0\.95"):
+            judge(parity, BarsSpec(top1_agreement=0.95), "fp32")
+
+    def test_equal_labels_pass(self):
+        parity = compared(_Played("label", labels), _Played("label", labels))
+        assert parity.text_agreement == 1
+        judge(parity, BarsSpec(max_abs_error=1e-4), "fp32")
+
+    def test_numbers_have_no_text(self):
+        scores = _Played("scores", lambda x: np.hstack([x, -x]))
+        assert compared(scores, scores).text_agreement is None
+
+    @pytest.mark.parametrize("bars", [{"max_abs_error": 1e-4}, {"cosine": 0.9999}])
+    def test_true_and_false_are_one_and_zero(self, bars):
+        parity = compared(_Played("ok", lambda x: x > 4), _Played("ok", lambda x: x <= 4))
+        assert (parity.max_abs_error, parity.cosine, parity.top1_agreement, parity.text_agreement) == (1, 0, 0, None)
+        with pytest.raises(ParityError, match="strays too far"):
+            judge(parity, BarsSpec(**bars), "fp32")
+
+
+def whole(values):
+    return _Played("label", lambda x: values(x[:, 0].astype(np.int64)))
+
+
+class TestLabels:
+    """A class by number is right or wrong: cosine and differences say nothing about it."""
+
+    @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+    @pytest.mark.parametrize("bars", [{"max_abs_error": 1e-4}, {"cosine": 0.9999}, {}])
+    def test_wrong_numbers_of_classes_pass_no_bar_but_one_of_their_own(self, shape, bars):
+        parity = compared(
+            whole(lambda row: (row % 5 + 1).reshape(shape)), whole(lambda row: np.where(row < 4, 9, row % 5 + 1).reshape(shape))
+        )
+        assert (parity.label_agreement, parity.top1_agreement, parity.text_agreement) == (0.6, 0.6, None)
+        assert (parity.max_abs_error, parity.cosine) == (0, 1)
+        with pytest.raises(
+            ParityError, match=r"labels \(whole numbers\) are equal on 0\.6 of the samples, and no top1_agreement"
+        ):
+            judge(parity, BarsSpec(**bars), "half")
+        judge(parity, BarsSpec(top1_agreement=0.6), "half")
+
+    def test_equal_ones_pass(self):
+        parity = compared(whole(lambda row: row % 3), whole(lambda row: row % 3))
+        assert parity.agreements == {"label": 1}
+        judge(parity, BarsSpec(cosine=0.9999, top1_agreement=1), "half")
+
+
+class TestSingleNumbers:
+    def test_their_cosine_is_that_of_all_samples(self):
+        """One number alone has no direction: it would be 1 or -1, and 0 where one of the two is zero."""
+        source = _Played("price", lambda x: np.maximum(x - 4, 0))
+        near = compared(source, _Played("price", lambda x: np.maximum(x - 4, 0) * np.float32(1.0003) + np.float32(1e-4)))
+        assert 0.99999 < near.cosine < 1
+        assert compared(source, _Played("price", lambda x: np.maximum(4 - x, 0))).cosine == 0
+
+    def test_numbers_that_are_all_zero_are_alike(self):
+        zero = _Played("y", lambda x: x * 0)
+        assert compared(zero, zero).cosine == 1
+        assert compared(zero, _Played("y", lambda x: x * 0 + 1)).cosine < 0.9
+
+    def test_a_row_of_zeros_is_judged_by_the_length_of_the_others(self):
+        source, near, far = (
+            _Played("y", lambda x, off=off: np.hstack([x, 2 * x]) + np.where(x == 0, off, 0)) for off in (0, 1e-3, 18)
+        )
+        assert compared(source, near).cosine > 0.9999
+        assert compared(source, far).cosine == 0.5
+
+    def test_numbers_whose_squares_are_infinite_have_a_cosine_too(self):
+        huge, turned = (
+            _Played("y", lambda x, by=by: np.hstack([x + 1, by * x]).astype(np.float64) * 1e200) for by in (1.0, -1.0)
+        )
+        assert compared(huge, huge).cosine == 1
+        assert compared(huge, turned).cosine < 0.2
+
+
+class TestSizes:
+    def test_an_output_whose_size_follows_from_values_is_named(self):
+        growing = _Played("boxes", lambda x: np.zeros((1, int(x.sum()) + 2, 4), np.float32))
+        with pytest.raises(ParityError, match=r"output boxes \(\[2, 4\] and \[3, 4\]\): has another size for one request"):
+            reference_outputs(growing, NUMBERED, (1,))
+
+    def test_a_build_whose_output_has_another_shape_is_refused(self):
+        one, two = (_Played("y", lambda x, wide=wide: np.zeros((len(x), wide), np.float32)) for wide in (1, 2))
+        with pytest.raises(ParityError, match=r"output y: has shape \[10, 2\] at batch size 1, its source \[10, 1\]"):
+            compared(one, two)
+
+    def test_samples_of_different_lengths_run_alone_and_are_not_joined(self):
+        texts = [{"x": np.zeros((1, length), np.float32)} for length in range(3, 13)]
+        first = _Played("y", lambda x: x[:, :1])
+        assert reference_outputs(first, texts, (1,))[1]["y"].shape == (10, 1)
+        with pytest.raises(CodecError, match=r"samples, input x .*cannot be joined to a batch of 8.*batches: \[1\]"):
+            reference_outputs(first, texts, (1, 8))
+
+    def test_an_input_without_axes_is_sent_as_it_is(self):
+        rates = [{"x": np.array(rate, np.float32)} for rate in (8000, 16000)]
+        answers = reference_outputs(_Played("y", lambda x: x[None]), rates, (1,))
+        np.testing.assert_array_equal(answers[1]["y"], [8000, 16000])
