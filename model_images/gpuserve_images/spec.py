@@ -17,7 +17,7 @@ from gpuserve_images.oci.spec import BakeSpec
 from gpuserve_images.optimise.spec import CalibrateSpec, OptimiseLevel, Precision, calibration
 from gpuserve_images.samples.spec import WrittenSamples
 from gpuserve_images.sources.spec import SourceSpec
-from gpuserve_images.verify.spec import FP16_COSINE, FP32_MAX_ABS_ERROR, TF32_COSINE, BarsSpec, SloSpec, VerifySpec
+from gpuserve_images.verify.spec import FP16_COSINE, FP32_SCALED_ERROR, TF32_COSINE, BarsSpec, SloSpec, VerifySpec
 
 
 class BuildSpec(Spec):
@@ -158,19 +158,27 @@ class ModelSpec(Spec):
         return self
 
     def bars(self, build: str) -> BarsSpec:
-        """Return the bars of one build: its own, else the model's, else the default of its precision."""
+        """Return the bars of one build: its own, else the model's, else the default of its precision.
+
+        That is a cosine for fp16, and a `scaled_error` for fp32 where no `max_abs_error` is stated.
+        """
         spec = self.builds[build]
-        defaults = {"fp32": BarsSpec(max_abs_error=FP32_MAX_ABS_ERROR), "fp16": BarsSpec(cosine=FP16_COSINE)}
-        return spec.verify.over(self.verify.over(defaults.get(spec.precision, BarsSpec())))
+        stated = spec.verify.over(self.verify)
+        if spec.precision == "fp16":
+            return stated.over(BarsSpec(cosine=FP16_COSINE))
+        if spec.precision == "fp32" and stated.max_abs_error is None:
+            return stated.over(BarsSpec(scaled_error=FP32_SCALED_ERROR))
+        return stated
 
     def engine_bars(self, build: str) -> BarsSpec:
         """Return the bars of one build's engines on their GPU, which rounds more than the processor that runs their ONNX file.
 
-        They are the build's; only where an fp32 build states no `max_abs_error`, and TF32 is not switched off, the default is TF32's.
+        They are the build's; only where an fp32 build states neither `max_abs_error` nor `scaled_error`, and TF32 is not switched off,
+        the default is TF32's.
         """
         spec = self.builds[build]
         stated = spec.verify.over(self.verify)
-        if spec.precision == "fp32" and spec.compile.tf32 and stated.max_abs_error is None:
+        if spec.precision == "fp32" and spec.compile.tf32 and stated.max_abs_error is None and stated.scaled_error is None:
             return stated.over(BarsSpec(cosine=TF32_COSINE))
         return self.bars(build)
 

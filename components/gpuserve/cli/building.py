@@ -159,10 +159,10 @@ def _name(model: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", model.stem.lower()).strip("-") or "model"
 
 
-def _bar(text: str) -> tuple[str, float]:
+def _bar(text: str) -> tuple[str, float | str]:
     name, _, value = text.partition("=")
     try:
-        return name.replace("-", "_"), float(value)
+        return name.replace("-", "_"), value if value == "none" else float(value)
     except ValueError as error:
         raise _problem("--bar", text, "is no bar", "write for example --bar top1_agreement=0.99") from error
 

@@ -146,10 +146,12 @@ def _judged(chain: Chain, way: Way, runner: Runner) -> Parity | None:
     if way.verify is None:
         return None
     parity = parity_of(runner.get(way.verify))
-    judge(parity, chain.job.model.bars(chain.job.build), chain.job.build)
+    judge(parity, chain.job.model.bars(chain.job.build), chain.job.build, chain.job.spec.precision)
     for member in way.company:
         bars = member.job.model.bars(member.job.build)
-        judge(parity_of(runner.get(member.verify)), bars, f"{member.job.model.name}:{member.job.build}")
+        judge(
+            parity_of(runner.get(member.verify)), bars, f"{member.job.model.name}:{member.job.build}", member.job.spec.precision
+        )
     return parity
 
 
@@ -169,7 +171,7 @@ def _engines_judged(chain: Chain, made: Made, runner: Runner) -> Made:
             not_run[architecture] = refusal.reason
             continue
         ran[architecture] = parity_of(runner.get(measures.verify))
-        judge(ran[architecture], bars, f"{chain.job.build}, engine for {architecture}")
+        judge(ran[architecture], bars, f"{chain.job.build}, engine for {architecture}", chain.job.spec.precision)
     return replace(made, engines=ran, not_run=not_run)
 
 

@@ -1,5 +1,8 @@
 """Whether a build is near enough to its source model."""
 
+from collections.abc import Iterator, Sequence
+
+from gpuserve_images.optimise.spec import Precision
 from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.parity import TOP
 from gpuserve_images.verify.spec import BarsSpec
@@ -10,31 +13,63 @@ _UNMEASURABLE = {
     "top5_agreement": f"no output has more than {TOP} classes",
 }
 _LABELS = {"text_agreement": "text outputs", "label_agreement": "labels (whole numbers)"}
+_NEARER: dict[Precision, str] = {
+    "fp32": "Build it with less optimisation (`optimise: basic` or `none`), an engine without TF32 (`compile: {tf32: false}`)",
+    "fp16": "Leave the nodes that lose most in fp32 (`keep_fp32:`), or build it in fp32",
+    "int8": "Calibrate on more samples or by another method, or use another precision",
+    "int8-dynamic": "Use another precision",
+}
 
 
-def judge(parity: Parity, bars: BarsSpec, build: str) -> None:
+def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp32") -> None:
     """Refuse a build that misses one of its bars.
+
+    Args:
+        parity: How far it strays.
+        bars: How far it may.
+        build: What errors call it.
+        precision: What it was built in: what brings it nearer depends on that.
 
     Raises:
         ParityError: Naming each missed bar, the value, and what to do.
     """
+    stated = bars.stated()
     missed = [
-        f"{name} is {value:.6g}, the bar is {bar:g}"
-        for name, bar in bars.stated().items()
+        name
+        for name, bar in stated.items()
         if (value := getattr(parity, name)) is not None and (value < bar if name in _AT_LEAST else value > bar)
     ]
-    for name, why in _UNMEASURABLE.items():
-        if getattr(bars, name) is not None and getattr(parity, name) is None:
-            missed.append(f"{name} cannot be measured: {why}")
-    if bars.top1_agreement is None:
-        # No other bar sees labels: a build that is wrong in every one would pass.
-        missed += [
-            f"{words} are equal on {share:.6g} of the samples, and no top1_agreement allows that"
-            for name, words in _LABELS.items()
-            if (share := getattr(parity, name)) is not None and share < 1
-        ]
-    if missed:
-        examples = f" (for example on {', '.join(parity.disagreeing[:3])})" if parity.disagreeing else ""
-        reason = f"strays too far from its source model on {parity.samples} samples{examples}; nothing was pushed"
-        fix = "Use another precision or calibration (more samples, another method), or lower the bar in `verify:` if that is good enough."
-        raise ParityError(f"build {build}: verify", reason, fix, value="; ".join(missed))
+    # No other bar sees labels: a build that is wrong in every one would pass.
+    labels = (
+        []
+        if "top1_agreement" in stated
+        else [name for name in _LABELS if (share := getattr(parity, name)) is not None and share < 1]
+    )
+    unmeasured = [name for name in stated if name in _UNMEASURABLE and getattr(parity, name) is None]
+    if not (missed or labels or unmeasured):
+        return
+    value = [f"{name} is {getattr(parity, name):.6g}, the bar is {stated[name]:g}" for name in missed]
+    value += [f"{name} cannot be measured: {_UNMEASURABLE[name]}" for name in unmeasured]
+    value += [
+        f"{_LABELS[name]} are equal on {getattr(parity, name):.6g} of the samples, and no top1_agreement allows that"
+        for name in labels
+    ]
+    examples = f" (for example on {', '.join(parity.disagreeing[:3])})" if parity.disagreeing else ""
+    reason = f"strays too far from its source model on {parity.samples} samples{examples}; nothing was pushed"
+    if not missed and not labels:
+        reason = "cannot be judged by its bars; nothing was pushed"
+    nearer = f"{_NEARER[precision]}; or, " if missed or labels else ""
+    fix = f"{nearer}{', and '.join(_concessions(missed, labels, unmeasured))}."
+    raise ParityError(f"build {build}: verify", reason, fix[:1].upper() + fix[1:], value="; ".join(value))
+
+
+def _concessions(missed: Sequence[str], labels: Sequence[str], unmeasured: Sequence[str]) -> Iterator[str]:
+    """Yield what can be said in `verify:` instead."""
+    lower, higher = ([name for name in missed if (name in _AT_LEAST) is least] for least in (True, False))
+    changes = [f"{word} {' and '.join(names)}" for word, names in (("lower", lower), ("raise", higher)) if names]
+    if labels:
+        changes.append("state a top1_agreement")
+    if changes:
+        yield f"if that is good enough, {' and '.join(changes)} in `verify:`"
+    if unmeasured:
+        yield f"remove {' and '.join(unmeasured)} from `verify:`"

@@ -30,6 +30,7 @@ _PARITY = {
     "top1_agreement": ("same class (top-1)", "at least"),
     "top5_agreement": ("class among the best five (top-5)", "at least"),
     "max_abs_error": ("largest difference", "at most"),
+    "scaled_error": ("largest difference, of its output's largest value or of 1", "at most"),
     "max_rel_error": ("largest difference, relative", "at most"),
     "cosine": ("least cosine similarity", "at least"),
 }

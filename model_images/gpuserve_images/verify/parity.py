@@ -96,6 +96,7 @@ def measure(
         samples=len(samples),
         batches=tuple(reference),
         max_abs_error=worst.absolute,
+        scaled_error=worst.scaled,
         max_rel_error=worst.relative,
         cosine=worst.cosine,
         top1_agreement=worst.share(),
@@ -139,6 +140,7 @@ class _Worst:
     agreed: dict[str, NDArray[np.bool_]] = field(default_factory=dict[str, NDArray[np.bool_]])
     among: dict[str, NDArray[np.bool_]] = field(default_factory=dict[str, NDArray[np.bool_]])
     absolute: float = 0.0
+    scaled: float = 0.0
     relative: float = 0.0
     cosine: float = 1.0
 
@@ -174,8 +176,12 @@ def _compare_numbers(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> No
     """Compare values; those that are true or false count as 1 and 0."""
     rows = got.reshape(len(got), -1).astype(np.float64), want.reshape(len(want), -1).astype(np.float64)
     difference = np.abs(rows[0] - rows[1])
-    matters = np.abs(rows[1]) > RELATIVE_FLOOR * np.abs(rows[1]).max(initial=0.0)
-    worst.absolute = max(worst.absolute, float(difference.max(initial=0.0)))
+    largest = float(np.abs(rows[1]).max(initial=0.0))
+    matters = np.abs(rows[1]) > RELATIVE_FLOOR * largest
+    absolute = min(float(difference.max(initial=0.0)), sys.float_info.max)
+    worst.absolute = max(worst.absolute, absolute)
+    # Whole numbers are not rounded: what is off by one is another answer, however large it is.
+    worst.scaled = max(worst.scaled, absolute / (max(1.0, largest) if np.issubdtype(want.dtype, np.floating) else 1.0))
     worst.relative = max(worst.relative, float((difference[matters] / np.abs(rows[1][matters])).max(initial=0.0)))
     worst.cosine = min(worst.cosine, _least_cosine(*rows))
 

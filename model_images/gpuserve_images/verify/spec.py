@@ -1,16 +1,18 @@
 """What may be said about how good a build must be."""
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import Duration, Percent
 from gpuserve_images.samples.spec import Samples
 
-FP32_MAX_ABS_ERROR = 1e-4
-"""Bar of an fp32 build that states none: room for fused arithmetic, none for a changed model."""
+FP32_SCALED_ERROR = 1e-4
+"""Bar of an fp32 build that states none: room for fused arithmetic, none for a changed model. FP32 rounds each value by up to 2**-24 of it,
+so what is left depends on how large the values are: it is 1e-4 of scores up to 1, and 30 of prices up to 300,000."""
 
 FP16_COSINE = 0.9999
 """Bar of an fp16 build that states none. FP16 rounds each value by up to 2**-11 (0.05 percent); a network of hundreds of layers then stays
@@ -26,8 +28,40 @@ LARGEST_SEED = 2**53 - 1
 larger seed would arrive as another."""
 
 
+def _bar(low: float, high: float, example: float) -> BeforeValidator:
+    """Return what reads a bar: a finite number from `low` to `high`, above `low` where `high` is infinite, or `none`."""
+
+    def read(value: Any) -> Any:
+        if value is None or value == "none":
+            return value
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            msg = (
+                f"is no finite number, so it judges nothing; write a number such as {example:g}, or `none` to have no such bar"
+            )
+            raise ValueError(msg)
+        if not low <= number <= high or (number == low and math.isinf(high)):
+            wanted = f"above {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+            msg = f"is not {wanted}; write a number such as {example:g}, or `none` to have no such bar"
+            raise ValueError(msg)
+        return number
+
+    number: Any = Annotated[float, Field(gt=low) if math.isinf(high) else Field(ge=low, le=high)]
+    return BeforeValidator(read, json_schema_input_type=number | Literal["none"] | None)
+
+
+Share = Annotated[float | Literal["none"] | None, _bar(0, 1, 0.99)]
+Distance = Annotated[float | Literal["none"] | None, _bar(0, math.inf, 0.01)]
+Cosine = Annotated[float | Literal["none"] | None, _bar(-1, 1, 0.999)]
+
+
 class BarsSpec(Spec):
     """How near to the source model a build must stay; unset bars do not judge.
+
+    A bar may be `none`: then it does not judge either, whatever the model or the default of the precision says.
 
     Attributes:
         top1_agreement: Least share (0 to 1) of samples whose largest output is the same class, and whose labels (text, or a single
@@ -35,16 +69,19 @@ class BarsSpec(Spec):
         top5_agreement: Least share (0 to 1) of samples whose source's class is among the build's five largest outputs; for outputs
             of more than five classes.
         max_abs_error: Largest difference of any output value that is no label.
+        scaled_error: The same as a share of the largest value that the source gives in that output, where this is more than 1; of
+            whole numbers always the difference itself. The default of fp32 builds, 1e-4, unless `max_abs_error` is stated.
         max_rel_error: Largest difference of any output value that is no label, as a share of that value (of values that matter, see `verify`).
         cosine: Least cosine similarity of any sample's output vector; of an output with a single number per sample that of all
             samples together.
     """
 
-    top1_agreement: float | None = Field(default=None, ge=0, le=1)
-    top5_agreement: float | None = Field(default=None, ge=0, le=1)
-    max_abs_error: float | None = Field(default=None, gt=0)
-    max_rel_error: float | None = Field(default=None, gt=0)
-    cosine: float | None = Field(default=None, ge=-1, le=1)
+    top1_agreement: Share = None
+    top5_agreement: Share = None
+    max_abs_error: Distance = None
+    scaled_error: Distance = None
+    max_rel_error: Distance = None
+    cosine: Cosine = None
 
     def over(self, base: "BarsSpec") -> "BarsSpec":
         """Return these bars, with those of `base` where these say nothing."""
@@ -54,10 +91,13 @@ class BarsSpec(Spec):
 
     def stated(self) -> dict[str, float]:
         """Return the bars that judge, by name."""
-        return {name: value for name in BarsSpec.model_fields if (value := getattr(self, name)) is not None}
+        return {name: value for name in BarsSpec.model_fields if (value := getattr(self, name)) not in {None, "none"}}
 
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if not all(math.isfinite(edge) for edge in value):
+        msg = "has an edge that is no finite number; write [least, largest], such as [0, 1]"
+        raise ValueError(msg)
     if value[0] > value[1]:
         msg = f"ends at {value[1]:g} before it starts at {value[0]:g}; write [least, largest]"
         raise ValueError(msg)

@@ -91,7 +91,7 @@ def test_every_model_of_the_repository_loads(path):
         ),
         ({"builds": {"int8": INT8}}, "", "no bar judges build 'int8'"),
         ({"verify": {"inputs": []}}, "verify.inputs", "at least 1"),
-        ({"verify": {"inputs": "samples", "top1_agreement": 99}}, "verify.top1_agreement", "less than or equal to 1"),
+        ({"verify": {"inputs": "samples", "top1_agreement": 99}}, "verify.top1_agreement", "is not from 0 to 1"),
         (
             {"verify": {"generate": {"seed": 2**53}}},
             "verify.generate.seed = 9007199254740992",
@@ -136,7 +136,7 @@ def test_a_build_overrides_the_models_bars_and_fp32_has_a_default():
             "verify": {"inputs": "samples", "top1_agreement": 0.99, "cosine": 0.5},
         }
     )
-    assert model.bars("fp32") == BarsSpec(top1_agreement=0.99, cosine=0.5, max_abs_error=1e-4)
+    assert model.bars("fp32") == BarsSpec(top1_agreement=0.99, cosine=0.5, scaled_error=1e-4)
     assert model.bars("int8") == BarsSpec(top1_agreement=0.9, cosine=0.5)
     half = ModelSpec.parse(GOOD | {"builds": {"fp16": {"engine": "onnxruntime", "precision": "fp16"}}})
     assert half.bars("fp16") == BarsSpec(cosine=0.9999)
@@ -149,7 +149,8 @@ def test_a_build_overrides_the_models_bars_and_fp32_has_a_default():
         ({}, {"top1_agreement": 0.9}, {"cosine": 0.9999, "top1_agreement": 0.9}),
         ({}, {"cosine": 0.99}, {"cosine": 0.99}),
         ({}, {"max_abs_error": 0.1}, {"max_abs_error": 0.1}),
-        ({"compile": {"tf32": False}}, {}, {"max_abs_error": 1e-4}),
+        ({}, {"scaled_error": 1e-5}, {"scaled_error": 1e-5}),
+        ({"compile": {"tf32": False}}, {}, {"scaled_error": 1e-4}),
         ({"precision": "fp16"}, {}, {"cosine": 0.9999}),
     ],
 )
@@ -158,8 +159,49 @@ def test_an_engine_is_held_to_what_its_numbers_can_meet(build, verify, bars):
     spec = {"engine": "tensorrt", "architectures": ["sm_80"]} | build
     model = ModelSpec.parse({"name": "small", "source": {"file": "small.onnx"}, "builds": {"engine": spec}, "verify": verify})
     assert model.engine_bars("engine").stated() == bars
-    file = {"max_abs_error": 1e-4} | verify if spec.get("precision") != "fp16" else bars
+    default = {} if "max_abs_error" in verify else {"scaled_error": 1e-4}
+    file = default | verify if spec.get("precision") != "fp16" else bars
     assert model.bars("engine").stated() == file
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("where", ["build", "model"])
+def test_a_bar_of_none_judges_nothing_and_no_default_takes_its_place(precision, where):
+    none = {"max_abs_error": "none"} if precision == "fp32" else {"cosine": "none"}
+    build = {"engine": "onnxruntime", "precision": precision} | ({"verify": none} if where == "build" else {})
+    bars = {"top1_agreement": 0.9} | (none if where == "model" else {})
+    model = ModelSpec.parse(GOOD | {"builds": {"b": build}, "verify": {"inputs": "samples"} | bars})
+    assert model.bars("b").stated() == {"top1_agreement": 0.9}
+    with pytest.raises(SpecError, match="no bar judges build 'b'"):
+        ModelSpec.parse(GOOD | {"builds": {"b": build | {"verify": none}}, "verify": {"inputs": "samples"}})
+
+
+@pytest.mark.parametrize(
+    ("bar", "value", "words"),
+    [
+        (
+            "max_abs_error",
+            float("inf"),
+            "is no finite number, so it judges nothing. Fix: write a number such as 0.01, or `none`",
+        ),
+        ("cosine", float("nan"), "is no finite number, so it judges nothing. Fix: write a number such as 0.999, or `none`"),
+        ("scaled_error", True, "is no finite number"),
+        ("max_rel_error", "much", "is no finite number"),
+        ("max_abs_error", 0, "is not above 0. Fix: write a number such as 0.01, or `none`"),
+        ("top1_agreement", 97, "is not from 0 to 1. Fix: write a number such as 0.99, or `none`"),
+        ("cosine", -2, "is not from -1 to 1"),
+    ],
+)
+def test_a_bar_that_judges_nothing_is_refused(bar, value, words):
+    with pytest.raises(SpecError) as caught:
+        ModelSpec.parse(GOOD | {"verify": {"inputs": "samples", bar: value}})
+    assert f"verify.{bar}" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_generated_values_have_finite_edges():
+    with pytest.raises(SpecError, match=r"verify\.generate\.ranges\.x.*has an edge that is no finite number"):
+        ModelSpec.parse(GOOD | {"verify": {"generate": {"ranges": {"x": [0, float("inf")]}}, "top1_agreement": 0.9}})
 
 
 def test_batch_sizes_to_verify_follow_the_batching():

@@ -15,6 +15,7 @@ PARITY = Parity(
     samples=100,
     batches=(1,),
     max_abs_error=1e-3,
+    scaled_error=2e-4,
     max_rel_error=0.02,
     cosine=0.98,
     top1_agreement=0.97,
@@ -90,6 +91,8 @@ def test_other_outputs_are_a_failure(source, samples):
     [
         ({"max_abs_error": 1e-2}, []),
         ({"max_abs_error": 1e-4}, ["max_abs_error is 0.001, the bar is 0.0001"]),
+        ({"scaled_error": 1e-3}, []),
+        ({"scaled_error": 1e-4}, ["scaled_error is 0.0002, the bar is 0.0001"]),
         ({"max_rel_error": 0.01}, ["max_rel_error is 0.02, the bar is 0.01"]),
         ({"cosine": 0.99}, ["cosine is 0.98, the bar is 0.99"]),
         ({"top1_agreement": 0.97}, []),
@@ -108,9 +111,24 @@ def test_bars(bars, missed):
         assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("precision", "bars", "fix"),
+    [
+        ("fp16", {"cosine": 0.99}, "in fp32; or, if that is good enough, lower cosine in `verify:`."),
+        ("fp32", {"scaled_error": 1e-4}, "or, if that is good enough, raise scaled_error in `verify:`."),
+        ("int8", {"top1_agreement": 0.98, "max_abs_error": 1e-4}, "lower top1_agreement and raise max_abs_error in `verify:`."),
+    ],
+)
+def test_the_way_out_fits_the_bar_and_the_precision(precision, bars, fix):
+    with pytest.raises(ParityError) as caught:
+        judge(PARITY, BarsSpec(**bars), "b", precision)
+    assert caught.value.fix.endswith(fix)
+    assert ("alibrat" in caught.value.fix) is (precision == "int8")
+
+
 def test_a_bar_that_cannot_be_measured_does_not_pass_silently():
     parity = PARITY.model_copy(update={"top1_agreement": None})
-    with pytest.raises(ParityError, match="cannot be measured"):
+    with pytest.raises(ParityError, match=r"cannot be measured.*Fix: Remove top1_agreement from `verify:`\.$"):
         judge(parity, BarsSpec(top1_agreement=0.5), "b")
 
 

@@ -20,6 +20,16 @@ class _Played:
         return {self.outputs[0]: self.answer(inputs["x"])}
 
 
+class _Several:
+    """A model of several outputs that answers as a function says."""
+
+    def __init__(self, names, answer) -> None:
+        self.outputs, self.answer, self.signature = names, answer, None
+
+    def run(self, inputs):
+        return self.answer(inputs["x"])
+
+
 NUMBERED = [{"x": np.array([[row]], np.float32)} for row in range(10)]
 LABELS = np.array(["cat", "dog", "cow"], dtype=object)
 
@@ -117,6 +127,34 @@ class TestSingleNumbers:
         )
         assert compared(huge, huge).cosine == 1
         assert compared(huge, turned).cosine < 0.2
+
+
+class TestUnits:
+    """FP32 rounds a value by a share of it: what that is in the output's own unit depends on how large its values are."""
+
+    def stray(self, unit, off, kind=np.float32):
+        source, build = (
+            _Played("y", lambda x, by=by: (np.hstack([x, x]) * unit + by).astype(kind)) for by in (0, np.where([1, 0], off, 0))
+        )
+        return compared(source, build)
+
+    def test_a_difference_counts_by_the_largest_value_of_its_output(self):
+        dollars, scores = self.stray(1e5, 30), self.stray(0.1, 3e-5)
+        assert (dollars.max_abs_error, round(dollars.scaled_error, 6)) == (30, 33e-6)
+        assert scores.scaled_error == scores.max_abs_error
+        judge(dollars, BarsSpec(scaled_error=1e-4), "b")
+        with pytest.raises(ParityError, match=r"max_abs_error is 30, the bar is 0\.0001"):
+            judge(dollars, BarsSpec(max_abs_error=1e-4), "b")
+
+    def test_another_whole_number_is_another_answer(self):
+        assert self.stray(1e5, 1, np.int64).scaled_error == 1
+
+    def test_each_output_counts_by_its_own_values(self):
+        def answers(off):
+            return lambda x: {"price": np.hstack([x, x]) * 1e5, "score": np.hstack([x, x]) / 10 + off}
+
+        source, build = (_Several(["price", "score"], answers(off)) for off in (0, 0.01))
+        assert compared(source, build).scaled_error == pytest.approx(0.01)
 
 
 class TestSizes:

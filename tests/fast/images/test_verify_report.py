@@ -127,6 +127,12 @@ class TestEngines:
         assert "were not run" not in plain.html()
 
 
+def test_the_bar_that_scales_is_told():
+    parity = report().parity.model_copy(update={"scaled_error": 3e-5})
+    shown = read(report().model_copy(update={"parity": parity, "bars": {"scaled_error": 1e-4}}).html())
+    assert "largest difference, of its output's largest value or of 1 3e-05 at most 0.0001" in " ".join(shown.text)
+
+
 def test_what_agrees_is_told_by_output_where_there_are_several():
     one, two = ({"scores": 1.0}, {"scores": 1.0, "label<b>": 0.375})
     pages = [report().model_copy(update={"parity": report().parity.model_copy(update={"agreements": of})}) for of in (one, two)]
