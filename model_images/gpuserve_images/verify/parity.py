@@ -79,7 +79,7 @@ def measure(
     """
     runner = Session(build) if isinstance(build, Path) else build
     roles: dict[str, Role] = {name: _role(array) for name, array in next(iter(reference.values())).items()}
-    worst = _Worst()
+    worst = _Worst(len(samples))
     for done, (size, wanted) in enumerate(reference.items()):
         progress("verify", done, len(reference))
         outputs = answers(runner, samples, size)
@@ -87,6 +87,7 @@ def measure(
             reason = f"has outputs {sorted(outputs)}, its source {sorted(wanted)}"
             where = str(build) if isinstance(build, Path) else "build"
             raise ParityError(where, reason, "Build it with stages that keep the outputs.")
+        worst.size = size
         for name, array in outputs.items():
             _require_comparable(name, array, wanted[name], size)
             _compare(name, array, wanted[name], roles[name], worst)
@@ -133,10 +134,14 @@ class _Worst:
     """The worst so far.
 
     Attributes:
+        samples: How many are compared.
+        size: The batch size that is compared at.
         agreed: Which samples agree, by output that names a class.
         among: Which samples have the source's class among the best, by output of more than `TOP` classes.
     """
 
+    samples: int
+    size: int = 1
     agreed: dict[str, NDArray[np.bool_]] = field(default_factory=dict[str, NDArray[np.bool_]])
     among: dict[str, NDArray[np.bool_]] = field(default_factory=dict[str, NDArray[np.bool_]])
     absolute: float = 0.0
@@ -149,9 +154,10 @@ class _Worst:
         found = [self.agreed[name] for name in (self.agreed if names is None else names)]
         return float(np.logical_and.reduce(found).mean()) if found else None
 
-
-def _both(known: dict[str, NDArray[np.bool_]], name: str, same: NDArray[np.bool_]) -> None:
-    known[name] = known[name] & same if name in known else same
+    def add(self, known: dict[str, NDArray[np.bool_]], name: str, rows: NDArray[np.bool_]) -> None:
+        """Take in which rows are the same; a row of a whole run is one of each of its samples."""
+        same = rows if len(rows) == self.samples else np.repeat(rows, self.size)[: self.samples]
+        known[name] = known[name] & same if name in known else same
 
 
 def _require_comparable(name: str, got: NDArray[Any], want: NDArray[Any], size: int) -> None:
@@ -165,7 +171,7 @@ def _require_comparable(name: str, got: NDArray[Any], want: NDArray[Any], size: 
 
 def _compare(name: str, got: NDArray[Any], want: NDArray[Any], role: Role, worst: _Worst) -> None:
     if role in _NAMES_A_CLASS:
-        _both(worst.agreed, name, np.array([np.array_equal(left, right) for left, right in zip(got, want, strict=True)]))
+        worst.add(worst.agreed, name, np.array([np.array_equal(left, right) for left, right in zip(got, want, strict=True)]))
     if role in {"truth", "classes", "numbers"}:
         _compare_numbers(got, want, worst)
     if role == "classes":
@@ -188,11 +194,11 @@ def _compare_numbers(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> No
 
 def _compare_classes(name: str, got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> None:
     same = (got.argmax(axis=-1) == want.argmax(axis=-1)).reshape(len(got), -1).all(axis=1)
-    _both(worst.agreed, name, same)
+    worst.add(worst.agreed, name, same)
     if got.shape[-1] > TOP:
         best = np.argpartition(got, -TOP, axis=-1)[..., -TOP:]
         among = (best == want.argmax(axis=-1)[..., np.newaxis]).any(axis=-1)
-        _both(worst.among, name, among.reshape(len(got), -1).all(axis=1))
+        worst.add(worst.among, name, among.reshape(len(got), -1).all(axis=1))
 
 
 def _least_cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
@@ -220,7 +226,8 @@ def _spread(answers: Sequence[Tensors]) -> float:
         float(np.abs(other[name].astype(np.float64) - first[name]).max(initial=0.0))
         for other in answers[1:]
         for name in first
-        if np.issubdtype(first[name].dtype, np.number)
+        # What belongs to no request has other rows at another size.
+        if np.issubdtype(first[name].dtype, np.number) and first[name].shape == other[name].shape
     ]
     return max(differences, default=0.0)
 

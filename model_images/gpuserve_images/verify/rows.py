@@ -14,6 +14,8 @@ from gpuserve_images.verify.differences import ParityError
 def answers(runner: Runner, samples: Sequence[Tensors], size: int) -> Tensors:
     """Return a model's outputs with one row per sample; the last batch is filled up, so that every batch has the size that is judged.
 
+    What belongs to no request, such as a detector's constant anchors, has one row per run instead.
+
     Args:
         runner: The model.
         samples: Requests with a batch of 1.
@@ -37,5 +39,11 @@ def _joined(name: str, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _rows(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """Return an output with one row per request; what a model without a batch axis gives is one row."""
-    return array if array.shape[:1] == (size,) else array[np.newaxis]
+    """Return an output with one row per request, or with one row where its first axis cannot be shared out evenly."""
+    length = array.shape[0] if array.ndim else 0
+    if array.shape[:1] == (size,):
+        return array
+    # Tokens of all requests in one axis, for example, as `view(-1, classes)` makes it.
+    if array.ndim and length % size == 0:
+        return array.reshape(size, length // size, *array.shape[1:])
+    return array[np.newaxis]

@@ -158,6 +158,37 @@ class TestUnits:
 
 
 class TestSizes:
+    SIZES = (1, 2, 3, 8)
+
+    @pytest.mark.parametrize("wrong", [None, 3])
+    def test_rows_of_all_requests_in_one_axis_are_shared_out(self, wrong):
+        """As `view(-1, classes)` makes them: four rows for each request."""
+
+        def tokens(off):
+            return lambda x: np.repeat(np.hstack([x, x + 1]) + np.where(x == wrong, off, 0), 4, axis=0)
+
+        parity = compared(_Played("logits", tokens(0)), _Played("logits", tokens(1)), self.SIZES)
+        assert (parity.max_abs_error, parity.source_batch_error) == (0 if wrong is None else 1, 0)
+
+    @pytest.mark.parametrize("count", [6, 8, 5])
+    def test_what_belongs_to_no_request_is_compared_run_by_run(self, count):
+        def anchors(off):
+            boxes = np.arange(count * 4, dtype=np.float32).reshape(count, 4)
+            boxes[-1, -1] += off
+            return lambda x: {"scores": np.hstack([x, -x]), "anchors": boxes}
+
+        source, build = (_Several(["scores", "anchors"], anchors(off)) for off in (0, 0.5))
+        assert compared(source, source, self.SIZES).max_abs_error == 0
+        assert compared(source, build, self.SIZES).max_abs_error == 0.5
+
+    def test_a_label_of_a_whole_run_is_that_of_its_samples(self):
+        versions = (_Several(["version"], lambda _, number=number: {"version": np.array(number)}) for number in (1, 2))
+        assert compared(*versions, self.SIZES).top1_agreement == 0
+
+    def test_an_answer_without_any_row_can_be_compared(self):
+        nothing = _Played("boxes", lambda x: np.zeros((0, 4), np.float32))
+        assert compared(nothing, nothing, self.SIZES).cosine == 1
+
     def test_an_output_whose_size_follows_from_values_is_named(self):
         growing = _Played("boxes", lambda x: np.zeros((1, int(x.sum()) + 2, 4), np.float32))
         with pytest.raises(ParityError, match=r"output boxes \(\[2, 4\] and \[3, 4\]\): has another size for one request"):
