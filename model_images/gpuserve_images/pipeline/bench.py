@@ -15,7 +15,7 @@ from gpuserve_images.records import Progress
 from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
 from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.inputs import Requests, verification_inputs
-from gpuserve_images.verify.parity import Reference, measure, reference_outputs
+from gpuserve_images.verify.parity import Named, Reference, measure, reference_outputs
 
 ANSWERED_AS_ONNX: Final = ("onnx", "huggingface")
 """Formats of sources that are asked as ONNX; the others answer in their own framework."""
@@ -85,7 +85,8 @@ class Bench:
             raise ParityError(f"build {self._job.build}", reason, "Report this model: a stage changed its inputs or outputs.")
         requests = self.requests
         reference = {size: answers for size, answers in self.reference.items() if size in (sizes or self.sizes)}
-        return measure(model, reference, requests.tensors, names=requests.names, progress=self._progress)
+        named = Named(requests.names, self._job.model.verify.classes)
+        return measure(model, reference, requests.tensors, named, self._progress)
 
     @contextmanager
     def _source(self) -> Generator[Path | Runner]:

@@ -9,7 +9,7 @@ from gpuserve_images.verify.spec import BarsSpec
 
 _AT_LEAST = ("top1_agreement", "top5_agreement", "cosine")
 _UNMEASURABLE = {
-    "top1_agreement": "no output is a vector of classes or a label",
+    "top1_agreement": "no output has the shape [samples, classes], or is a label",
     "top5_agreement": f"no output has more than {TOP} classes",
 }
 _LABELS = {"text_agreement": "text outputs", "label_agreement": "labels (whole numbers)"}
@@ -72,4 +72,7 @@ def _concessions(missed: Sequence[str], labels: Sequence[str], unmeasured: Seque
     if changes:
         yield f"if that is good enough, {' and '.join(changes)} in `verify:`"
     if unmeasured:
-        yield f"remove {' and '.join(unmeasured)} from `verify:`"
+        yield (
+            f"remove {' and '.join(unmeasured)} from `verify:`, or name the outputs whose last axis holds classes there "
+            "(`classes: [scores]`)"
+        )

@@ -56,12 +56,27 @@ _NOT_FINITE_FIX = (
 )
 
 
+@dataclass(frozen=True)
+class Named:
+    """What is known by name.
+
+    Attributes:
+        samples: Names of the samples, for `disagreeing`. Default: none is told.
+        classes: Outputs whose last axis holds one number per class. Default: those of real numbers with the shape [samples, classes].
+    """
+
+    samples: Sequence[str] = ()
+    classes: Sequence[str] = ()
+
+
+NOTHING_NAMED = Named()
+
+
 def measure(
     build: Path | Runner,
     reference: Reference,
     samples: Sequence[Tensors],
-    *,
-    names: Sequence[str] = (),
+    named: Named = NOTHING_NAMED,
     progress: Progress = silent,
 ) -> Parity:
     """Compare a build with its source model.
@@ -70,15 +85,15 @@ def measure(
         build: The ONNX file that was built, or anything that runs it.
         reference: Outputs of the source model for the same samples, by batch size.
         samples: Encoded samples.
-        names: Names of the samples, for `disagreeing`.
+        named: Names of the samples, and of the outputs with classes.
         progress: Told about each batch size.
 
     Raises:
-        ParityError: When the build gives NaN or infinity, or other outputs than its source.
+        ParityError: When the build gives NaN or infinity, or other outputs than its source, or one that shall hold classes has none.
         CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(build) if isinstance(build, Path) else build
-    roles: dict[str, Role] = {name: _role(array) for name, array in next(iter(reference.values())).items()}
+    roles = _roles(next(iter(reference.values())), named.classes)
     worst = _Worst(len(samples))
     for done, (size, wanted) in enumerate(reference.items()):
         progress("verify", done, len(reference))
@@ -106,7 +121,7 @@ def measure(
         label_agreement=worst.share(name for name in worst.agreed if roles[name] == "label"),
         agreements={name: float(same.mean()) for name, same in worst.agreed.items()},
         source_batch_error=_spread(list(reference.values())),
-        disagreeing=tuple(names[int(index)] for index in wrong[:10] if index < len(names)),
+        disagreeing=tuple(named.samples[int(index)] for index in wrong[:10] if index < len(named.samples)),
     )
 
 
@@ -114,19 +129,46 @@ Role = Literal["text", "label", "truth", "classes", "numbers"]
 """What an output is compared as. `label`: one whole number per sample, `truth`: one that is true or false. `classes`: the largest of its
 numbers names the class."""
 
+_FEWEST_CLASSES = 2
 _NAMES_A_CLASS = ("text", "label", "truth")
 
 
+def _roles(rows: Tensors, classes: Sequence[str]) -> dict[str, Role]:
+    """Return what each output is compared as.
+
+    Raises:
+        ParityError: When one that shall hold classes is not there, or has no axis of them.
+    """
+    for name in classes:
+        array = rows.get(name)
+        if array is None:
+            reason, fix = "is no output of the model", f"Name some of {', '.join(sorted(rows))}."
+            raise ParityError("verify.classes", reason, fix, value=name)
+        if _role(array) == "numbers" and array.shape[-1] < _FEWEST_CLASSES:
+            reason = f"has one row of shape {list(array.shape[1:])} per sample, and no axis of classes"
+            raise ParityError("verify.classes", reason, "Leave it out.", value=name)
+    found: dict[str, Role] = {name: _role(array) for name, array in rows.items()}
+    for name, role in found.items():
+        if role == "numbers" and (name in classes if classes else _is_a_vector(rows[name])):
+            found[name] = "classes"
+    return found
+
+
 def _role(array: NDArray[Any]) -> Role:
-    """Return what an output is, told from its rows."""
+    """Return what an output is, told from its rows; classes look like other numbers."""
     single = math.prod(array.shape[1:]) == 1
     if array.dtype == np.bool_:
         return "truth" if single else "numbers"
     if not np.issubdtype(array.dtype, np.number):
         return "text"
-    if np.issubdtype(array.dtype, np.integer) and single:
-        return "label"
-    return "classes" if array.ndim > 1 and array.shape[-1] > 1 else "numbers"
+    return "label" if single and np.issubdtype(array.dtype, np.integer) else "numbers"
+
+
+def _is_a_vector(array: NDArray[Any]) -> bool:
+    """Tell whether each sample has one real number for each of some classes; masks, boxes and tokens have more axes."""
+    return (
+        array.shape[1:] == array.shape[-1:] and array.shape[-1] >= _FEWEST_CLASSES and np.issubdtype(array.dtype, np.floating)
+    )
 
 
 @dataclass

@@ -131,11 +131,14 @@ class VerifySpec(BarsSpec):
     Attributes:
         inputs: Real samples. Default: generated inputs.
         generate: How inputs are generated when there are no samples.
+        classes: Outputs whose last axis holds one number for each class, for `top1_agreement` and `top5_agreement`. Default: those
+            of real numbers with the shape [samples, classes]. Labels always count.
         batches: Batch sizes to compare at. Default: 1, the preferred ones and the largest.
     """
 
     inputs: Samples | None = None
     generate: GenerateSpec | None = None
+    classes: tuple[str, ...] = ()
     batches: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
     @model_validator(mode="after")

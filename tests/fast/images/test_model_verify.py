@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.judging import judge
-from gpuserve_images.verify.parity import measure, reference_outputs
+from gpuserve_images.verify.parity import Named, measure, reference_outputs
 from gpuserve_images.verify.spec import BarsSpec
 
 PARITY = Parity(
@@ -59,7 +59,7 @@ def test_a_model_equals_itself(source, samples):
 def test_a_moved_class_is_found_and_named(source, samples):
     build = changed(source, "b2", lambda bias: bias + np.array([50, 0, 0, 0]))
     names = [f"{index}.npz" for index in range(len(samples))]
-    parity = measure(build, reference_outputs(source, samples, (1, 8)), samples, names=names)
+    parity = measure(build, reference_outputs(source, samples, (1, 8)), samples, Named(names))
     assert parity.top1_agreement < 0.9
     assert parity.disagreeing[0] in names
     assert parity.max_abs_error > 0.5
@@ -128,7 +128,9 @@ def test_the_way_out_fits_the_bar_and_the_precision(precision, bars, fix):
 
 def test_a_bar_that_cannot_be_measured_does_not_pass_silently():
     parity = PARITY.model_copy(update={"top1_agreement": None})
-    with pytest.raises(ParityError, match=r"cannot be measured.*Fix: Remove top1_agreement from `verify:`\.$"):
+    with pytest.raises(
+        ParityError, match=r"cannot be measured.*Fix: Remove top1_agreement from `verify:`, or name.*`classes: \[scores\]`"
+    ):
         judge(parity, BarsSpec(top1_agreement=0.5), "b")
 
 

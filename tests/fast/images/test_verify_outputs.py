@@ -6,7 +6,7 @@ import pytest
 from gpuserve_images.samples.codec import CodecError
 from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.judging import judge
-from gpuserve_images.verify.parity import measure, reference_outputs
+from gpuserve_images.verify.parity import Named, measure, reference_outputs
 from gpuserve_images.verify.spec import BarsSpec
 
 
@@ -99,6 +99,58 @@ class TestLabels:
         parity = compared(whole(lambda row: row % 3), whole(lambda row: row % 3))
         assert parity.agreements == {"label": 1}
         judge(parity, BarsSpec(cosine=0.9999, top1_agreement=1), "half")
+
+
+class TestClasses:
+    """Only the numbers of classes have a largest one that means something."""
+
+    OUTPUTS = ("scores", "mask", "embedding", "tokens")
+
+    def answers(self, off):
+        def answer(x):
+            wide = np.hstack([x, x + 1, x + off])
+            return {
+                "scores": np.hstack([x, 1 - x]),
+                "mask": wide.reshape(len(x), 1, 3),
+                "embedding": wide,
+                "tokens": wide.astype(int),
+            }
+
+        return answer
+
+    def parity(self, outputs, classes=()):
+        source, build = (_Several(outputs, self.answers(off)) for off in (0, 2))
+        return measure(build, reference_outputs(source, NUMBERED, (1, 8)), NUMBERED, Named(classes=classes))
+
+    def test_masks_boxes_and_tokens_have_no_class(self):
+        parity = self.parity(["scores", "mask", "tokens"])
+        assert (parity.top1_agreement, parity.agreements) == (1, {"scores": 1})
+        assert self.parity(["mask", "tokens"]).top1_agreement is None
+
+    def test_the_outputs_with_classes_can_be_named(self):
+        assert self.parity(self.OUTPUTS).agreements == {"scores": 1, "embedding": 0}
+        assert self.parity(self.OUTPUTS, ["scores"]).agreements == {"scores": 1}
+        assert self.parity(self.OUTPUTS, ["mask", "tokens"]).agreements == {"mask": 0, "tokens": 0}
+
+    def test_labels_count_whatever_is_named(self):
+        labelled = _Several(["scores", "label"], lambda x: {"scores": np.hstack([x, -x]), "label": x[:, 0].astype(int)})
+        parity = measure(labelled, reference_outputs(labelled, NUMBERED, (1,)), NUMBERED, Named(classes=["scores"]))
+        assert parity.agreements == {"scores": 1, "label": 1}
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            (
+                "class",
+                r"verify.classes \(class\): is no output of the model. Fix: Name some of embedding, mask, scores, tokens\.",
+            ),
+            ("price", r"verify.classes \(price\): has one row of shape \[1\] per sample, and no axis of classes"),
+        ],
+    )
+    def test_what_has_no_classes_is_refused(self, name, words):
+        source = _Played("price", lambda x: x) if name == "price" else _Several(self.OUTPUTS, self.answers(0))
+        with pytest.raises(ParityError, match=words):
+            measure(source, reference_outputs(source, NUMBERED, (1,)), NUMBERED, Named(classes=[name]))
 
 
 class TestSingleNumbers:

@@ -12,7 +12,7 @@ from gpuserve_images.pipeline.bench import Bench, Benches
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Done, Source, Stage, Work
 from gpuserve_images.pipeline.stages.kept import ENGINE, keep_capacity, keep_parity, signature_of
-from gpuserve_images.pipeline.stages.measures import what_is_asked
+from gpuserve_images.pipeline.stages.measures import what_is_asked, what_is_compared
 from gpuserve_images.records import StageRecord, tool_versions
 from gpuserve_images.verify.capacity import measure_capacity
 from gpuserve_images.verify.in_process import InProcess
@@ -61,14 +61,14 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, b
         keep_capacity(capacity, work.out)
         return StageRecord(stage="time-engine", options={"architecture": architecture})
 
-    options = {"architecture": architecture, **what_is_asked(job)}
+    compared = {"architecture": architecture, **what_is_compared(job)}
     inputs = job.sample_inputs("verify")
     tools = {spec.engine: builder_version(spec.engine), **tool_versions("onnxruntime", "numpy")}
     after: Mapping[str, Stage | Source] = {"source": job.source, "onnx": onnx, "engine": engine}
-    timed: Mapping[str, Any] = {**options, "slo": plain(job.model.slo)}
+    timed: Mapping[str, Any] = {"architecture": architecture, **what_is_asked(job), "slo": plain(job.model.slo)}
     return EngineMeasures(
         verify=Stage(
-            "verify-engine", compare, version=3, inputs=inputs, after=after, options=options, tools=tools, ready=ready
+            "verify-engine", compare, version=3, inputs=inputs, after=after, options=compared, tools=tools, ready=ready
         ),
         capacity=Stage("time-engine", time, inputs=inputs, after=after, options=timed, tools=tools, shared=False, ready=ready),
     )

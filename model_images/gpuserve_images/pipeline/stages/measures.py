@@ -34,7 +34,7 @@ def verified(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Ben
         version=3,
         inputs=job.sample_inputs("verify"),
         after={"source": job.source, "onnx": onnx, "model": model},
-        options=what_is_asked(job),
+        options=what_is_compared(job),
         tools=tool_versions("onnxruntime", "numpy"),
     )
 
@@ -64,3 +64,8 @@ def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benche
 def what_is_asked(job: Job) -> dict[str, Any]:
     """Return what of a model's declaration decides the requests that its builds are measured with."""
     return {"batches": list(job.model.verify_batches()), "generate": plain(job.model.verify.generated)}
+
+
+def what_is_compared(job: Job) -> dict[str, Any]:
+    """Return the same for the differences of a build: the outputs that hold classes count too."""
+    return {**what_is_asked(job), "classes": list(job.model.verify.classes)}
