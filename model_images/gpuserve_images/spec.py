@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -12,7 +12,7 @@ from gpuserve.kubernetes.units import DnsLabel
 from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
 from gpuserve_images.compile.spec import COMPILED, RTX_ARCHITECTURES, Architecture, CompileSpec, Engine, ProfileSpec, lacking
 from gpuserve_images.export.spec import ExportSpec
-from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
+from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec, short_batch
 from gpuserve_images.oci.spec import BakeSpec
 from gpuserve_images.optimise.spec import CalibrateSpec, OptimiseLevel, Precision, calibration
 from gpuserve_images.samples.spec import WrittenSamples
@@ -122,7 +122,7 @@ class ModelSpec(Spec):
         io: Python file with `encode(path)` and `decode(outputs)`, relative to the YAML file: raw files to tensors and tensors
             to an answer. Without it samples are `.npz` archives of tensors by input name.
         builds: The ways to build it, by name.
-        batch: How requests are joined.
+        batch: How requests are joined; `none` where the first axis is no batch, but for example the points of a cloud.
         layout: How the server runs it, beyond batches.
         verify: Inputs and bars. Default: generated inputs, and the default bars of fp32 builds.
         slo: Promises of the service. Default: none.
@@ -134,7 +134,7 @@ class ModelSpec(Spec):
     export: ExportSpec = ExportSpec()
     io: str | None = None
     builds: Annotated[Mapping[DnsLabel, BuildSpec], Field(min_length=1)]
-    batch: BatchSpec = BatchSpec()
+    batch: Annotated[BatchSpec, BeforeValidator(short_batch, json_schema_input_type=Literal["none"] | BatchSpec)] = BatchSpec()
     layout: LayoutSpec = LayoutSpec()
     verify: VerifySpec = VerifySpec()
     slo: SloSpec | None = None
@@ -146,6 +146,14 @@ class ModelSpec(Spec):
             if build.engine != "native" and not self.bars(name).stated():
                 msg = f"no bar judges build {name!r}; add for example `top1_agreement: 0.99` to `verify:`"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _one_request_alone_has_no_batch(self) -> Self:
+        larger = sorted({size for size in self.verify.batches if size > 1})
+        if self.batch.axis == "none" and larger:
+            msg = f"verifies batches of {larger}, and the model has no batch axis; remove `verify.batches`, or `batch: none`"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
@@ -184,6 +192,8 @@ class ModelSpec(Spec):
 
     def verify_batches(self) -> tuple[int, ...]:
         """Return the batch sizes that parity is measured at, smallest first."""
+        if self.batch.axis == "none":
+            return (1,)
         return self.verify.batches or tuple(sorted({1, *self.batch.sizes, self.batch.max}))
 
 

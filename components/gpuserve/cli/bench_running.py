@@ -216,9 +216,17 @@ def _requests(wish: Wish, declared: "ModelSpec | None", source: Path) -> "Sequen
     from gpuserve_images.verify.inputs import verification_inputs
 
     spec = wish.generate(declared)
+    signature = read_signature(source)
+    if declared is not None:
+        signature = declared.batch.seen(signature)
+        if signature.alone and max(wish.batches) > 1:
+            value = ",".join(map(str, wish.batches))
+            raise BenchError(
+                "--batch", value, "is of requests that the model's YAML keeps apart", "leave it out, or `batch: none`"
+            )
     if spec is not None:
-        return generate(read_signature(source), spec, table_sizes(source), max(wish.batches))
+        return generate(signature, spec, table_sizes(source), max(wish.batches))
     assert declared is not None  # noqa: S101 - without a YAML, inputs are generated
     assert wish.file is not None  # noqa: S101 - the YAML came from it
     build = wish.build or next(iter(declared.builds))
-    return verification_inputs(declared, build, wish.file.parent, read_signature(source), source).tensors
+    return verification_inputs(declared, build, wish.file.parent, signature, source).tensors

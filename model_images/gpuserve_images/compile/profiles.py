@@ -43,7 +43,7 @@ def profiles(signature: Signature, batch: BatchSpec, declared: Mapping[str, Prof
     for name in wanted:
         if name not in inputs:
             raise CompileError(f"profiles.{name}", "is no input of the model", f"{suggestion(name, inputs)}.")
-    sizes = (1, batch.sizes[0], batch.max) if signature.batched else None
+    sizes = (1, batch.sizes[0], batch.max) if batch.seen(signature).batched else None
     return {
         tensor.name: _declared(tensor, wanted[tensor.name], sizes) if tensor.name in wanted else _derived(tensor, sizes)
         for tensor in signature.inputs
@@ -53,7 +53,7 @@ def profiles(signature: Signature, batch: BatchSpec, declared: Mapping[str, Prof
 def _derived(tensor: TensorSpec, sizes: tuple[int, int, int] | None) -> Profile:
     fixed = tensor.shape[1:] if sizes else tensor.shape
     if DYNAMIC in fixed:
-        reason = "has a free axis besides the batch, and an engine needs bounds for each"
+        reason = f"has a free axis{' besides the batch' if sizes else ''}, and an engine needs bounds for each"
         least, most = (
             ["-1" if sizes and not axis else str(size) for axis, size in enumerate(_example(tensor, n))] for n in (1, 128)
         )
@@ -80,7 +80,8 @@ def _declared(tensor: TensorSpec, spec: ProfileSpec, sizes: tuple[int, int, int]
     if given[0] == (DYNAMIC,) * 3:
         if sizes is None:
             reason = "has -1 for the batch axis, but the model has none"
-            raise CompileError(where, reason, f"Write the size of that axis: {shape[0]}.", value=str(list(spec.min)))
+            fix = "Write the bounds of that axis." if shape[0] == DYNAMIC else f"Write the size of that axis: {shape[0]}."
+            raise CompileError(where, reason, fix, value=str(list(spec.min)))
         given[0] = sizes
     for axis, (bounds, dimension) in enumerate(zip(given, shape, strict=True)):
         if dimension != DYNAMIC and set(bounds) != {dimension}:

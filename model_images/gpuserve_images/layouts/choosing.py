@@ -43,7 +43,7 @@ def lay_out(server: str, model: ServedModel, wishes: Wishes) -> Layout:
         LayoutError: When the server is unknown, cannot serve the format, or lacks a feature that was asked for.
     """
     require_layout(server, model.format, wishes.options)
-    return SERVERS[server](model, wishes)
+    return SERVERS[server](model.seen(wishes.batch), wishes)
 
 
 def lay_out_ensemble(server: str, spec: EnsembleSpec, models: Mapping[str, tuple[ServedModel, Wishes]]) -> Layout:
@@ -59,7 +59,7 @@ def lay_out_ensemble(server: str, spec: EnsembleSpec, models: Mapping[str, tuple
     """
     for model, wishes in models.values():
         require_layout(server, model.format, wishes.options.model_copy(update={"ensemble": spec}))
-    return ensemble(spec, models)
+    return ensemble(spec, {name: (model.seen(wishes.batch), wishes) for name, (model, wishes) in models.items()})
 
 
 def require_layout(server: str, form: str, options: LayoutSpec, *, field: str = "runtime") -> None:

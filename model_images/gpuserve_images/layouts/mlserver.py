@@ -87,7 +87,7 @@ def _settings(model: ServedModel, number: int, version: ModelFiles, wishes: Wish
         "parameters": {"uri": f"./{version.entry}", "version": str(number)},
         "cache_enabled": wishes.options.response_cache,
     }
-    if wishes.batch.max > 1:
+    if wishes.batch.joins:
         settings |= {"max_batch_size": wishes.batch.max, "max_batch_time": wishes.batch.queue_delay.seconds}
     if model.signature is not None:
         for field, tensors in (("inputs", model.signature.inputs), ("outputs", model.signature.outputs)):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -92,6 +92,10 @@ class ServedModel:
             beside: Files in the model file's folder that belong to it, such as external data.
         """
         return cls(name, form, {1: ModelFiles.of(path, beside)}, signature)
+
+    def seen(self, batch: BatchSpec) -> Self:
+        """Return the model with its signature as `batch` has it."""
+        return self if self.signature is None else replace(self, signature=batch.seen(self.signature))
 
     @property
     def newest(self) -> ModelFiles:

@@ -1,26 +1,33 @@
 """What may be said about how a server runs a model."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import Bytes, DnsLabel, Duration
 
+if TYPE_CHECKING:
+    from gpuserve_images.onnx_model.signature import Signature
+
 Warmup = Literal["zeros", "samples", "none"]
 Kind = Literal["cpu", "gpu"]
 
 
 class BatchSpec(Spec):
-    """How requests are joined into batches.
+    """How requests are joined into batches; `batch: none` where they must not be.
 
     Attributes:
+        axis: Which axis holds the requests of a batch: the `first` (default), where it is free in every input and output; or `none`, where
+            it holds something else, such as the points of a cloud or the samples of a sound, which would be mixed with those of others.
+            It is an axis as any other then, whose size samples, `verify.generate.shapes` and `profiles` say.
         max: Largest batch. Default 32. Ignored by a model without a batch axis.
         preferred: Batch sizes worth waiting for. Default: 8, or the largest where that is smaller.
         queue_delay: Longest that a request waits for company. Default 1ms: far below common latency targets.
     """
 
+    axis: Literal["first", "none"] = "first"
     max: int = Field(default=32, ge=1, le=65536)
     preferred: tuple[Annotated[int, Field(ge=1)], ...] = ()
     queue_delay: Duration = Duration("1ms")
@@ -32,10 +39,27 @@ class BatchSpec(Spec):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _nothing_about_no_batches(self) -> Self:
+        said = sorted(self.model_fields_set - {"axis"})
+        if self.axis == "none" and said:
+            msg = f"has no batch axis, so {said} would have no effect; remove them, or `axis: none`"
+            raise ValueError(msg)
+        return self
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """The preferred batch sizes, ascending."""
         return tuple(sorted(set(self.preferred))) or (min(8, self.max),)
+
+    @property
+    def joins(self) -> bool:
+        """Whether a server may join requests at all."""
+        return self.axis == "first" and self.max > 1
+
+    def seen(self, signature: "Signature") -> "Signature":
+        """Return a signature as these words have it: without a batch axis where there is none."""
+        return signature.model_copy(update={"alone": self.axis == "none"})
 
 
 class InstanceSpec(Spec):
@@ -144,6 +168,11 @@ class EnsembleSpec(Spec):
     inputs: Annotated[tuple[str, ...], Field(min_length=1)]
     outputs: Annotated[tuple[str, ...], Field(min_length=1)]
     steps: Annotated[tuple[StepSpec, ...], Field(min_length=1)]
+
+
+def short_batch(value: object) -> object:
+    """Read `batch: none` as batches along no axis."""
+    return {"axis": "none"} if value == "none" else value
 
 
 def _instances(value: object) -> object:

@@ -85,7 +85,7 @@ def platform_config(model: ServedModel, wishes: Wishes) -> str:
     if wishes.target.kind == "gpu":
         # TensorFlow otherwise takes the whole GPU at once, also when it shares it.
         session.gpu_options.allow_growth = True
-    if wishes.batch.max > 1 and (model.signature is None or model.signature.batched):
+    if wishes.batch.joins and (model.signature is None or model.signature.batched):
         _add_batching(bundle.batching_parameters, wishes)
     config = message("PlatformConfigMap")()
     config.platform_configs[PLATFORM].source_adapter_config.Pack(adapter)

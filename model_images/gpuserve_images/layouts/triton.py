@@ -60,7 +60,7 @@ def model_folder(model: ServedModel, wishes: Wishes) -> Files:
 def config_pbtxt(model: ServedModel, wishes: Wishes) -> str:
     """Return the text of a model's `config.pbtxt`.
 
-    A model whose first axis is free everywhere gets dynamic batching; others are served one request at a time. Warm-up requests run
+    A model whose first axis is free everywhere, and is that of the batch, gets dynamic batching; others are served one request at a time. Warm-up requests run
     before Triton reports ready, so that no user's request pays for the first run.
     """
     return bytes(model_folder(model, wishes)[f"{ROOT}/{model.name}/config.pbtxt"]).decode()

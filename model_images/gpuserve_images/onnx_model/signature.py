@@ -61,16 +61,19 @@ class Signature(Spec):
         inputs: Inputs that a request must carry.
         outputs: Outputs of the graph.
         opset: Version of the standard ONNX operator set.
+        alone: Whether each request is run by itself, though its first axes may be free: they hold something else than requests, such as
+            points or samples of sound. No file says so, its model's owner does. Default: no.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     opset: int
+    alone: bool = False
 
     @property
     def batched(self) -> bool:
-        """Whether the first axis of every input and output is free: requests can be joined along it."""
-        return all(tensor.shape[:1] == (DYNAMIC,) for tensor in (*self.inputs, *self.outputs))
+        """Whether requests can be joined: the first axis of every input and output is free, and nobody said that it is no batch."""
+        return not self.alone and all(tensor.shape[:1] == (DYNAMIC,) for tensor in (*self.inputs, *self.outputs))
 
     def same_interface(self, other: Self) -> bool:
         """Whether clients see no difference; free dimensions may be known more exactly on one side."""

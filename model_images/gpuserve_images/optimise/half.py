@@ -32,7 +32,9 @@ RANGE_SAMPLES = 256
 CONTROL_FLOW = ("If", "Loop", "Scan")
 
 
-def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Sequence[str] = ()) -> StageRecord:
+def to_fp16(
+    model: Path, out: Path, *, samples: Sequence[Tensors] = (), batched: bool | None = None, keep: Sequence[str] = ()
+) -> StageRecord:
     """Write a model that computes in FP16 where that is safe.
 
     ONNX Runtime's CPU kernels compute most FP16 operators in FP32 and round in between only now and then, so parity measured on a CPU shows
@@ -45,6 +47,7 @@ def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Se
         model: The ONNX file to convert; best after `optimise`, which folds constants.
         out: Where to write the result; weights over 1.8 GB go to `<name>.data` beside it.
         samples: Inputs to measure ranges on. Without them only what shows in the graph is kept.
+        batched: Whether samples can be joined. Default: where the model's first axes are free.
         keep: Operators or node names to keep in fp32 besides.
 
     Raises:
@@ -60,7 +63,8 @@ def to_fp16(model: Path, out: Path, *, samples: Sequence[Tensors] = (), keep: Se
     name_nodes(loaded)
     loaded = with_shapes(loaded)
     looked_at = samples[:: -(-len(samples) // RANGE_SAMPLES) or 1]
-    largest = _largest(loaded, model, looked_at, out.parent)
+    joined = read_signature(model).batched if batched is None else batched
+    largest = _largest(loaded, looked_at, out.parent, batched=joined)
     try:
         kept = kept_in_fp32(loaded, largest, keep)
     except KeyError as error:
@@ -96,14 +100,14 @@ def _convert(model: "ModelProto", kept: Sequence[str], path: Path) -> "ModelProt
             raise SourceError(str(path), reason, "Build it in fp32.") from error
 
 
-def _largest(model: "ModelProto", path: Path, samples: Sequence[Tensors], beside: Path) -> dict[str, float]:
+def _largest(model: "ModelProto", samples: Sequence[Tensors], beside: Path, *, batched: bool) -> dict[str, float]:
     if not samples:
         return {}
     with scratch(beside) as folder:
         named = folder / "named.onnx"
         save(model, named)
         reload(model, folder)
-        return largest_values(named, samples, batched=read_signature(path).batched)
+        return largest_values(named, samples, batched=batched)
 
 
 def _require_convertible(model: "ModelProto", path: Path) -> None:

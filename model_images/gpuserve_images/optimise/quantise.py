@@ -21,6 +21,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
     calibrate: CalibrateSpec,
     target: Target,
     *,
+    batched: bool | None = None,
     progress: Progress = silent,
 ) -> StageRecord:
     """Write a model with Q/DQ pairs around `OPERATORS`: INT8 weights per channel, activations in ranges measured on samples.
@@ -33,6 +34,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
         samples: Encoded calibration samples.
         calibrate: The method.
         target: Where it will run.
+        batched: Whether samples can be joined. Default: where the model's first axes are free.
         progress: Told about each calibration batch.
 
     Raises:
@@ -50,7 +52,8 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
     }
     symmetric = target.kind == "gpu"
     # A model without a batch axis takes one sample at a time.
-    size = CALIBRATION_BATCH if read_signature(model).batched else 1
+    joined = read_signature(model).batched if batched is None else batched
+    size = CALIBRATION_BATCH if joined else 1
     with prepared(model, out) as ready:
         kept = heads(ready.file) if calibrate.keep_head else []
         quantize(

@@ -39,7 +39,7 @@ class Bench:
     @cached_property
     def signature(self) -> Signature:
         """The source model's inputs and outputs."""
-        return read_signature(self._onnx)
+        return self._job.model.batch.seen(read_signature(self._onnx))
 
     @cached_property
     def requests(self) -> Requests:

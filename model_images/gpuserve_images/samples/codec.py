@@ -152,7 +152,8 @@ def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> 
             want in (-1, got) for want, got in zip(wanted_shape, array.shape, strict=True)
         )
         if array.dtype != tensor.numpy_dtype or not fits:
-            fix = f"The model wants {tensor.dtype} of shape {list(tensor.shape)}; a request has a batch of 1."
+            one = "; a request has a batch of 1" if signature.batched else ""
+            fix = f"The model wants {tensor.dtype} of shape {list(tensor.shape)}{one}."
             found = f"{array.dtype} {list(array.shape)}"
             raise CodecError(f"{where}[{name!r}]", "has another type or shape than the model's input", fix, value=found)
 

@@ -61,7 +61,7 @@ def generate(
                 raise SourceError(
                     f"{FIELD}.{field}", "names no input of the model", _sentence(suggestion(name, names)), value=name
                 )
-    plans = tuple(_plan(tensor, spec, bounds or {}) for tensor in signature.inputs)
+    plans = tuple(_plan(tensor, spec, bounds or {}, alone=signature.alone) for tensor in signature.inputs)
     require_memory(signature, [(tensor, plan.shape) for tensor, plan in zip(signature.inputs, plans, strict=True)], spec, batch)
     return _Requests(plans, spec.seed, range(spec.count))
 
@@ -152,12 +152,12 @@ class _Requests(Sequence[Tensors]):
         return {plan.name: plan.draw(source) for plan in self.plans}
 
 
-def _plan(tensor: TensorSpec, spec: GenerateSpec, bounds: Mapping[str, int]) -> _Plan:
+def _plan(tensor: TensorSpec, spec: GenerateSpec, bounds: Mapping[str, int], *, alone: bool) -> _Plan:
     dtype = tensor.numpy_dtype
     low, high = spec.ranges.get(tensor.name) or _default_range(dtype, bounds.get(tensor.name))
     if tensor.name in spec.ranges:
         _check_range(tensor, low, high)
-    return _Plan(tensor.name, dtype, _shape(tensor, spec), low, high)
+    return _Plan(tensor.name, dtype, _shape(tensor, spec, alone=alone), low, high)
 
 
 def _default_range(dtype: "np.dtype[Any]", bound: int | None) -> tuple[float, float]:
@@ -190,21 +190,22 @@ def _check_range(tensor: TensorSpec, low: float, high: float) -> None:
         raise SourceError(field, f"leaves what {tensor.dtype} can hold", fix, value=given)
 
 
-def _shape(tensor: TensorSpec, spec: GenerateSpec) -> tuple[int, ...]:
+def _shape(tensor: TensorSpec, spec: GenerateSpec, *, alone: bool) -> tuple[int, ...]:
     """Return the shape of one request: a batch of 1 where the batch axis is free."""
-    first = tuple(1 if size == DYNAMIC else size for size in tensor.shape[:1])
-    rest = tensor.shape[1:]
+    first = () if alone else tuple(1 if size == DYNAMIC else size for size in tensor.shape[:1])
+    rest = tensor.shape[len(first) :]
+    behind = "" if alone else " behind the batch axis"
     field, given = f"{FIELD}.shapes.{tensor.name}", spec.shapes.get(tensor.name)
     if given is None:
         if DYNAMIC in rest:
             example = [16 if size == DYNAMIC else size for size in rest]
-            reason = f"has open dimensions {list(rest)} behind the batch axis, so the size to generate is not known"
+            reason = f"has open dimensions {list(rest)}{behind}, so the size to generate is not known"
             option = f"--shape {tensor.name}={','.join(map(str, example))}"
             fix = f"Say it, for example `shapes: {{{tensor.name}: {example}}}`, or `{option}` for a model file alone."
             raise SourceError(field, reason, fix)
         return (*first, *rest)
     if len(given) != len(rest) or any(want not in (DYNAMIC, size) for want, size in zip(rest, given, strict=True)):
-        fix = f"Give {len(rest)} sizes behind the batch axis that fit {list(rest)} (-1 is open)."
+        fix = f"Give {len(rest)} sizes{behind} that fit {list(rest)} (-1 is open)."
         raise SourceError(field, "contradicts the model's input", fix, value=str(list(given)))
     return (*first, *given)
 

@@ -37,6 +37,7 @@ def verification_inputs(model: ModelSpec, build: str, folder: Path, signature: S
     Raises:
         SourceError: When the samples are missing or do not fit, or inputs cannot be generated, or are too large.
     """
+    signature = model.batch.seen(signature)
     spec = model.verify.generated
     if spec is not None:
         batch = max(model.verify_batches()) if signature.batched else 1

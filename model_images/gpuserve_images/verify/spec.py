@@ -116,7 +116,8 @@ class GenerateSpec(Spec):
         seed: Start of the random numbers. Default 0. The same seed gives the same inputs on any machine.
         ranges: Least and largest value by input. Default, by type: -1 to 1 for real numbers; all values of 8-bit integers; for
             wider ones 0 up to the size of the table or one-hot code that the model looks them up in, else 0 and 1 (a mask).
-        shapes: Dimensions behind the batch axis by input; required for inputs that leave one of them open, such as a text's length.
+        shapes: Dimensions behind the batch axis by input (all of them with `batch: none`); required for inputs that leave one of them
+            open, such as a text's length.
     """
 
     count: int = Field(default=32, ge=1, le=100_000)

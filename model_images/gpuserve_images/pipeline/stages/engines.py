@@ -54,7 +54,7 @@ def compiled(job: Job, before: Stage | Source, architecture: str) -> Stage:
         options={
             "engine": spec.engine,
             "architecture": architecture,
-            "batch": [job.model.batch.max, *job.model.batch.sizes],
+            "batch": [job.model.batch.axis, job.model.batch.max, *job.model.batch.sizes],
             "profiles": plain(spec.profiles),
             "compile": options,
         },

@@ -61,14 +61,15 @@ def halved(job: Job, onnx: Stage | Source, before: Stage, benches: Benches) -> S
         model = work.before("model")
         keep_signature(model, work.out)
         samples = benches.of(work).requests.tensors
-        return to_fp16(model.file, work.out / MODEL, samples=samples, keep=job.spec.keep_fp32)
+        batched = benches.of(work).signature.batched
+        return to_fp16(model.file, work.out / MODEL, samples=samples, batched=batched, keep=job.spec.keep_fp32)
 
     return Stage(
         "fp16",
         run,
         inputs=job.sample_inputs("verify"),
         after={"onnx": onnx, "model": before},
-        options={"keep": list(job.spec.keep_fp32), "generate": plain(job.model.verify.generated)},
+        options={"keep": list(job.spec.keep_fp32), "axis": job.model.batch.axis, "generate": plain(job.model.verify.generated)},
         tools=tool_versions("onnx", "onnxruntime"),
     )
 
@@ -78,8 +79,10 @@ def statically_quantised(job: Job, before: Stage | Source, calibrate: CalibrateS
 
     def run(work: Work) -> StageRecord:
         model = work.before("model")
-        samples = calibration_samples(job, keep_signature(model, work.out))
-        return quantise_static(model.file, work.out / MODEL, samples, calibrate, target, progress=work.progress)
+        signature = job.model.batch.seen(keep_signature(model, work.out))
+        samples = calibration_samples(job, signature)
+        out = work.out / MODEL
+        return quantise_static(model.file, out, samples, calibrate, target, batched=signature.batched, progress=work.progress)
 
     return Stage(
         "quantise",
@@ -87,7 +90,12 @@ def statically_quantised(job: Job, before: Stage | Source, calibrate: CalibrateS
         version=2,
         inputs=job.sample_inputs("calibrate"),
         after={"model": before},
-        options={"mode": "static", "kind": target.kind, **plain(calibrate.model_copy(update={"inputs": ()}))},
+        options={
+            "mode": "static",
+            "kind": target.kind,
+            "axis": job.model.batch.axis,
+            **plain(calibrate.model_copy(update={"inputs": ()})),
+        },
         tools=tool_versions("onnx", "onnxruntime"),
     )
 
