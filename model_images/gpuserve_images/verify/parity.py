@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gpuserve_images.onnx_model.session import Runner, Session
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.verify.apart import mixed_rows
 from gpuserve_images.verify.differences import RELATIVE_FLOOR, Parity, ParityError
 from gpuserve_images.verify.rows import answers
 
@@ -36,7 +37,8 @@ def reference_outputs(
         progress: Told about each batch size.
 
     Raises:
-        ParityError: When the source model itself gives NaN or infinity, or an output has not one size.
+        ParityError: When the source model itself gives NaN or infinity, an output has not one size, or the rows of a batch depend on each
+            other.
         CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(source, optimise="ORT_DISABLE_ALL") if isinstance(source, Path) else source
@@ -48,9 +50,26 @@ def reference_outputs(
             if not _finite(array):
                 reason = f"gives NaN or infinity at batch size {size}, so there is nothing to compare with"
                 raise ParityError(f"source model, output {name}", reason, _NOT_FINITE_FIX)
+    _require_apart(reference, len(samples))
     return reference
 
 
+def _require_apart(reference: Reference, samples: int) -> None:
+    """Refuse a model whose answer to one request follows from the others in its batch: a server would mix those of its clients."""
+    mixed = mixed_rows(reference)
+    if mixed is not None:
+        one, other = mixed.sizes
+        reason = (
+            f"answers {mixed.samples} of {samples} samples otherwise in a batch of {other} than in one of {one}, by far more than rounding: "
+            "its rows depend on each other, or on chance"
+        )
+        raise ParityError(f"source model, output {mixed.output}", reason, _APART_FIX)
+
+
+_APART_FIX = (
+    "Write `batch: none` where the first axis is no batch but, say, the points of a cloud or the samples of a sound; else export the model "
+    "for inference, without dropout and with fixed statistics."
+)
 _NOT_FINITE_FIX = (
     "Correct the model or the samples; for generated inputs, set `verify.generate.ranges` to what the model takes."
 )

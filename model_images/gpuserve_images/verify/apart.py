@@ -1,0 +1,64 @@
+"""Whether the rows of a batch are answered by themselves, as they must be where requests of several clients share one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.verify.spec import FP32_SCALED_ERROR
+
+LARGE = 0.1
+"""Share of an output's largest value. Rounding is far below it, FP16's too (0.0005), and so is what dynamic quantisation makes of a batch,
+whose range it takes from all rows: that moves a row by some hundredths at most."""
+
+MOST = 0.5
+"""Share of the samples that must be answered otherwise: a label that is nearly two changes for a few, whatever the batch."""
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """An output whose rows follow from what else is in the batch.
+
+    Attributes:
+        output: Its name.
+        sizes: Two batch sizes at which its answers to the same samples differ.
+        samples: How many samples differ.
+    """
+
+    output: str
+    sizes: tuple[int, int]
+    samples: int
+
+
+def mixed_rows(answers: Mapping[int, Tensors]) -> Mixed | None:
+    """Return an output whose answers to most samples differ by far more than rounding from one batch size to another, or None.
+
+    Args:
+        answers: A model's outputs of the same samples, one row each, by batch size.
+    """
+    if not answers:
+        return None
+    smallest = min(answers)
+    for size, tensors in answers.items():
+        for name, array in tensors.items():
+            first = answers[smallest][name]
+            # Rows that are no samples cannot be told apart here.
+            if array.shape != first.shape or not len(array):
+                continue
+            differing = int(_differing(first, array).sum())
+            if differing > MOST * len(array):
+                return Mixed(name, (smallest, size), differing)
+    return None
+
+
+def _differing(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which rows are another answer."""
+    rows = left.reshape(len(left), -1), right.reshape(len(right), -1)
+    if not np.issubdtype(left.dtype, np.floating):
+        return (rows[0] != rows[1]).any(axis=1)
+    real = rows[0].astype(np.float64), rows[1].astype(np.float64)
+    largest = max(float(np.abs(values).max(initial=0.0)) for values in real)
+    return np.abs(real[0] - real[1]).max(axis=1, initial=0.0) > max(LARGE * largest, FP32_SCALED_ERROR)
