@@ -95,7 +95,8 @@ def bake(  # noqa: PLR0913 - keywords of one public call, each with its own defa
             (`org.opencontainers.image.base.name` and `.digest`).
         progress: Called with bytes done and bytes in all; each byte of a new layer counts when it is read and when it is sent. It is
             called by several threads, one at a time.
-        platform: One platform such as `linux/arm64` gives a plain image. Several give an index of them. Default: an index when the
+        platform: One platform such as `linux/arm64` gives a plain image. Several give an index of them. A base for one platform
+            is refused for another. Default: an index when the
             base is one, with all its platforms; else a plain image (`linux/amd64` without a base). A base's attestations are left
             out: they speak of the base's images, not of these.
         compression: Compression of the new layers. Default none; see `compression` for when another pays.

@@ -110,15 +110,19 @@ def read_bases(client: RegistryClient, place: Reference, platforms: Sequence[str
     Args:
         client: Client of its registry.
         place: The base.
-        platforms: Platforms to take from an index; all of them when empty. An image that is no index is taken as it is.
+        platforms: Platforms to take from an index; all of them when empty. An image that is no index must be for each of them.
 
     Raises:
-        RegistryError: The base is not there, or not there for a platform.
+        RegistryError: The base is not there, not there for a platform, or no image.
     """
     found = _require(client, place)
     document = cast("Json", json.loads(found.content))
     if found.media_type not in INDEXES:
-        return Bases(found.digest, indexed=False, images=(_base(client, place, found, {}),))
+        image = _base(client, place, found, {})
+        for platform in platforms:
+            if not _is_for(image.platform, platform):
+                raise _not_for(place, platform, [image.platform])
+        return Bases(found.digest, indexed=False, images=(image,))
     entries = [_entry(place, document, platform) for platform in platforms] if platforms else _images(document)
     images = [_of_index(client, place, entry) for entry in entries]
     return Bases(found.digest, indexed=True, images=tuple(images))
@@ -136,9 +140,20 @@ def _of_index(client: RegistryClient, place: Reference, entry: Json) -> Base:
 
 
 def _base(client: RegistryClient, place: Reference, found: Manifest, platform: Json) -> Base:
+    if found.media_type in INDEXES:
+        raise _no_image(place, "an index within an index", "Name the inner index, or one of its images")
     document = cast("Json", json.loads(found.content))
-    config = cast("Json", json.loads(client.blob(place, document["config"]["digest"])))
+    try:
+        config = cast("Json", json.loads(client.blob(place, document["config"]["digest"])))
+        config["rootfs"]["diff_ids"]
+    except (KeyError, TypeError, ValueError):
+        kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType") or found.media_type
+        raise _no_image(place, f"an artifact of type {kind}", "Name an image") from None
     return Base(place, found.digest, document, config, platform or _platform_of(config))
+
+
+def _no_image(place: Reference, what: str, fix: str) -> RegistryError:
+    return RegistryError(place.registry, place.repository, f"{place.selector} is no image to build on, but {what}", fix)
 
 
 def _require(client: RegistryClient, place: Reference) -> Manifest:
@@ -161,24 +176,30 @@ def _platform_of(config: Json) -> Json:
 
 def _images(index: Json) -> list[Json]:
     """Return the images of an index; attestations have the platform unknown/unknown (docs.docker.com, "Attestation storage")."""
-    return [entry for entry in cast("list[Json]", index["manifests"]) if _name(entry) != "unknown/unknown"]
+    entries = cast("list[Json]", index["manifests"])
+    return [entry for entry in entries if _name(entry.get("platform") or {}) != "unknown/unknown"]
 
 
-def _name(entry: Json) -> str:
-    about = entry.get("platform") or {}
+def _name(about: Json) -> str:
     variant = f"/{about['variant']}" if about.get("variant") else ""
     return f"{about.get('os')}/{about.get('architecture')}{variant}"
 
 
 def _entry(place: Reference, index: Json, platform: str) -> Json:
     entries = _images(index)
-    # `linux/arm64` is what people call the index's `linux/arm64/v8`.
     for entry in entries:
-        if platform in {_name(entry), "/".join(_name(entry).split("/")[:2])}:
+        if _is_for(entry.get("platform") or {}, platform):
             return entry
-    raise RegistryError(
-        place.registry,
-        place.repository,
-        f"image {place.selector} is not built for {platform}, only for {', '.join(sorted(set(map(_name, entries))))}",
-        f"Choose a base image for {platform}",
-    )
+    raise _not_for(place, platform, [entry.get("platform") or {} for entry in entries])
+
+
+def _is_for(about: Json, platform: str) -> bool:
+    """Tell whether a platform is the one asked for; what says `linux/arm64` and what says `linux/arm64/v8` are the same."""
+    whole, short = _name(about), f"{about.get('os')}/{about.get('architecture')}"
+    return platform in {whole, short} or (whole == short == "linux/arm64" and platform == "linux/arm64/v8")
+
+
+def _not_for(place: Reference, platform: str, there: Sequence[Json]) -> RegistryError:
+    names = ", ".join(sorted({_name(about) if about else "a platform that it does not name" for about in there}))
+    reason = f"image {place.selector} is not built for {platform}, only for {names}"
+    return RegistryError(place.registry, place.repository, reason, f"Choose a base image for {platform}")

@@ -81,8 +81,8 @@ class BakeSpec(Spec):
             both; a Kubernetes image volume mounts an image everywhere, and an artifact where the runtime knows them.
         compression: `none` (default: weights hardly compress), `zstd` for lines below some 300 Mbit/s, or `gzip` for engines that
             know nothing newer.
-        platforms: Platforms to take from a base for several, such as `linux/amd64`. Default: all of them, which a base on
-            another registry makes as many times as large to send.
+        platforms: Platforms to take from a base for several, such as `linux/amd64`; a base for one is refused for another.
+            Default: all of them, which a base on another registry makes as many times as large to send.
         uploads: Blobs sent at once.
         user: User that the server runs as, `uid[:gid]`. Default: the base's, or 1000:1000 where that is root.
         about: What the image says about itself.
