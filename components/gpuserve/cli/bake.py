@@ -10,6 +10,7 @@ import typer
 from gpuserve.cli.building import YAML, Chosen, Options, choose, target_of
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import notice, to_json
+from gpuserve.cli.placing import mode, placed
 from gpuserve.cli.progress import progress
 from gpuserve.kubernetes.errors import Problem, SpecError
 
@@ -97,10 +98,8 @@ def _model(chosen: Chosen, registry: str, base: str, target: tuple[str, str], te
 def _files(what: Sequence[str], image: str, base: str, tell: "Tell") -> dict[str, Any]:
     from gpuserve_images.oci import File, Layer, bake
 
-    places: dict[str, Path] = {}
-    for text in what:
-        places |= _placed(text)
-    layers = [Layer({place: File(path)}, comment=place) for place, path in sorted(places.items())]
+    places = placed(what)
+    layers = [Layer({place: File(path, mode(path))}, comment=place) for place, path in places.items()]
     on = None if base in {"", "scratch"} else base
     made = bake(image, layers, base=on, progress=lambda done, total: tell("push", done, total))
     return {
@@ -109,26 +108,8 @@ def _files(what: Sequence[str], image: str, base: str, tell: "Tell") -> dict[str
         "digest": made.digest,
         "uploaded_bytes": made.uploaded_bytes,
         "pushed": made.uploaded_bytes > 0,
-        "files": {place: path.stat().st_size for place, path in sorted(places.items())},
+        "files": {place: path.stat().st_size for place, path in places.items()},
     }
-
-
-def _placed(text: str) -> dict[str, Path]:
-    """Return the files that an argument `PATH:PLACE` means, by their place in the image; of a folder all but Git's and a hub's own."""
-    from gpuserve_images.sources.digests import left_out
-
-    name, _, place = text.partition(":")
-    path = Path(name)
-    if not place.startswith("/"):
-        raise _problem("PATH:PLACE", text, "does not say where in the image it goes", f"write {name}:/models/{path.name}")
-    if path.is_dir():
-        files = {file for file in path.rglob("*") if file.is_file() and not left_out(file.relative_to(path).as_posix())}
-        if not files:
-            raise _problem("PATH:PLACE", text, "is a folder without files", "name another one")
-        return {f"{place.rstrip('/')}/{file.relative_to(path).as_posix()}": file for file in files}
-    if not path.is_file():
-        raise _problem("PATH:PLACE", text, "does not exist", "name a file or a folder")
-    return {place + (path.name if place.endswith("/") else ""): path}
 
 
 class _Finish:

@@ -4,6 +4,7 @@ Equal files give equal bytes on any machine and day: entries are sorted, times a
 """
 
 import hashlib
+import os
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
@@ -61,10 +62,12 @@ class File:
             return [hashlib.sha256(self.source).hexdigest()]
         self.size()
         status = self.source.stat()
+        # A name need not be text.
+        name = os.fsencode(self.source.absolute()).decode("utf-8", "backslashreplace")
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _RACY_NANOSECONDS:
             return None
         times = [status.st_mtime_ns, status.st_ctime_ns]
-        return [str(self.source.absolute()), status.st_dev, status.st_ino, status.st_size, *times]
+        return [name, status.st_dev, status.st_ino, status.st_size, *times]
 
     def chunks(self, size: int | None = None) -> Iterator[bytes]:
         """Yield the content in pieces of at most 1 MiB.
@@ -128,6 +131,8 @@ class Layer:
 
     def fingerprint(self) -> list[object] | None:
         """Return what tells whether the tar is the same as the last time without reading it; None when that cannot be told."""
+        # What cannot be in an image is said first.
+        self._entries()
         files = {path: [file.mode, file.fingerprint()] for path, file in self.files.items()}
         if any(what[1] is None for what in files.values()):
             return None
@@ -183,6 +188,10 @@ def _relative(path: str) -> str:
             "Write for example /models/filetype/1/model.onnx",
             value=repr(path),
         )
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ImageError("layer", "a path in an image is text in UTF-8", "Rename the file", value=ascii(path)) from None
     return path[1:]
 
 
@@ -191,4 +200,4 @@ def _header(path: str, kind: bytes, mode: int, size: int) -> bytes:
     info.type = kind
     info.mode = mode
     info.size = size
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
