@@ -7,6 +7,10 @@ import tarfile
 
 import pytest
 import requests
+from e2e_signing import key_pair
+
+from gpuserve_images.errors import ImageError
+from gpuserve_images.oci import resolve
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
@@ -103,3 +107,34 @@ def test_the_name_on_this_machine_need_not_be_text(bake, tmp_path):
 
 def test_a_place_that_is_not_text_is_a_sentence(bake, folder):
     assert "not UTF-8" in bake(os.fsdecode(b"folder/a:/caf\xe9"), fails=True)
+
+
+class TestSigned:
+    @pytest.fixture
+    def key(self, tmp_path):
+        (tmp_path / "mine.key").write_text(key_pair()[0])
+        return "mine.key"
+
+    def test_the_tag_comes_after_the_signature(self, bake, folder, registry, key):
+        before = len(registry.requests())
+        made = bake("folder:/f", "--image", f"{registry.host}/signed/it:prod", "--sign", key, "--tag", "too")
+        puts = [path.rpartition("/")[2] for method, path, _ in registry.requests()[before:] if method == "PUT"]
+        named = [name for name in puts if "?" not in name]
+        assert named == [made["digest"], f"{made['digest'].replace(':', '-')}.sig", "prod", "too"]
+        assert (made["pushed"], made["tag"]) == (True, f"{registry.host}/signed/it:prod")
+        assert not bake("folder:/f", "--image", made["tag"], "--sign", key)["pushed"]
+        (folder / "a").write_text("other")
+        bake("folder:/f", "--image", made["tag"])
+        (folder / "a").write_text("a")
+        again = bake("folder:/f", "--image", made["tag"], "--sign", key)
+        assert (again["uploaded_bytes"], again["pushed"]) == (0, True), "the tag was another's meanwhile"
+        assert resolve(made["tag"]).digest == made["digest"]
+
+    def test_without_its_signature_there_is_no_tag(self, bake, folder, registry, key, monkeypatch):
+        def refuse(*_):
+            raise ImageError("signature", "the registry refused it", "x")
+
+        monkeypatch.setattr("gpuserve_images.oci.signing.sign", refuse)
+        tag = f"{registry.host}/signed/half:prod"
+        assert "the registry refused it" in bake("folder:/f", "--image", tag, "--sign", key, fails=True)
+        assert resolve(tag) is None

@@ -70,7 +70,8 @@ def bake(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
         if one_model:
             result = _model(choose(Path(what[0]), build, Options()), registry, base, (server, gpu), tell)
         else:
-            result = _files(what, image, base, tell)
+            # A signed image gets its tag after its signature: who finds the tag finds both.
+            result = _files(what, image, base, tell, tagged=sign is None)
         finish(result)
     if as_json:
         typer.echo(to_json(result))
@@ -95,13 +96,17 @@ def _model(chosen: Chosen, registry: str, base: str, target: tuple[str, str], te
     return report.model_dump(mode="json")
 
 
-def _files(what: Sequence[str], image: str, base: str, tell: "Tell") -> dict[str, Any]:
+def _files(what: Sequence[str], image: str, base: str, tell: "Tell", *, tagged: bool) -> dict[str, Any]:
+    """Bake files; where the image is not tagged yet, whoever finishes it does that."""
     from gpuserve_images.oci import File, Layer, bake
+    from gpuserve_images.oci.reference import Reference
 
     places = placed(what)
     layers = [Layer({place: File(path, mode(path))}, comment=place) for place, path in places.items()]
     on = None if base in {"", "scratch"} else base
-    made = bake(image, layers, base=on, progress=lambda done, total: tell("push", done, total))
+    named = Reference.parse(image)
+    target = image if tagged else Reference(named.registry, named.repository)
+    made = bake(str(target), layers, base=on, progress=lambda done, total: tell("push", done, total))
     return {
         "reference": made.reference,
         "tag": image,
@@ -113,7 +118,7 @@ def _files(what: Sequence[str], image: str, base: str, tell: "Tell") -> dict[str
 
 
 class _Finish:
-    """Signs an image and gives it further tags; what is wrong with the key or a tag is said before anything is built."""
+    """Signs an image and gives it its tags; what is wrong with the key or a tag is said before anything is built."""
 
     def __init__(self, tags: Sequence[str], key: Path | None) -> None:
         self._tags = tuple(tags)
@@ -132,6 +137,8 @@ class _Finish:
         reference: str = result["reference"]
         if self._key is not None:
             result["signature"] = sign(reference, self._key)
+            # A model's image has its tag already: it is signed with its build where the model says by whom.
+            result["pushed"] = tag_image(reference, result["tag"]) or result["pushed"]
         for tag in self._tags:
             tag_image(reference, f"{reference.partition('@')[0]}:{tag}")
         result["tags"] = list(self._tags)

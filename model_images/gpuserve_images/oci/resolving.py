@@ -89,19 +89,28 @@ def environment(reference: str, platforms: Sequence[str] = ()) -> dict[str, str]
     return dict(entry.split("=", 1) for entry in said if "=" in entry)
 
 
-def tag_image(reference: str, tag: str) -> None:
+def tag_image(reference: str, tag: str) -> bool:
     """Give an image of the same repository another name.
 
     Args:
         reference: The image.
-        tag: The new name, with a tag.
+        tag: The new name; without a tag nothing is done.
+
+    Returns:
+        Whether it names another image now than before.
 
     Raises:
         RegistryError: The registry lacks the image, refused or is down.
     """
     place, named = Reference.parse(reference), Reference.parse(tag)
+    if not named.tag:
+        return False
     client = RegistryClient(place.host)
-    client.put_manifest(named, _require(client, place))
+    found = _require(client, place)
+    if client.head_manifest(Reference(named.registry, named.repository, named.tag)) == found.digest:
+        return False
+    client.put_manifest(named, found)
+    return True
 
 
 def read_bases(client: RegistryClient, place: Reference, platforms: Sequence[str]) -> Bases:
