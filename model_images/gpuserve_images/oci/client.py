@@ -110,10 +110,11 @@ class RegistryClient:
             RegistryError: The registry refused, is down, or named another digest than the one asked for.
         """
         url = self.url(place, f"manifests/{place.selector}")
-        answer = self.ask(place, Request("HEAD", url, {"Accept": _ACCEPT}), accept=(200, 404))
-        if answer.status_code != requests.codes.ok:
+        # A registry, or a proxy before it, may not know HEAD.
+        answer = self.ask(place, Request("HEAD", url, {"Accept": _ACCEPT}), accept=(200, 404, 405))
+        if answer.status_code == requests.codes.not_found:
             return None
-        digest = answer.headers.get("Docker-Content-Digest")
+        digest = answer.headers.get("Docker-Content-Digest") if answer.ok else None
         if digest and place.digest and digest != place.digest:
             raise _other_bytes(place, digest, place.digest)
         if digest:
@@ -274,8 +275,8 @@ class RegistryClient:
         return f"{self._root}{place.repository}/{path}"
 
     def location(self, answer: requests.Response) -> str:
-        """Return the address that an answer points to, which may be relative."""
-        return urljoin(self._root, answer.headers.get("Location", ""))
+        """Return the address that an answer points to, which may be relative to the one that was asked (RFC 9110, 10.2.2)."""
+        return urljoin(answer.url, answer.headers.get("Location", ""))
 
     def _is_own(self, url: str) -> bool:
         """Tell whether an address is the registry's own, and not another host's."""
