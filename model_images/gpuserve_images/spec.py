@@ -29,7 +29,7 @@ class BuildSpec(Spec):
         precision: `fp32` (default), `fp16`, `int8` (static Q/DQ; on CPUs dynamic where parity demands it) or `int8-dynamic`.
         keep_fp32: Operators or node names that `fp16` leaves alone, besides those that it finds by itself. Default: none.
         optimise: ONNX Runtime's graph optimisation level. Default `auto`: `extended` for CPU servers, and `basic`, which keeps
-            to standard ONNX operators, for GPU ones.
+            to standard ONNX operators, for GPU ones and for `fp16`.
         calibrate: Samples and method of static INT8; required by `int8`.
         architectures: GPUs to build engines for; required by `tensorrt` and `tensorrt-rtx`.
         profiles: Shapes that engines accept, by input; needed where another axis than the batch is free. Default: the batch range.
@@ -76,6 +76,9 @@ class BuildSpec(Spec):
             raise ValueError(msg)
         if self.keep_fp32 and self.precision != "fp16":
             msg = "keeps nodes in fp32 in a build that is not fp16; remove `keep_fp32:` or write `precision: fp16`"
+            raise ValueError(msg)
+        if self.optimise == "extended" and self.precision == "fp16":
+            msg = "would get operators of ONNX Runtime's own, which cannot be converted to FP16 safely; write `optimise: basic`"
             raise ValueError(msg)
         return self
 

@@ -10,7 +10,7 @@ from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.saving import drop_weight_inputs, reload, save, with_shapes
-from gpuserve_images.optimise.spec import OptimiseLevel
+from gpuserve_images.optimise.spec import OptimiseLevel, Precision
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.target import Target
 
@@ -30,11 +30,14 @@ WIDENED = "InsertedPrecisionFreeCast_"
 saved: on a GPU the model would compute in FP32 from then on."""
 
 
-def level_for(level: OptimiseLevel, target: Target) -> str:
-    """Return the level that `auto` means on a target, or the level itself."""
+def level_for(level: OptimiseLevel, target: Target, precision: Precision = "fp32") -> str:
+    """Return the level that `auto` means on a target, or the level itself.
+
+    What becomes FP16 keeps to standard operators: the conversion knows which of those FP16 breaks.
+    """
     if level != "auto":
         return level
-    return "extended" if target.kind == "cpu" else "basic"
+    return "extended" if target.kind == "cpu" and precision != "fp16" else "basic"
 
 
 def optimise(model: Path, out: Path, level: str, *, gpu: bool = False) -> StageRecord:

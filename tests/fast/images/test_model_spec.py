@@ -56,6 +56,11 @@ def test_every_model_of_the_repository_loads(path):
         ({"builds": {"rtx": {"engine": "tensorrt-rtx", "architectures": ["ampere"]}}}, "builds.rtx.architectures", "sm_80"),
         ({"builds": {"fp32": {"engine": "onnxruntime", "architectures": ["sm_80"]}}}, "builds.fp32", "remove `architectures:`"),
         ({"builds": {"a": RTX | {"precision": "int8-dynamic"}}}, "builds.a", "dynamically, which TensorRT does not take"),
+        (
+            {"builds": {"a": {"engine": "onnxruntime", "precision": "fp16", "optimise": "extended"}}},
+            "builds.a",
+            "write `optimise: basic`",
+        ),
         ({"builds": {"a": RTX | {"optimise": "extended"}}}, "builds.a", "write `optimise: basic`"),
         ({"builds": {"a": RTX | {"compile": {"timing_cache": True}}}}, "builds.a", "tensorrt-rtx has no timing cache"),
         ({"builds": {"a": RTX | {"compile": {"version_compatible": True}}}}, "builds.a", "ships no lean runtime"),

@@ -36,7 +36,7 @@ def exported(job: Job, kind: ExportFormat) -> Stage:
 
 def optimised(job: Job, before: Stage | Source, target: Target) -> Stage:
     """Return the stage of ONNX Runtime's graph optimisation."""
-    level, gpu = level_for(job.spec.optimise, target), target.kind == "gpu"
+    level, gpu = level_for(job.spec.optimise, target, job.spec.precision), target.kind == "gpu"
 
     def run(work: Work) -> StageRecord:
         model = work.before("model")
