@@ -61,15 +61,46 @@ class Wishes:
     signature: str = "serving_default"
 
     def output_names(self, default: Sequence[str]) -> list[str]:
-        """Return the names of the outputs, the user's own where there are any.
+        """Return the name of each output, the user's own where there are any.
 
         Raises:
-            FailureError: When the user named more or fewer outputs than the model has.
+            FailureError: When the user named more or fewer outputs than the model has, or `places` refuses.
         """
         if self.outputs and len(self.outputs) != len(default):
             reason = f"has {len(default)} outputs ({', '.join(default)}), and export.outputs names {len(self.outputs)}"
             raise FailureError(reason, "Name all of them, in this order.", value=", ".join(self.outputs))
-        return list(self.outputs or default)
+        return [self.outputs[place] for place in places(default, self.outputs, "outputs")] if self.outputs else list(default)
+
+    def inputs_of(self, own: Sequence[str]) -> list[WishedInput]:
+        """Return the declared inputs in the model's order; as they are where they are fewer or more.
+
+        Raises:
+            FailureError: When `places` refuses.
+        """
+        if len(self.inputs) != len(own):
+            return list(self.inputs)
+        return [self.inputs[place] for place in places(own, [wish.name for wish in self.inputs], "inputs")]
+
+
+def places(own: Sequence[str], said: Sequence[str], role: str) -> list[int]:
+    """Return for each tensor of a model where in the user's list its name stands: the model's own names by name, new ones in order.
+
+    Args:
+        own: What the model calls them.
+        said: What the user calls them, as many.
+        role: `inputs` or `outputs`.
+
+    Raises:
+        FailureError: When some names are the model's own and stand at another's place, and others are new.
+    """
+    if set(own) == set(said):
+        return [said.index(name) for name in own]
+    moved = [name for place, name in enumerate(said) if name in own and own[place] != name]
+    if moved:
+        reason = f"calls its {role} {', '.join(own)}, and export.{role} gives {moved[0]!r} another place and others new names"
+        fix = f"Name the {role} as the model does, in any order, or name them anew, in the model's order."
+        raise FailureError(reason, fix, value=", ".join(said))
+    return list(range(len(own)))
 
 
 class Model(Protocol):

@@ -173,7 +173,7 @@ def _inputs(estimator: Any, wishes: Wishes) -> list[Port]:
             reason = f"was fitted on {'columns ' + ', '.join(names) if names else 'an array without column names'}"
             fix = "Declare one input per column, in this order." if names else "Declare one input."
             raise FailureError(reason, fix, value=", ".join(wish.name for wish in wishes.inputs))
-        return [Port(wish.name, wish.dtype, (FREE, 1)) for wish in wishes.inputs]
+        return [Port(wish.name, wish.dtype, (FREE, 1)) for wish in wishes.inputs_of(names)]
     wish = wishes.inputs[0] if wishes.inputs else WishedInput("input", "float32")
     if wish.dtype not in NUMPY_TYPES:
         reason = "is a type that scikit-learn models are not exported with"

@@ -98,12 +98,13 @@ def _inputs(found: list[Port], wishes: Wishes) -> list[Port]:
     """Return the inputs under the user's names."""
     if not wishes.inputs:
         return found
-    declared = [(wish.dtype, wish.shape or port.shape) for wish, port in zip(wishes.inputs, found, strict=False)]
-    if len(wishes.inputs) != len(found) or declared != [(port.dtype, port.shape) for port in found]:
+    wished = wishes.inputs_of([port.name for port in found])
+    declared = [(wish.dtype, wish.shape or port.shape) for wish, port in zip(wished, found, strict=False)]
+    if len(wished) != len(found) or declared != [(port.dtype, port.shape) for port in found]:
         takes = ", ".join(f"{port.name}: {port.dtype} {list(port.shape)}" for port in found) or "nothing"
         fix = "Declare the same in export.inputs, in this order, or nothing."
         raise FailureError(f"takes {takes}", fix, value=", ".join(wish.name for wish in wishes.inputs))
-    return [Port(wish.name, port.dtype, port.shape) for wish, port in zip(wishes.inputs, found, strict=True)]
+    return [Port(wish.name, port.dtype, port.shape) for wish, port in zip(wished, found, strict=True)]
 
 
 def _port(name: str, spec: Any) -> Port:

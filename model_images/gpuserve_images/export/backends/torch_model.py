@@ -1,6 +1,7 @@
 """PyTorch: an ExportedProgram (`.pt2`), or a state dict in safetensors with the code that makes its module."""
 
 import importlib
+import inspect
 import re
 import runpy
 from collections.abc import Mapping, Sequence
@@ -125,8 +126,9 @@ def _from_state(path: Path, wishes: Wishes) -> Any:
     except Exception as error:
         reason = f"does not fit the module that {wishes.factory} makes: {_line(error)}"
         raise FailureError(reason, "Name the factory and the arguments that these weights were trained with.") from error
-    examples = tuple(_example(wish) for wish in wishes.inputs)
-    free = tuple(_free_axes(wish) for wish in wishes.inputs)
+    wished = wishes.inputs_of(list(inspect.signature(module.forward).parameters)[: len(wishes.inputs)])
+    examples = tuple(_example(wish) for wish in wished)
+    free = tuple(_free_axes(wish) for wish in wished)
     try:
         return torch.export.export(module.eval(), examples, dynamic_shapes=free)
     except Exception as error:
@@ -165,13 +167,14 @@ def _inputs(names: list[str], nodes: Mapping[str, Any], wishes: Wishes) -> list[
     found = [_port(name, nodes[name].meta["val"]) for name in names]
     if not wishes.inputs:
         return found
-    declared = [(wish.dtype, wish.shape or port.shape) for wish, port in zip(wishes.inputs, found, strict=False)]
-    if len(wishes.inputs) != len(found) or declared != [(port.dtype, port.shape) for port in found]:
+    wished = wishes.inputs_of([port.name for port in found])
+    declared = [(wish.dtype, wish.shape or port.shape) for wish, port in zip(wished, found, strict=False)]
+    if len(wished) != len(found) or declared != [(port.dtype, port.shape) for port in found]:
         takes = ", ".join(f"{port.name}: {port.dtype} {list(port.shape)}" for port in found) or "nothing"
         reason = f"takes {takes}"
         fix = "Declare the same in export.inputs, in this order, or nothing."
         raise FailureError(reason, fix, value=", ".join(wish.name for wish in wishes.inputs))
-    return [Port(wish.name, port.dtype, port.shape) for wish, port in zip(wishes.inputs, found, strict=True)]
+    return [Port(wish.name, port.dtype, port.shape) for wish, port in zip(wished, found, strict=True)]
 
 
 def _port(name: str, value: Any) -> Port:
