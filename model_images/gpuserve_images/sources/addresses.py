@@ -15,6 +15,8 @@ _OCI = re.compile(r"[^@\s]+@sha256:(?P<digest>[0-9a-f]{64})")
 _HF = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@\s]+))?(?:/(?P<path>.+))?", re.ASCII)
 # An RFC 1123 name, as Kubernetes asks of a claim.
 _CLAIM = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
+_NAME_BYTES = 255
+_NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f]")
 # Query parameters that carry the permission itself: signed URLs of S3, GCS and Azure, and tokens.
 _SECRETS = frozenset(
     {
@@ -44,7 +46,7 @@ class Address:
         scheme: One of `SCHEMES`, or `http`.
         text: The address as written.
         place: Host, bucket, Hugging Face repository, image reference, or claim.
-        path: Path below the place; empty where it names the place itself.
+        path: Path below the place, without %-codes; empty where it names the place itself.
         revision: Commit of a Hugging Face repository, or the digest of an image's manifest; None for the others.
     """
 
@@ -62,7 +64,12 @@ class Address:
     @property
     def name(self) -> str:
         """Last part of the path, which a single file is called by."""
-        return unquote(PurePosixPath(self.path).name) or self.place.rsplit("/", 1)[-1]
+        return PurePosixPath(self.path).name or self.place.rsplit("/", 1)[-1]
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text can be the name of a file in a folder: of that folder, and of every file system."""
+    return text not in {"", ".", ".."} and len(text.encode()) <= _NAME_BYTES and not _NOT_IN_NAMES.search(text)
 
 
 def shown(url: str) -> str:
@@ -124,7 +131,12 @@ def _web(scheme: str, url: str) -> Address:
     if not host or not parts.path.strip("/"):
         msg = f"names no file ({shown(url)}); write https://host/path/model.onnx"
         raise ValueError(msg)
-    return Address(scheme, url, parts.netloc, parts.path.lstrip("/"))
+    fix = "put the file where its address ends in its own name"
+    above, _, last = parts.path.strip("/").rpartition("/")
+    if not is_name(name := unquote(last)):
+        msg = f"ends in what is no name of a file ({shown(url)}): {name!r}; {fix}"
+        raise ValueError(msg)
+    return Address(scheme, url, parts.netloc, f"{above}/{name}" if above else name)
 
 
 def _this_machine(host: str) -> bool:
@@ -139,24 +151,24 @@ def _bucket(scheme: str, url: str) -> Address:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", bucket):
         msg = f"names no bucket; write {scheme}://bucket/path/model.onnx"
         raise ValueError(msg)
-    if not key.strip("/") or ".." in PurePosixPath(key).parts:
-        msg = f"names no object of bucket {bucket!r}; write {scheme}://{bucket}/path/model.onnx, or a folder of objects"
-        raise ValueError(msg)
-    return Address(scheme, url, bucket, key)
+    fix = f"write {scheme}://{bucket}/path/model.onnx, or a folder of objects"
+    return Address(scheme, url, bucket, _path(key, f"names no object of bucket {bucket!r}", fix))
 
 
 def _hugging_face(url: str, *, pinned: bool) -> Address:
     match = _HF.fullmatch(url.split("://", 1)[1].rstrip("/"))
-    if match is None or ".." in PurePosixPath(match["path"] or "").parts:
-        msg = "names no repository of models; write hf://owner/name@<commit> or hf://owner/name@<commit>/path"
+    reason, fix = "names no repository of models", "write hf://owner/name@<commit> or hf://owner/name@<commit>/path"
+    if match is None:
+        msg = f"{reason}; {fix}"
         raise ValueError(msg)
+    path = _path(match["path"], reason, fix) if match["path"] else ""
     if pinned and not _COMMIT.fullmatch(match["revision"] or ""):
         msg = (
             f"is not pinned: {match['revision'] or 'its default branch'!r} changes with every push; name the commit by its 40 "
             "hex digits: hf://owner/name@<commit> (`gpuserve images pin` prints it)"
         )
         raise ValueError(msg)
-    return Address("hf", url, match["repository"], match["path"] or "", match["revision"])
+    return Address("hf", url, match["repository"], path, match["revision"])
 
 
 def _registry(url: str, *, pinned: bool) -> Address:
@@ -173,7 +185,26 @@ def _claim(url: str) -> Address:
     if not _CLAIM.fullmatch(claim):
         msg = "names no PersistentVolumeClaim; write pvc://claim/path/model.onnx"
         raise ValueError(msg)
-    if not path.strip("/") or ".." in PurePosixPath(path).parts:
-        msg = f"names no file of claim {claim!r}; write pvc://{claim}/path/model.onnx"
+    path = _path(path, f"names no file of claim {claim!r}", f"write pvc://{claim}/path/model.onnx")
+    return Address("pvc", url, claim, path.removesuffix("/"))
+
+
+def _path(written: str, reason: str, fix: str) -> str:
+    """Return a path below a place without its %-codes; that of a folder may end in a slash.
+
+    Raises:
+        ValueError: When it is empty, or a part of it is no name: clients would ask for something else.
+    """
+    try:
+        path = unquote(written, errors="strict")
+    except UnicodeDecodeError as error:
+        msg = f"{reason}: its %-codes are no UTF-8; {fix}"
+        raise ValueError(msg) from error
+    if not path.strip("/"):
+        msg = f"{reason}; {fix}"
         raise ValueError(msg)
-    return Address("pvc", url, claim, path.strip("/"))
+    wrong = next((part for part in path.removesuffix("/").split("/") if not is_name(part)), None)
+    if wrong is not None:
+        msg = f"{reason}: a part of its path is {repr(wrong) if wrong else 'empty'}, which is no name; {fix}"
+        raise ValueError(msg)
+    return path

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.records import Progress, sha256_file, sha256_json
-from gpuserve_images.sources.addresses import Address
+from gpuserve_images.sources.addresses import Address, is_name
 from gpuserve_images.sources.cache import SourceCache, readable
 from gpuserve_images.sources.digests import folder_digest, left_out, tree_digest, tree_files
 from gpuserve_images.sources.formats import is_archive
@@ -163,6 +163,8 @@ def require_inside(name: str, where: str) -> None:
 def _place(files: Path, address: Address, store: SourceCache) -> Path:
     if (files / _FOLDER).is_dir():
         return files / _FOLDER
+    if not is_name(address.name):
+        raise SourceError(address.shown, "ends in what is no name of a file", "Correct the address.", value=repr(address.name))
     found = files / _FILE / address.name
     if not found.exists():
         # The same content at an address with another name.

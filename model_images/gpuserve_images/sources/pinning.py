@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.records import Progress, sha256_file, silent
@@ -58,7 +59,7 @@ def pin(url: str, *, progress: Progress = silent) -> Pin:
         from gpuserve_images.sources.hugging_face import HuggingFace
 
         commit = patiently(where, HuggingFace(address).commit)
-        return Pin(f"hf://{address.place}@{commit}" + (f"/{address.path}" if address.path else ""), None, None)
+        return Pin(f"hf://{address.place}@{commit}" + (f"/{quote(address.path)}" if address.path else ""), None, None)
     if address.scheme == "oci":
         from gpuserve_images.sources.registries import Artifact
 

@@ -6,7 +6,10 @@ import pytest
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.errors import SourceError
-from gpuserve_images.sources.addresses import shown
+from gpuserve_images.records import silent
+from gpuserve_images.sources.addresses import Address, shown
+from gpuserve_images.sources.cache import SourceCache
+from gpuserve_images.sources.downloading import download
 from gpuserve_images.sources.resolving import fetch
 from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.spec import ModelSpec
@@ -58,6 +61,19 @@ class TestSpec:
             ({"url": "s3://Bucket/model.onnx", "sha256": HEX}, "names no bucket"),
             ({"url": "s3://bucket", "sha256": HEX}, "names no object"),
             ({"url": "s3://bucket/../other/model.onnx", "sha256": HEX}, "names no object"),
+            ({"url": "s3://bucket/a//model.onnx", "sha256": HEX}, "names no object.* a part of its path is empty"),
+            ({"url": "gs://bucket//model.onnx", "sha256": HEX}, "names no object.* a part of its path is empty"),
+            ({"url": "s3://bucket/./model.onnx", "sha256": HEX}, "names no object.* a part of its path is '.'"),
+            ({"url": "s3://bucket/a%2F..%2Fb.onnx", "sha256": HEX}, "names no object.* a part of its path is '..'"),
+            ({"url": "gs://bucket/a%00.onnx", "sha256": HEX}, "names no object.*x00.onnx', which is no name"),
+            ({"url": "s3://bucket/a%FF.onnx", "sha256": HEX}, "%-codes are no UTF-8"),
+            ({"url": "https://host.example/..%2F..%2Fmodel.ubj", "sha256": HEX}, "ends in what is no name of a file"),
+            ({"url": "https://host.example/%2Fetc%2Fmodel.ubj", "sha256": HEX}, "ends in what is no name of a file"),
+            ({"url": "https://host.example/a/%2E%2E", "sha256": HEX}, "ends in what is no name of a file"),
+            ({"url": "https://host.example/%00.ubj", "sha256": HEX}, "ends in what is no name of a file"),
+            ({"url": f"https://host.example/{'x' * 256}", "sha256": HEX}, "ends in what is no name of a file"),
+            ({"url": "pvc://claim/a//model.onnx", "sha256": HEX}, "names no file of claim.* is empty"),
+            ({"url": f"hf://owner/name@{COMMIT}/a%2F..%2Fb"}, "names no repository"),
             ({"url": "pvc://Claim_1/model.onnx", "sha256": HEX}, "names no PersistentVolumeClaim"),
             ({"url": "pvc://claim/../../etc/passwd", "sha256": HEX}, "names no file of claim"),
             ({"url": "pvc://claim/models", "sha256": HEX, "include": ["*.onnx"]}, "remove `include:`"),
@@ -90,6 +106,21 @@ class TestSpec:
         assert "host.example/model.onnx" in str(caught.value)
         assert "hidden" not in shown(url)
 
+    @pytest.mark.parametrize(
+        ("url", "path"),
+        [
+            ("s3://bucket/my%20folder/my%20model.onnx", "my folder/my model.onnx"),
+            ("gs://bucket/100%25/", "100%/"),
+            ("s3://bucket/a%252Fb", "a%2Fb"),
+            ("pvc://claim/my%20model.onnx", "my model.onnx"),
+            (f"hf://owner/name@{COMMIT}/my%20model.onnx", "my model.onnx"),
+            ("https://host.example/a%20b/my%20model.onnx", "a%20b/my model.onnx"),
+        ],
+    )
+    def test_codes_are_read_once(self, url, path):
+        address = SourceSpec.parse({"url": url, "sha256": HEX, "format": "onnx"}).address
+        assert (address.path, address.name) == (path, path.rstrip("/").rsplit("/", 1)[-1])
+
     @pytest.mark.parametrize("name", ["my model", "Model", "a/b", "", "x" * 64, "../x"])
     def test_a_models_name_is_a_dns_label(self, name):
         with pytest.raises(SpecError, match="name"):
@@ -108,3 +139,14 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(tmp_path, monke
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SourceError, match=r"pip install 'gpuserve\[sources\]'"):
         fetch(SourceSpec(url=url, sha256=HEX), tmp_path)
+
+
+def test_a_name_that_leaves_the_cache_is_not_written(tmp_path):
+    """Addresses have none; should one come by another way, what is in the cache already still goes nowhere else."""
+    folder = tmp_path / "cache" / "sha256" / HEX / "files" / "file"
+    folder.mkdir(parents=True)
+    (folder / "model.ubj").write_bytes(b"model")
+    (folder.parent.parent / "complete.json").write_text("{}")
+    outside = Address("https", "https://host.example/x", "host.example", "..")
+    with pytest.raises(SourceError, match="ends in what is no name of a file"):
+        download(SourceSpec(url="https://host.example/x", sha256=HEX), outside, SourceCache(tmp_path / "cache"), silent)
