@@ -12,6 +12,7 @@ from gpuserve.cli.output import notice, stdout, to_json
 from gpuserve.cli.progress import progress
 
 if TYPE_CHECKING:
+    from gpuserve.cli.bench_running import Wish
     from gpuserve_images.verify.report import VerifyReport
 
 
@@ -73,7 +74,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
             "--html", str(html), "lies in a folder that does not exist", f"create {html.parent}, or name another file"
         )
     if attach:
-        _require_image(attach)
+        _require_image(wish, attach)
     with progress() as tell:
         report = measure(wish, tell)
     if html is not None:
@@ -88,12 +89,21 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
         _show(report)
 
 
-def _require_image(image: str) -> None:
-    """Find out before a long measurement that there is nothing to attach it to."""
+def _require_image(wish: "Wish", image: str) -> None:
+    """Find out before a long measurement that there is nothing to attach it to, or something else."""
     from gpuserve_images.oci import resolve
+    from gpuserve_images.verify.attached import BUILD, require_image_of
 
-    if resolve(image) is None:
+    found = resolve(image)
+    if found is None:
         raise BenchError("--attach", image, "is not in the registry", "name an image that was pushed, by tag or by digest")
+    if name := wish.name():
+        require_image_of(found.reference, name, wish.build or None)
+    made = found.annotations.get(BUILD)
+    if made and not wish.build and not wish.url:
+        reason = f"holds build {made}, and what would be measured is its source"
+        fix = f"give the model's YAML file and `--build {made}`, or `--url` of a server that runs the image"
+        raise BenchError("--attach", image, reason, fix)
 
 
 def _show(report: "VerifyReport") -> None:

@@ -46,6 +46,13 @@ class Wish:
             return None
         return load_model(self.file)
 
+    def name(self) -> str:
+        """Return the name of the model: the YAML's, else the file's, else that in the server; empty where nothing was named."""
+        declared = self.declared()
+        if declared is not None:
+            return declared.name
+        return self.file.stem if self.file is not None and not self.url else self.model
+
     def generate(self, declared: "ModelSpec | None") -> "GenerateSpec | None":
         """Return how inputs are made up, or None where the YAML's samples are used."""
         from gpuserve_images.verify.spec import GenerateSpec
@@ -112,7 +119,8 @@ def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> t
         source = _source(wish, declared, progress)
         assert source is not None  # noqa: S101 - without `--build`, which a server does not take, it is an ONNX file
         requests = _requests(wish, declared, source)
-    return name, server.sending(requests)
+    # Servers may know a model by another name than its images.
+    return declared.name if declared else name, server.sending(requests)
 
 
 @contextmanager

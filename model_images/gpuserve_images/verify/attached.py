@@ -26,6 +26,9 @@ DATA = "report.json"
 CAPACITY = "io.gpuserve.capacity"
 """Annotation with the measured capacity as JSON, without its points."""
 
+MODEL, BUILD = "io.gpuserve.model", "io.gpuserve.build"
+"""The image's own annotations that name its model and the build of that (see `pipeline.report.Summary`)."""
+
 CREATED = "org.opencontainers.image.created"
 """The OCI image specification's annotation for the time; of two reports the later one counts."""
 
@@ -44,10 +47,10 @@ def attach_report(image: str, report: VerifyReport) -> str:
         Address of the report by digest.
 
     Raises:
-        ImageError: When there is no such image.
+        ImageError: When there is no such image, or it holds another model or build than was measured.
         RegistryError: When the registry is down or refuses.
     """
-    pinned = _pinned(image)
+    pinned = require_image_of(image, report.model, report.build)
     report = _completed(report, pinned).model_copy(update={"image": pinned})
     annotations = {CREATED: datetime.now(UTC).isoformat(timespec="milliseconds")}
     if report.capacity is not None:
@@ -57,6 +60,30 @@ def attach_report(image: str, report: VerifyReport) -> str:
         "report.html": File(report.html().encode()),
     }
     return attach(pinned, files, artifact_type=REPORT, annotations=annotations).reference
+
+
+def require_image_of(image: str, model: str, build: str | None) -> str:
+    """Return an image's address by digest, where the image is one of a model.
+
+    Args:
+        image: Its address.
+        model: Name of the model that it must hold; an image that does not say what it holds may hold any.
+        build: Build of that model. Default: any, such as that of a server that runs the image.
+
+    Raises:
+        ImageError: When there is no such image, or it holds something else.
+        RegistryError: When the registry is down or refuses.
+    """
+    found = resolve(image)
+    if found is None:
+        raise ImageError(image, "is not in the registry", "Name an image that was pushed, by tag or by digest.")
+    holds, made = found.annotations.get(MODEL), found.annotations.get(BUILD)
+    if holds not in {None, model} or (build is not None and made not in {None, build}):
+        measured = f"build {build} of model {model}" if build else f"model {model}"
+        reason = f"holds build {made} of model {holds}, and what was measured is {measured}"
+        fix = f"Name the image of what is measured, or measure this one's: the YAML file of {holds}, with `--build {made}` or `--url`."
+        raise ImageError(image, reason, fix)
+    return found.reference
 
 
 def attached_capacity(image: str, slo: SloSpec | None = None) -> Capacity | None:
@@ -103,14 +130,22 @@ def _completed(report: VerifyReport, pinned: str) -> VerifyReport:
     """Return a report with the build, parity and engines of the image, which are the same whenever its speed is measured."""
     if report.parity is not None or report.engines:
         return report
-    try:
-        earlier = attached_report(pinned)
-    except ImageError:
-        # Of another version of gpuserve: no reason to lose what was just measured. A registry that is down says so when this is sent.
+    best: VerifyReport | None = None
+    for earlier in reversed(_reports(pinned)):
+        try:
+            found = _whole(earlier.reference)
+        except ImageError:
+            # Of another version of gpuserve: no reason to lose what was just measured. A registry that is down says so when this is sent.
+            continue
+        if found.model != report.model or report.build not in {None, found.build}:
+            continue
+        best = best or found
+        if found.parity is not None or found.engines:
+            best = found
+            break
+    if best is None:
         return report
-    if earlier is None or report.build not in {None, earlier.build}:
-        return report
-    return report.model_copy(update={name: getattr(earlier, name) for name in OF_THE_BUILD})
+    return report.model_copy(update={name: getattr(best, name) for name in OF_THE_BUILD})
 
 
 def _whole(reference: str) -> VerifyReport:
@@ -145,12 +180,3 @@ def _read(report: Referrer) -> Capacity | None:
         return Capacity.model_validate(json.loads(report.annotations[CAPACITY]))
     except ValueError:
         return None
-
-
-def _pinned(image: str) -> str:
-    if "@" in image:
-        return image
-    found = resolve(image)
-    if found is None:
-        raise ImageError(image, "is not in the registry", "Name an image that was pushed, by tag or by digest.")
-    return found.reference

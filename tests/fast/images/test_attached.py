@@ -107,6 +107,64 @@ def test_a_report_of_speed_alone_is_completed(image):
     assert (attached_report(baked.reference).parity, attached_capacity(baked.reference).at_slo) == (None, 300)
 
 
+PARITY = Parity(samples=9, batches=(1,), max_abs_error=1e-6, max_rel_error=1e-6, cosine=1, top1_agreement=1)
+
+
+def built(**fields):
+    return report(100).model_copy(update={"parity": PARITY, "bars": {"top1_agreement": 0.9}, **fields})
+
+
+def speed(**fields):
+    return report(200).model_copy(update={"build": None, **fields})
+
+
+@pytest.fixture
+def made(registry, request):
+    """An image that says what it holds, with the report of its build."""
+    name = f"{registry.host}/{request.node.name.partition('[')[0].replace('_', '-')}:1"
+    annotations = {"io.gpuserve.model": "small", "io.gpuserve.build": "fp32"}
+    baked = bake(name, [Layer({"/etc/a": File(b"a")})], annotations=annotations)
+    attach_report(baked.reference, built())
+    return baked.reference
+
+
+@pytest.mark.parametrize(
+    ("fields", "measured"),
+    [
+        ({"model": "other"}, "model other"),
+        ({"model": "other", "build": "fp32"}, "build fp32 of model other"),
+        ({"build": "int8"}, "build int8 of model small"),
+    ],
+)
+def test_the_speed_of_something_else_is_not_attached(made, fields, measured):
+    with pytest.raises(
+        ImageError, match=f"holds build fp32 of model small, and what was measured is {measured}. Fix: Name the"
+    ):
+        attach_report(made, speed(**fields))
+    assert attached_report(made).capacity.at_slo == 100
+
+
+def test_what_is_known_of_the_image_is_never_lost(made, monkeypatch):
+    attach_report(made, speed())
+    last = attached_report(made)
+    assert (last.build, last.parity, last.bars) == ("fp32", PARITY, {"top1_agreement": 0.9})
+    # One that cannot be read, or says nothing of the image, hides none before it.
+    monkeypatch.setattr("gpuserve_images.verify.attached._completed", lambda report, _: report)
+    time.sleep(0.002)
+    attach_report(made, speed())
+    monkeypatch.undo()
+    time.sleep(0.002)
+    attach_report(made, speed())
+    assert attached_report(made).parity == PARITY
+
+
+def test_reports_of_two_models_are_not_mixed(image):
+    baked, _ = image
+    attach_report(baked.reference, built())
+    attach_report(baked.reference, speed(model="other"))
+    assert attached_report(baked.reference).parity is None
+
+
 def test_a_capacity_is_read_at_another_promise(image):
     baked, _ = image
     points = tuple(
@@ -147,6 +205,18 @@ def test_bench_attaches_what_it_measured(image, tmp_path):
     assert result.exit_code == 0, result.output
     assert f"attached to {tag} as {baked.reference.split('@')[0]}@sha256:" in result.stderr
     assert attached_capacity(tag).requests_at_slo == json.loads(result.stdout)["capacity"]["requests_at_slo"]
+    annotations = {"io.gpuserve.model": "small", "io.gpuserve.build": "fp32"}
+    other = bake(tag.replace(":1", ":3"), [Layer({"/etc/a": File(b"a")})], annotations=annotations).reference
+    source = CliRunner().invoke(app, [*command, other])
+    assert (source.exit_code, source.stdout) == (1, "")
+    assert (
+        "holds build fp32, and what would be measured is its source. Fix: give the model's YAML file and `--build"
+        in source.stderr
+    )
+    (tmp_path / "small.onnx").rename(tmp_path / "big.onnx")
+    another = CliRunner().invoke(app, ["bench", str(tmp_path / "big.onnx"), *quick, "--attach", other])
+    assert "holds build fp32 of model small, and what was measured is model big" in another.stderr
+    (tmp_path / "big.onnx").rename(tmp_path / "small.onnx")
     missing = CliRunner().invoke(app, [*command, tag.replace(":1", ":2")])
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert ":2': is not in the registry. Fix: name an image that was pushed" in missing.stderr
