@@ -77,16 +77,24 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
         _require_image(wish, attach)
     with progress() as tell:
         report = measure(wish, tell)
-    if html is not None:
-        html.write_text(report.html(), encoding="utf-8")
-    if attach:
-        from gpuserve_images.verify.attached import attach_report
-
-        notice(f"attached to {attach} as {attach_report(attach, report)}")
+    # First of all: what was measured shall not be lost with a page that cannot be written or a registry that refuses.
     if as_json:
         typer.echo(to_json(report.model_dump(mode="json")))
     else:
         _show(report)
+    if html is not None:
+        _write(html, report)
+    if attach:
+        from gpuserve_images.verify.attached import attach_report
+
+        notice(f"attached to {attach} as {attach_report(attach, report)}")
+
+
+def _write(html: Path, report: "VerifyReport") -> None:
+    try:
+        html.write_text(report.html(), encoding="utf-8")
+    except OSError as error:
+        raise BenchError("--html", str(html), f"cannot be written: {error.strerror}", "name another file") from error
 
 
 def _require_image(wish: "Wish", image: str) -> None:
@@ -127,6 +135,8 @@ def _show(report: "VerifyReport") -> None:
         )
     console = stdout()
     console.print(table)
+    for note in capacity.notes:
+        console.print(note, markup=False)
     bound = f"p95 within {capacity.latency_p95_ms:g} ms" if capacity.latency_p95_ms is not None else "no bound on latency"
     if capacity.at_slo is None:
         console.print(f"times in ms; no point keeps {bound} without errors", markup=False)

@@ -91,8 +91,8 @@ def measure(wish: Wish, progress: "Progress") -> "VerifyReport":
     pace = Pace(warm_up=wish.warm_up, seconds=wish.seconds)
     asked = nullcontext(_server(wish, declared, progress)) if wish.url else _in_process(wish, declared, progress)
     with asked as (name, callee):
-        points = measure_points(callee, wish.batches, wish.concurrencies, pace, progress)
-        capacity = Capacity.of(points, slo, where=callee.where, cores=callee.cores)
+        found = measure_points(callee, wish.batches, wish.concurrencies, pace, progress)
+        capacity = Capacity.of(found.points, slo, where=callee.where, cores=callee.cores, notes=found.notes)
     return VerifyReport(model=name, build=wish.build or None, capacity=capacity)
 
 

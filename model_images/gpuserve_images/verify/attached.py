@@ -24,7 +24,7 @@ DATA = "report.json"
 """The file with all of it, for programs."""
 
 CAPACITY = "io.gpuserve.capacity"
-"""Annotation with the measured capacity as JSON, without its points."""
+"""Annotation with the measured capacity as JSON, without its points and notes."""
 
 MODEL, BUILD = "io.gpuserve.model", "io.gpuserve.build"
 """The image's own annotations that name its model and the build of that (see `pipeline.report.Summary`)."""
@@ -54,7 +54,7 @@ def attach_report(image: str, report: VerifyReport) -> str:
     report = _completed(report, pinned).model_copy(update={"image": pinned})
     annotations = {CREATED: datetime.now(UTC).isoformat(timespec="milliseconds")}
     if report.capacity is not None:
-        annotations[CAPACITY] = report.capacity.model_dump_json(exclude={"points"})
+        annotations[CAPACITY] = report.capacity.model_dump_json(exclude={"points", "notes"})
     files = {
         DATA: File(report.model_dump_json(indent=2).encode()),
         "report.html": File(report.html().encode()),
@@ -103,7 +103,7 @@ def attached_capacity(image: str, slo: SloSpec | None = None) -> Capacity | None
     if last is None or found is None or slo is None or found.bound_ms == limit_ms(slo):
         return found
     whole = _whole(last.reference).capacity
-    return whole.at(slo).model_copy(update={"points": ()}) if whole else None
+    return whole.at(slo).model_copy(update={"points": (), "notes": ()}) if whole else None
 
 
 def latest_capacity(reports: Sequence[Referrer]) -> Capacity | None:

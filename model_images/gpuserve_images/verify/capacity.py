@@ -9,7 +9,8 @@ from typing import Self
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.records import Progress, silent
-from gpuserve_images.verify.load import Callee, LoadPoint, Pace, cores, measure_point
+from gpuserve_images.verify.load import Callee, Pace, cores, measure_point
+from gpuserve_images.verify.load_point import LoadPoint
 from gpuserve_images.verify.spec import SloSpec
 
 BUDGET = 1.5
@@ -30,6 +31,7 @@ class Capacity(Spec):
         requests_at_slo: Requests per second of the best such point with the smallest requests: what an autoscaler compares with
             the rate of requests. None when no such point keeps the bound.
         points: Everything that was measured.
+        notes: What was to be measured and could not be.
     """
 
     where: str
@@ -38,9 +40,18 @@ class Capacity(Spec):
     at_slo: float | None = None
     requests_at_slo: float | None = None
     points: tuple[LoadPoint, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, points: Iterable[LoadPoint], slo: SloSpec | None, *, where: str, cores: int | None = None) -> Self:
+    def of(
+        cls,
+        points: Iterable[LoadPoint],
+        slo: SloSpec | None,
+        *,
+        where: str,
+        cores: int | None = None,
+        notes: Sequence[str] = (),
+    ) -> Self:
         """Return the capacity that measured points show.
 
         Args:
@@ -48,6 +59,7 @@ class Capacity(Spec):
             slo: Its latency is the bound. Default: no bound, so the fastest point counts.
             where: What was measured.
             cores: Cores it ran on.
+            notes: What could not be measured.
         """
         points = tuple(points)
         limit = limit_ms(slo)
@@ -60,6 +72,7 @@ class Capacity(Spec):
             at_slo=max((point.samples_per_second for point in kept), default=None),
             requests_at_slo=max((point.requests_per_second for point in kept if point.batch == smallest), default=None),
             points=points,
+            notes=tuple(notes),
         )
 
     @property
@@ -69,7 +82,7 @@ class Capacity(Spec):
 
     def at(self, slo: SloSpec) -> Self:
         """Return what the same points show at another SLO; without points, that nothing keeps it."""
-        return self.of(self.points, slo, where=self.where, cores=self.cores)
+        return self.of(self.points, slo, where=self.where, cores=self.cores, notes=self.notes)
 
 
 def limit_ms(slo: SloSpec | None) -> float:

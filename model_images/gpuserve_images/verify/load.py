@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.errors import ImageError
+from gpuserve_images.verify.load_point import LoadPoint
 
 PATIENCE = 5.0
 """Seconds that callers get to finish their last request when a run is broken off."""
@@ -47,42 +47,6 @@ class Callee(Protocol):
         ...
 
 
-class LoadPoint(Spec):
-    """What so many callers saw.
-
-    Attributes:
-        batch: Samples per request.
-        concurrency: Callers at the same time; 1 is sequential.
-        requests: Requests that were answered.
-        errors: Requests that were not.
-        seconds: Length of the measurement.
-        requests_per_second: Answered requests per second.
-        samples_per_second: The same, times the batch.
-        mean_ms: Mean latency in milliseconds.
-        median_ms: Half of the requests took no longer.
-        p95_ms: 95 of 100 took no longer.
-        p99_ms: 99 of 100 took no longer.
-        min_ms: The quickest.
-        max_ms: The slowest.
-        std_ms: Standard deviation.
-    """
-
-    batch: int
-    concurrency: int
-    requests: int
-    errors: int = 0
-    seconds: float
-    requests_per_second: float
-    samples_per_second: float
-    mean_ms: float
-    median_ms: float
-    p95_ms: float
-    p99_ms: float
-    min_ms: float
-    max_ms: float
-    std_ms: float
-
-
 @dataclass(frozen=True)
 class Pace:
     """How long one point is measured.
@@ -98,15 +62,22 @@ class Pace:
     at_least: int = 5
 
 
-def measure_point(callee: Callee, batch: int, concurrency: int, pace: Pace) -> LoadPoint:
+def measure_point(callee: Callee, batch: int, concurrency: int, pace: Pace, *, proven: bool = False) -> LoadPoint:
     """Measure one batch size at one concurrency.
 
     A `KeyboardInterrupt` ends the callers and their connections before it goes on.
 
+    Args:
+        callee: What is measured.
+        batch: Samples per request.
+        concurrency: Callers at the same time.
+        pace: How long it is measured.
+        proven: Whether it answered before: then a warm-up without any answer may be a moment's refusal.
+
     Raises:
-        LoadError: When a request fails in the warm-up, or every request fails.
+        LoadError: When every request fails, be it in the warm-up alone of what is not proven.
     """
-    crew = _Crew(callee, batch, pace, concurrency)
+    crew = _Crew(callee, batch, pace, concurrency, proven)
     try:
         for number in range(concurrency):
             crew.launched += 1
@@ -119,6 +90,19 @@ def measure_point(callee: Callee, batch: int, concurrency: int, pace: Pace) -> L
             crew.break_off()
         raise
     return crew.result()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What callers saw at every point.
+
+    Attributes:
+        points: The points at which requests were answered.
+        notes: Why there is nothing of the others.
+    """
+
+    points: tuple[LoadPoint, ...]
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -140,8 +124,8 @@ def measure_points(
     concurrencies: Sequence[int],
     pace: Pace,
     progress: Callable[[str, int, int], None],
-) -> tuple[LoadPoint, ...]:
-    """Measure every batch size at every concurrency.
+) -> Measured:
+    """Measure every batch size at every concurrency; a later point without an answer costs none of those before it.
 
     Args:
         callee: What is measured.
@@ -151,16 +135,26 @@ def measure_points(
         progress: Told before and after each point.
 
     Raises:
-        LoadError: When the callee cannot answer.
+        LoadError: When nothing is answered at the first point.
     """
     wanted = [(batch, concurrency) for batch in batches for concurrency in concurrencies]
     points: list[LoadPoint] = []
+    notes: list[str] = []
+    proven = False
     for done, (batch, concurrency) in enumerate(wanted, start=1):
         name = f"batch {batch}, concurrency {concurrency}"
         progress(name, done - 1, len(wanted))
-        points.append(measure_point(callee, batch, concurrency, pace))
+        try:
+            points.append(measure_point(callee, batch, concurrency, pace, proven=proven))
+            proven = True
+        except LoadError as error:
+            if not points:
+                raise
+            notes.append(f"{name}: no request was answered: {error}")
+            # What is gone altogether shall not be waited for at every point.
+            proven = False
         progress(name, done, len(wanted))
-    return tuple(points)
+    return Measured(tuple(points), tuple(notes))
 
 
 @dataclass
@@ -171,10 +165,12 @@ class _Crew:
     batch: int
     pace: Pace
     concurrency: int
+    proven: bool
     stop: threading.Event = field(default_factory=threading.Event)
     taken: list[float] = field(default_factory=list[float])
     failures: list[Exception] = field(default_factory=list[Exception])
     broken: list[Exception] = field(default_factory=list[Exception])
+    answered: bool = False
     finished: threading.Event = field(default_factory=threading.Event)
     launched: int = 0
     gone: int = 0
@@ -186,6 +182,13 @@ class _Crew:
         self._lock = threading.Lock()
 
     def _start(self) -> None:
+        """Begin to measure, once every caller is warm.
+
+        Raises:
+            LoadError: When nobody got an answer yet.
+        """
+        if self.failures and not (self.answered or self.proven):
+            raise self.failures[0]
         self.started = time.perf_counter()
 
     def work(self) -> None:
@@ -218,9 +221,15 @@ class _Crew:
 
     def _warm_up(self, call: Call) -> None:
         end = time.perf_counter() + self.pace.warm_up
-        call()
-        while time.perf_counter() < end and not self.stop.is_set():
-            call()
+        while True:
+            try:
+                call()
+                self.answered = True
+            except LoadError as error:
+                with self._lock:
+                    self.failures.append(error)
+            if time.perf_counter() >= end or self.stop.is_set():
+                return
 
     def _measure(self, call: Call) -> None:
         taken: list[float] = []
@@ -247,27 +256,9 @@ class _Crew:
             raise error if isinstance(error, ImageError) else _failed(self.callee.where, error) from error
         if not self.taken:
             raise self.failures[0]
-        import numpy as np
-
-        latency = np.array(self.taken) * 1e3
-        median, p95, p99 = (round(float(value), 3) for value in np.percentile(latency, [50, 95, 99]))
         seconds = self.ended - self.started
-        rate = len(latency) / seconds
-        return LoadPoint(
-            batch=self.batch,
-            concurrency=self.concurrency,
-            requests=len(latency),
-            errors=len(self.failures),
-            seconds=round(seconds, 3),
-            requests_per_second=round(rate, 2),
-            samples_per_second=round(rate * self.batch, 2),
-            mean_ms=round(float(latency.mean()), 3),
-            median_ms=median,
-            p95_ms=p95,
-            p99_ms=p99,
-            min_ms=round(float(latency.min()), 3),
-            max_ms=round(float(latency.max()), 3),
-            std_ms=round(float(latency.std()), 3),
+        return LoadPoint.of(
+            self.taken, batch=self.batch, concurrency=self.concurrency, errors=len(self.failures), seconds=seconds
         )
 
 

@@ -7,7 +7,7 @@ from gpuserve_images.compile.inspection import EngineSummary
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.chart import SERIES, STYLE, Limit, Line, line_chart
 from gpuserve_images.verify.differences import Parity
-from gpuserve_images.verify.load import LoadPoint
+from gpuserve_images.verify.load_point import LoadPoint
 
 _STYLE = """
 :root{color-scheme:light dark;--back:#fff;--text:#1b1f24;--soft:#57606a;--line:#d8dee4;--good:#1a7f37;--bad:#cf222e;--card:#f6f8fa}
@@ -120,6 +120,7 @@ def _parity(title: str, parity: Parity, bars: Mapping[str, float]) -> Iterator[s
 def _capacity(capacity: Capacity) -> Iterator[str]:
     yield "<h2>How fast</h2>"
     yield f"<p>{escape(capacity.where)}</p>"
+    yield from (f"<p><b>{escape(note)}</b></p>" for note in capacity.notes)
     bound = f"p95 within {capacity.latency_p95_ms:g} ms" if capacity.latency_p95_ms is not None else "no latency promised"
     yield '<div class="cards">'
     for value, unit in ((capacity.requests_at_slo, "requests/s"), (capacity.at_slo, "samples/s")):

@@ -16,7 +16,7 @@ from gpuserve_images.oci.referrers import referrers
 from gpuserve_images.verify.attached import REPORT, attach_report, attached_capacity, attached_report
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.differences import Parity
-from gpuserve_images.verify.load import LoadPoint
+from gpuserve_images.verify.load_point import LoadPoint
 from gpuserve_images.verify.report import VerifyReport
 from gpuserve_images.verify.spec import SloSpec
 
@@ -196,7 +196,11 @@ def test_an_image_that_is_not_there(registry):
     assert attached_capacity(f"{registry.host}/nothing:1") is None
 
 
-def test_bench_attaches_what_it_measured(image, tmp_path):
+def refuse(*_, **__):
+    raise ImageError("registry", "is read only", "Ask for the right to write.")
+
+
+def test_bench_attaches_what_it_measured(image, tmp_path, monkeypatch):
     baked, tag = image
     onnx.save(classifier(), tmp_path / "small.onnx")
     quick = ["--duration", "20ms", "--warm-up", "0s", "--concurrency", "1,2", "--json"]
@@ -217,6 +221,13 @@ def test_bench_attaches_what_it_measured(image, tmp_path):
     another = CliRunner().invoke(app, ["bench", str(tmp_path / "big.onnx"), *quick, "--attach", other])
     assert "holds build fp32 of model small, and what was measured is model big" in another.stderr
     (tmp_path / "big.onnx").rename(tmp_path / "small.onnx")
+    monkeypatch.setattr("gpuserve_images.verify.attached.attach", refuse)
+    refused = CliRunner().invoke(app, [*command, tag])
+    assert (refused.exit_code, "is read only" in refused.stderr) == (1, True)
+    assert json.loads(refused.stdout)["capacity"]["points"]
+    page = CliRunner().invoke(app, [*command[:-1], "--html", "/proc/r.html"])
+    assert (page.exit_code, "--html = '/proc/r.html': cannot be written: " in page.stderr) == (1, True)
+    assert json.loads(page.stdout)["capacity"]["points"]
     missing = CliRunner().invoke(app, [*command, tag.replace(":1", ":2")])
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert ":2': is not in the registry. Fix: name an image that was pushed" in missing.stderr

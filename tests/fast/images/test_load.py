@@ -17,7 +17,8 @@ from gpuserve_images.verify.generated import generate
 from gpuserve_images.verify.grpc_server import GrpcServer
 from gpuserve_images.verify.http_server import HttpServer
 from gpuserve_images.verify.in_process import InProcess, distinct_batches
-from gpuserve_images.verify.load import LoadError, LoadPoint, Pace, measure_point, measure_points
+from gpuserve_images.verify.load import LoadError, Pace, measure_point, measure_points
+from gpuserve_images.verify.load_point import LoadPoint
 from gpuserve_images.verify.remote import Remote
 from gpuserve_images.verify.spec import GenerateSpec, SloSpec
 
@@ -114,6 +115,39 @@ def test_a_failure_in_the_warm_up_or_in_every_request_is_the_answer():
         measure_point(Sleeper(0.001, fail=lambda call: call > 1), 1, 1, QUICK)
 
 
+def test_a_refusal_in_the_warm_up_counts_and_ends_nothing():
+    warm = Sleeper(0.001, fail=lambda call: call == 2)
+    assert measure_point(warm, 1, 1, Pace(0.02, 0.02, 3)).errors == 1
+    others = Sleeper(0.01, fail=lambda call: call == 1)
+    assert measure_point(others, 1, 3, QUICK).errors == 1
+
+
+def test_a_later_point_without_an_answer_costs_none_before_it():
+    last = {"name": ""}
+    callee = Sleeper(0.001, fail=lambda _: last["name"].endswith("concurrency 2"))
+    found = measure_points(callee, (1, 4), (1, 2), QUICK, lambda name, *_: last.update(name=name))
+    assert [(point.batch, point.concurrency, point.errors) for point in found.points] == [(1, 1, 0), (4, 1, 0)]
+    assert [note.partition(": a test")[0] for note in found.notes] == [
+        f"batch {batch}, concurrency 2: no request was answered" for batch in (1, 4)
+    ]
+    with pytest.raises(LoadError, match="a test: failed"):
+        measure_points(Sleeper(0.001, fail=lambda _: True), (1,), (1, 2), QUICK, lambda *_: None)
+
+
+def test_one_refusal_in_a_later_warm_up_is_an_error_of_that_point():
+    calls = {"of": ""}
+
+    def fail(_):
+        fails, calls["of"] = calls["of"] == "batch 1, concurrency 2", ""
+        return fails
+
+    def tell(name, *_):
+        calls["of"] = name
+
+    found = measure_points(Sleeper(0.001, fail=fail), (1,), (1, 2), QUICK, tell)
+    assert ([point.errors for point in found.points], found.notes) == ([0, 1], ())
+
+
 def test_an_interrupt_ends_every_caller_first():
     callee = Sleeper(0.01)
     threading.Timer(0.2, _thread.interrupt_main).start()
@@ -125,7 +159,7 @@ def test_an_interrupt_ends_every_caller_first():
 
 def test_in_process(model, requests):
     callee = InProcess(Session(model), requests)
-    points = measure_points(callee, (1, 8), (1, 2), QUICK, lambda *_: None)
+    points = measure_points(callee, (1, 8), (1, 2), QUICK, lambda *_: None).points
     assert [(point.batch, point.concurrency) for point in points] == [(1, 1), (1, 2), (8, 1), (8, 2)]
     assert "ONNX Runtime" in callee.where
 

@@ -12,7 +12,7 @@ from gpuserve_images.compile.inspection import EngineSummary
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.chart import Limit, Line, _scale, line_chart
 from gpuserve_images.verify.differences import Parity
-from gpuserve_images.verify.load import LoadPoint
+from gpuserve_images.verify.load_point import LoadPoint
 from gpuserve_images.verify.report import VerifyReport, engines_not_run
 from gpuserve_images.verify.spec import SloSpec
 
@@ -125,6 +125,11 @@ class TestEngines:
         plain = VerifyReport.model_validate({"model": "small", "parity": report().parity} | changes)
         assert plain.notes == ()
         assert "were not run" not in plain.html()
+
+
+def test_what_could_not_be_measured_is_told():
+    capacity = Capacity.of(POINTS, None, where="a test", notes=("batch 8, concurrency 4: no <answer>",))
+    assert "batch 8, concurrency 4: no <answer>" in read(VerifyReport(model="small", capacity=capacity).html()).text
 
 
 def test_the_bar_that_scales_is_told():
