@@ -52,7 +52,7 @@ def _ask(stack: "Stack", service: str, file: Path) -> dict[str, Any]:
     model = stack.environment.models[spec.model_name]
     codec = load_codec(model.io, stack.environment.folder)
     try:
-        inputs = codec.encode(file)
+        inputs = codec.encoded(file)
     except ValueError as error:
         raise PredictError(f"{file}: is nothing that model {model.name!r} takes ({error}). Fix: give another file") from error
     url, authorities = _address(stack, service)
@@ -61,7 +61,7 @@ def _ask(stack: "Stack", service: str, file: Path) -> dict[str, Any]:
     return {
         "service": service,
         "file": str(file),
-        "answer": codec.decode(answer.outputs),
+        "answer": codec.decoded(answer.outputs),
         "model": model.name,
         "version": answer.version,
         "seconds": round(answer.seconds, 6),

@@ -21,6 +21,10 @@ MIN_SAMPLES = 8
 """Fewer encodable samples than this judge nothing: one disagreement would be more than ten percent."""
 
 
+ARCHIVE = ".npz"
+"""End of the names of files that need no codec of the model's own."""
+
+
 class CodecError(ImageError):
     """A sample or an answer cannot be translated."""
 
@@ -30,14 +34,47 @@ class Codec:
     """Translates files to a model's inputs and its outputs to an answer.
 
     Attributes:
-        encode: From a file to the tensors of one request.
+        encode: From a file to the tensors of one request; what people write may return anything, see `encoded`.
         decode: From the outputs of one request to the answer in words.
         origin: The Python file both come from, or None for the default.
     """
 
-    encode: Callable[[Path], Tensors]
+    encode: Callable[[Path], object]
     decode: "Callable[[Mapping[str, NDArray[Any]]], str]"
     origin: Path | None = None
+
+    def encoded(self, file: Path) -> Tensors:
+        """Return the tensors of a file.
+
+        Raises:
+            ValueError: When the file is none that the model takes, as `encode` says.
+            CodecError: When `encode` fails in another way, or returns something else than arrays by name.
+        """
+        where = f"{self.origin or 'the default codec'}: encode({file.name})"
+        try:
+            tensors = self.encode(file)
+        except ValueError:
+            raise
+        except (Exception, SystemExit) as error:
+            fix = "Correct the function; for a file that is none of the model's, raise ValueError."
+            raise CodecError(where, f"fails: {_said(error)}", fix) from error
+        if not isinstance(tensors, Mapping):
+            fix = "Return a dict of NumPy arrays by input name; for a file that is none of the model's, raise ValueError."
+            raise CodecError(where, "returns no tensors by input name", fix, value=type(tensors).__name__)
+        return {str(name): _array(f"{where}[{name!r}]", value) for name, value in tensors.items()}
+
+    def decoded(self, outputs: "Mapping[str, NDArray[Any]]") -> str:
+        """Return the answer in words.
+
+        Raises:
+            CodecError: When `decode` fails.
+        """
+        try:
+            return self.decode(outputs)
+        except (Exception, SystemExit) as error:
+            reason = f"fails: {_said(error)}"
+            fix = f"Correct the function; it is given the outputs {sorted(outputs)}."
+            raise CodecError(f"{self.origin or 'the default codec'}: decode", reason, fix) from error
 
 
 def io_path(io: str | None, folder: Path) -> Path | None:
@@ -65,8 +102,8 @@ def load_codec(io: str | None, folder: Path) -> Codec:
         return Codec(_load_npz, _print_arrays)
     try:
         names = runpy.run_path(str(path))
-    except Exception as error:
-        reason = f"fails when it is loaded: {type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        reason = f"fails when it is loaded: {_said(error)}"
         raise CodecError(str(path), reason, "Correct the file, or install what it imports.") from error
     for name in ("encode", "decode"):
         if not callable(names.get(name)):
@@ -92,7 +129,7 @@ def encode_all(codec: Codec, files: Sequence[Path], signature: Signature, field:
     refused = ""
     for file in files:
         try:
-            tensors = codec.encode(file)
+            tensors = _with_text(codec.encoded(file), signature)
         except ValueError as error:
             refused = f"; {file.name}: {error}"
             continue
@@ -100,7 +137,10 @@ def encode_all(codec: Codec, files: Sequence[Path], signature: Signature, field:
         encoded[file] = tensors
     if len(encoded) < min(MIN_SAMPLES, len(files)) or not encoded:
         reason = f"has {len(encoded)} usable samples of {len(files)} files{refused}"
-        raise CodecError(field, reason, f"Name samples that the model can read, at least {MIN_SAMPLES}.")
+        fix = f"Name samples that the model can read, at least {MIN_SAMPLES}."
+        if codec.origin is None and any(file.suffix != ARCHIVE for file in files):
+            fix += " Files that are no .npz archives need `io:`, a Python file with encode(path) and decode(outputs)."
+        raise CodecError(field, reason, fix)
     return Encoded(tuple(encoded), tuple(encoded.values()))
 
 
@@ -134,6 +174,37 @@ def _joined(name: str, arrays: "Sequence[NDArray[Any]]") -> "NDArray[Any]":
     return np.concatenate(arrays)
 
 
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _array(where: str, value: object) -> "NDArray[Any]":
+    import numpy as np
+
+    # What is computed from arrays without axes is a NumPy scalar.
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    raise CodecError(where, "is no NumPy array", "Return NumPy arrays of the input's type.", value=type(value).__name__)
+
+
+def _with_text(tensors: Tensors, signature: Signature) -> Tensors:
+    """Return tensors with the text of BYTES inputs as objects: archives can hold it as NumPy's own text only.
+
+    Raises:
+        ValueError: When bytes are no UTF-8.
+    """
+    import numpy as np
+
+    texts = {tensor.name for tensor in signature.inputs if tensor.dtype == "BYTES"}
+    found = dict(tensors)
+    for name in texts & tensors.keys():
+        if tensors[name].dtype.kind == "S":
+            found[name] = np.char.decode(tensors[name], "utf-8").astype(object)
+        elif tensors[name].dtype.kind == "U":
+            found[name] = tensors[name].astype(object)
+    return found
+
+
 def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> None:
     # Without a codec of the model's own, what is wrong is in the archive itself.
     own = codec.origin is not None
@@ -161,16 +232,20 @@ def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> 
 def _load_npz(path: Path) -> Tensors:
     import numpy as np
 
+    reason = "is no .npz archive of tensors by input name"
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
+            reason = "holds objects, which are not loaded; save text as NumPy's own: np.array(texts, dtype=str)"
             with loaded as archive:
                 return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         msg = f"cannot be read, perhaps it was copied in part: {error}"
         raise ValueError(msg) from error
-    msg = "is no .npz archive of tensors by input name"
-    raise ValueError(msg)
+    except ValueError as error:
+        # NumPy takes what it does not know for a pickle, and says so.
+        raise ValueError(reason) from error
+    raise ValueError(reason)
 
 
 def _print_arrays(outputs: "Mapping[str, NDArray[Any]]") -> str:

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from e2e_small_model import FEATURES, classifier
 
-from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
 from gpuserve_images.samples.codec import Codec, CodecError, batches, encode_all, load_codec
 
 
@@ -64,8 +64,28 @@ class TestSamplesToTensors:
             encode_all(self.codec(encode), [tmp_path / "a"] * 9, read_signature(source), "verify.inputs")
 
     @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            ("return {}['x']", r"encode\(0\): fails: KeyError: 'x'\. Fix: Correct the function; .* raise ValueError"),
+            ("open('/nowhere')", r"encode\(0\): fails: FileNotFoundError: .*/nowhere"),
+            ("import sys; sys.exit(3)", r"encode\(0\): fails: SystemExit: 3"),
+            ("return None", r"encode\(0\) \(NoneType\): returns no tensors by input name\. Fix: Return a dict"),
+            ("return [1.0]", r"encode\(0\) \(list\): returns no tensors by input name"),
+            ("return {'x': [1.0] * 8}", r"encode\(0\)\['x'\] \(list\): is no NumPy array\. Fix: Return NumPy arrays"),
+        ],
+    )
+    def test_what_an_encode_does_wrong_is_said_with_the_file(self, source, tmp_path, body, words):
+        (tmp_path / "io.py").write_text(f"def encode(path):\n    {body}\ndef decode(outputs):\n    return outputs['none']\n")
+        codec = load_codec("io.py", tmp_path)
+        with pytest.raises(CodecError, match=rf"io\.py: {words}"):
+            encode_all(codec, [tmp_path / "0"] * 8, read_signature(source), "verify.inputs")
+        with pytest.raises(CodecError, match=r"io\.py: decode: fails: KeyError: 'none'\. Fix: .*the outputs \['scores'\]"):
+            codec.decoded({"scores": np.zeros(1)})
+
+    @pytest.mark.parametrize(
         ("text", "words"),
         [
+            ("raise SystemExit(3)", "fails when it is loaded: SystemExit: 3"),
             ("import no_such_module", "fails when it is loaded: ModuleNotFoundError"),
             ("def encode(path): ...", "defines no function `decode`"),
             (None, "does not exist"),
@@ -110,3 +130,30 @@ class TestArchives:
         np.savez(folder / "0.npz", x=np.zeros((4, FEATURES), np.float32))
         with pytest.raises(CodecError, match=r"float32 \[4, 8\].*a request has a batch of 1"):
             self.encoded(folder, source)
+
+    TEXT = Signature(inputs=(TensorSpec(name="s", dtype="BYTES", shape=(-1, 1)),), outputs=(), opset=17)
+
+    @pytest.mark.parametrize("kind", ["U", "S"])
+    def test_text_of_archives_is_text_for_the_model(self, tmp_path, kind):
+        text = np.array([["Grüße"]])
+        np.savez(tmp_path / "0.npz", s=text if kind == "U" else np.char.encode(text, "utf-8"))
+        (tensors,) = encode_all(load_codec(None, tmp_path), [tmp_path / "0.npz"], self.TEXT, "verify.inputs").tensors
+        assert (tensors["s"].dtype, tensors["s"].tolist()) == (np.dtype(object), [["Grüße"]])
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            (np.array([[b"\xff"]]), r"0\.npz: 'utf-8' codec can't decode"),
+            (np.array([["a"]], dtype=object), r"0\.npz: holds objects, which are not loaded; save text as NumPy's own"),
+        ],
+    )
+    def test_text_that_is_none_is_refused(self, tmp_path, value, words):
+        np.savez(tmp_path / "0.npz", s=value)
+        with pytest.raises(CodecError, match=words):
+            encode_all(load_codec(None, tmp_path), [tmp_path / "0.npz"], self.TEXT, "verify.inputs")
+
+    def test_other_files_need_a_codec(self, tmp_path, source):
+        (tmp_path / "a.json").write_text('{"x": [1]}')
+        words = r"0 usable samples of 1 files; a\.json: is no \.npz archive of tensors by input name\. Fix: .* need `io:`, a Python file"
+        with pytest.raises(CodecError, match=words):
+            encode_all(load_codec(None, tmp_path), [tmp_path / "a.json"], read_signature(source), "verify.inputs")
