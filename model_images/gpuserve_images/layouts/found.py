@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpuserve_images.layouts.served import LayoutError, ServedModel
 from gpuserve_images.onnx_model.session import QUIET
 from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Output -> its shape; one of unknown rank is not among them."""
@@ -39,19 +43,24 @@ def with_found_outputs(model: ServedModel, offered: Sequence[int] = (), *, exact
     return replace(model, signature=signature.model_copy(update={"outputs": outputs}))
 
 
-def _found(file: Path) -> Shapes:
-    """Return the shapes of outputs by name; none where ONNX Runtime cannot load the model here."""
+def opened(file: Path) -> "InferenceSession | None":
+    """Return a model in ONNX Runtime on this machine's processor, or None where it cannot be loaded there: it may be for GPUs only."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = QUIET
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception:  # noqa: BLE001 - its errors have no common class; a model for GPUs only may still be served as it is
-        return {}
+        return None
+
+
+def _found(file: Path) -> Shapes:
+    """Return the shapes of outputs by name; none where ONNX Runtime cannot load the model here."""
+    session = opened(file)
     return {
         output.name: tuple(size if isinstance(size, int) and size > 0 else DYNAMIC for size in output.shape)
-        for output in session.get_outputs()
+        for output in (session.get_outputs() if session else ())
     }
 
 

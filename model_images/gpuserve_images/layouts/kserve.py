@@ -64,9 +64,11 @@ def repository(model: ServedModel, wishes: Wishes) -> Layout:
     Raises:
         LayoutError: When a file has no name that KServe's server looks for, or the server's own layout cannot be made.
     """
+    notes: tuple[str, ...] = ()
     match SERVERS[model.format]:
         case "triton":
-            files, _ = triton.repository(model, wishes)
+            files, record = triton.repository(model, wishes)
+            notes = record.notes
         case "torchserve":
             files, _ = torchserve.model_store(model, wishes, mounted=MOUNT)
         case "tfserving":
@@ -74,8 +76,8 @@ def repository(model: ServedModel, wishes: Wishes) -> Layout:
         case "kserve":
             files = _single_file(model)
         case _:
-            files, _ = huggingface.checked(model, wishes, ROOT)
-    return files, layout_record("kserve", model, files)
+            files, notes = huggingface.checked(model, wishes, ROOT)
+    return files, layout_record("kserve", model, files).model_copy(update={"notes": notes})
 
 
 def storage_uri(address: str) -> str:

@@ -190,7 +190,8 @@ class LayoutSpec(Spec):
 
     Attributes:
         instances: Copies that run side by side: a number, or groups with their own place. Default: one.
-        warmup: Requests before the server reports ready: `zeros` (default) for models of fixed shape, real `samples`, or `none`.
+        warmup: Requests before the server reports ready: `zeros` for models of fixed shape, real `samples`, or `none`. Default: `zeros`
+            where the model answers them, which is tried, and takes numbers only: empty text is seldom a request.
         response_cache: Answer a repeated request from memory. Default: no; only right for models that give the same answer twice.
         versions: Which versions the server offers: `latest` (default), `all`, `{latest: 2}` or `{only: [1, 3]}`.
         numbers: Builds that go into one image as versions of this model, by version number; the image of each of them holds them all.
@@ -205,7 +206,7 @@ class LayoutSpec(Spec):
         BeforeValidator(_instances, json_schema_input_type=int | list[InstanceSpec]),
         Field(min_length=1),
     ] = (InstanceSpec(),)
-    warmup: Warmup = "zeros"
+    warmup: Warmup | None = None
     response_cache: bool = False
     versions: Annotated[
         VersionsSpec, BeforeValidator(_versions, json_schema_input_type=Literal["latest", "all"] | VersionsSpec)

@@ -37,12 +37,12 @@ def repository(model: ServedModel, wishes: Wishes) -> Layout:
     Raises:
         LayoutError: When the two contradict each other.
     """
-    files = model_folder(model, wishes)
-    return files, layout_record("triton", model, files)
+    files, notes = _model_folder(model, wishes)
+    return files, layout_record("triton", model, files).model_copy(update={"notes": notes})
 
 
-def model_folder(model: ServedModel, wishes: Wishes) -> Files:
-    """Return the files of one model's folder."""
+def _model_folder(model: ServedModel, wishes: Wishes) -> tuple[Files, tuple[str, ...]]:
+    """Return the files of one model's folder, and what was left out of it."""
     signature = _signature(model)
     folder = f"{ROOT}/{model.name}"
     files: Files = {}
@@ -51,10 +51,10 @@ def model_folder(model: ServedModel, wishes: Wishes) -> Files:
             # External data is found by the name that the model file gives it, so only the model file itself is renamed.
             files[f"{folder}/{number}/{BACKENDS[model.format][1] if name == version.entry else name}"] = path
     config = _config(model, signature, wishes)
-    warmup = add_warmup(config, signature, wishes)
+    warmup, notes = add_warmup(config, model, signature, wishes)
     files |= {f"{folder}/warmup/{name}": data for name, data in warmup.items()}
     files[f"{folder}/config.pbtxt"] = written(config).encode()
-    return files
+    return files, notes
 
 
 def config_pbtxt(model: ServedModel, wishes: Wishes) -> str:
@@ -63,7 +63,7 @@ def config_pbtxt(model: ServedModel, wishes: Wishes) -> str:
     A model whose first axis is free everywhere, and is that of the batch, gets dynamic batching; others are served one request at a time. Warm-up requests run
     before Triton reports ready, so that no user's request pays for the first run.
     """
-    return bytes(model_folder(model, wishes)[f"{ROOT}/{model.name}/config.pbtxt"]).decode()
+    return bytes(repository(model, wishes)[0][f"{ROOT}/{model.name}/config.pbtxt"]).decode()
 
 
 def _signature(model: ServedModel) -> Signature:

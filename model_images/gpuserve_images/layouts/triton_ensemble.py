@@ -43,6 +43,7 @@ def ensemble(spec: EnsembleSpec, models: Mapping[str, tuple[ServedModel, Wishes]
         inputs={f"{member}/{role}": sha for member, record in records.items() for role, sha in record.inputs.items()},
         options={"server": "triton", path: text} | _merged(record.options for record in records.values()),
         outputs=_merged(record.outputs for record in records.values()),
+        notes=tuple(f"{member}: {note}" for member, record in records.items() for note in record.notes),
     )
     return files, merged
 

@@ -138,7 +138,7 @@ def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source], m
     }
     # The shapes in a server's configuration are those that ONNX Runtime finds.
     tools = {**identity(job.target.server), **(tool_versions("onnxruntime") if form == "onnx" else {})}
-    return Stage("layout", run, version=3, after=after, options=options, tools=tools)
+    return Stage("layout", run, version=4, after=after, options=options, tools=tools)
 
 
 def _samples(job: Job) -> bool:
