@@ -127,10 +127,12 @@ def _require_order(spec: EnsembleSpec) -> None:
 
 
 def _require_agreement(name: str, ends: Sequence[_End]) -> None:
-    first = ends[0]
-    for end in ends[1:]:
-        left, right = first.tensor, end.tensor
-        found = f"{left.dtype} {list(left.shape)} from {first.field}, {right.dtype} {list(right.shape)} wanted"
+    """Compare each end with what all before it leave: one of any size may lie between two that want different ones."""
+    for number, end in enumerate(ends[1:], 1):
+        before = ends[:number]
+        left, right = _joined(name, before), end.tensor
+        makers = " and ".join(dict.fromkeys(one.field for one in before))
+        found = f"{left.dtype} {list(left.shape)} from {makers}, {right.dtype} {list(right.shape)} wanted"
         if left.dtype != right.dtype:
             reason = f"takes tensor {name} with another type"
             raise LayoutError(end.field, reason, "Cast it inside one of the models.", value=found)

@@ -48,6 +48,24 @@ def test_a_dimension_that_one_taker_fixes_is_fixed():
     assert wired(inputs=["photo"], outputs=["a", "b"], steps=twice).inputs[0].shape == (1, 224, 3)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_a_taker_of_any_size_hides_no_two_that_want_different_ones(order):
+    models = {
+        name: signature({"x": ("FP32", (-1, size))}, {"y": ("FP32", (-1, size))})
+        for name, size in (("any", -1), ("a", 8), ("b", 9))
+    }
+    steps = [{"model": name, "inputs": {"x": "raw"}, "outputs": {"y": f"of-{name}"}} for name in models]
+    spec = {"name": "see", "inputs": ["raw"], "outputs": ["of-any", "of-a", "of-b"], "steps": [steps[index] for index in order]}
+    words = r"FP32 \[-1, [89]\] from ensemble.steps\[0\].* FP32 \[-1, [89]\] wanted\): takes tensor raw with another shape"
+    with pytest.raises(LayoutError, match=words):
+        wired_signature(EnsembleSpec.parse(spec), models)
+    first = {"model": "any", "inputs": {"x": "raw"}, "outputs": {"y": "made"}}
+    later = [{**step, "inputs": {"x": "made"}} for step in steps[1:]]
+    chained = {"name": "see", "inputs": ["raw"], "outputs": ["of-a", "of-b"], "steps": [first, *later]}
+    with pytest.raises(LayoutError, match="takes tensor made with another shape"):
+        wired_signature(EnsembleSpec.parse(chained), models)
+
+
 def test_triton_reads_the_steps_back():
     config = parse_config(ensemble_config(EnsembleSpec.parse(GOOD), MODELS, {"crop": 8, "classify": 4, "describe": 16}))
     assert (config.platform, config.max_batch_size) == ("ensemble", 4)
