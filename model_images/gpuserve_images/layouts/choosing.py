@@ -75,8 +75,12 @@ def require_layout(server: str, form: str, options: LayoutSpec, *, field: str = 
         LayoutError: With the servers that can.
     """
     require_server(server, form, field=field)
-    # KServe runs another server behind its own name, and that one hears the options.
-    require_features(kserve.SERVERS[form] if server == "kserve" else server, options)
+    if server != "kserve":
+        require_features(server, options)
+        return
+    # KServe runs another server behind its own name, and that one hears the options, but those that it would be started with.
+    runs = kserve.SERVERS[form]
+    require_features(runs, options, unheard=kserve.UNHEARD.get(runs, ()))
 
 
 def require_server(server: str, form: str, *, field: str = "runtime") -> None:

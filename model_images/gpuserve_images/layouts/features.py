@@ -1,6 +1,6 @@
 """Which server has which feature of `layout:`, so that a wish that none would hear is refused."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from gpuserve_images.layouts.served import LayoutError, Wishes
 from gpuserve_images.layouts.spec import LayoutSpec
@@ -25,16 +25,22 @@ FEATURES: Mapping[str, tuple[Callable[[LayoutSpec], bool], tuple[str, ...]]] = {
 """Feature -> (whether options ask for it, servers that have it)."""
 
 
-def require_features(server: str, options: LayoutSpec) -> None:
+def require_features(server: str, options: LayoutSpec, *, unheard: Collection[str] = ()) -> None:
     """Refuse options that a server would not hear.
+
+    Args:
+        server: Name of the server.
+        options: What was said about it.
+        unheard: Features that it has and does not hear of as KServe starts it. Default: none.
 
     Raises:
         LayoutError: Naming the option and the servers that have it.
     """
     for feature, (wanted, servers) in FEATURES.items():
-        if server not in servers and wanted(options):
-            fix = f"Use one of {list(servers)}, or remove the option."
-            raise LayoutError(feature, f"is not a feature of {server}", fix)
+        if (server not in servers or feature in unheard) and wanted(options):
+            started = " as KServe starts it" if feature in unheard else ""
+            fix = f"Use one of {list(servers)}{' as `runtime`' if started else ''}, or remove the option."
+            raise LayoutError(feature, f"is not a feature of {server}{started}", fix)
 
 
 def copies(options: LayoutSpec) -> int:

@@ -37,6 +37,13 @@ SERVERS: Mapping[str, str] = {
 }
 """Format -> server that KServe runs for it; `kserve` are its own."""
 
+UNHEARD: Mapping[str, tuple[str, ...]] = {
+    "tfserving": ("layout.threads", "layout.versions"),
+    "triton": ("layout.response_cache",),
+}
+"""Server -> features that need arguments, and KServe starts it with its own: TensorFlow Serving without configuration files, Triton without
+`--cache-config` (`config/runtimes/kserve-tensorflow-serving.yaml` and `kserve-tritonserver.yaml` there)."""
+
 FORMATS = tuple(SERVERS)
 """Formats that KServe has a server for."""
 

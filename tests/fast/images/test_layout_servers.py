@@ -181,6 +181,9 @@ def test_a_server_that_lacks_a_format_names_those_that_have_it(server, form, abl
         ("mlserver", "sklearn", {"instances": [{"gpus": [0]}]}, "layout.instances by place: is not a feature of mlserver"),
         ("vllm", "huggingface", {"tensorrt": {}}, "layout.tensorrt: is not a feature of vllm"),
         ("kserve", "sklearn", {"instances": 2}, "layout.instances: is not a feature of kserve"),
+        ("kserve", "onnx", {"response_cache": True}, r"layout.response_cache: is not a feature of triton as KServe starts it. Fix: Use one of \['triton', 'mlserver'\] as `runtime`"),
+        ("kserve", "tensorflow", {"threads": {"intra_op": 1}}, "layout.threads: is not a feature of tfserving as KServe starts it"),
+        ("kserve", "tensorflow", {"versions": "all"}, "layout.versions: is not a feature of tfserving as KServe starts it"),
     ],
 )  # fmt: skip
 def test_options_that_a_server_would_not_hear_are_refused(tmp_path, server, form, options, words):
@@ -190,7 +193,7 @@ def test_options_that_a_server_would_not_hear_are_refused(tmp_path, server, form
 
 
 def test_under_kserve_the_format_s_own_server_says_which_options_there_are(tmp_path):
-    laid("kserve", one_file(tmp_path, "model.onnx", "onnx", SIGNATURE), tmp_path, response_cache=True, threads={"intra_op": 1})
+    laid("kserve", one_file(tmp_path, "model.onnx", "onnx", SIGNATURE), tmp_path, instances=2, threads={"intra_op": 1})
 
 
 def test_what_goes_into_the_image_besides_the_model_decides_the_key(monkeypatch, tmp_path):
