@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -133,9 +134,10 @@ def _archive(model: ServedModel, wishes: Wishes) -> Path:
         work = Path(temporary)
         options = work / "model-config.yaml"
         options.write_text(yaml.safe_dump(_handler_options(model.signature, wishes)), encoding="utf-8")
-        extra = [str(path) for name, path in version.files.items() if name != version.entry]
-        folder = _run_archiver(model, work, options, extra)
-        _zip(folder, out)
+        folder = _run_archiver(model, work, options)
+        # The archiver puts every other file into one folder, and the model finds its external data by the path that it names.
+        beside = {name: path for name, path in version.files.items() if name != version.entry}
+        _zip({**{path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}, **beside}, out)
     return out
 
 
@@ -151,31 +153,32 @@ def _handler_options(signature: Signature | None, wishes: Wishes) -> dict[str, A
     }
 
 
-def _run_archiver(model: ServedModel, work: Path, options: Path, extra: list[str]) -> Path:
+def _run_archiver(model: ServedModel, work: Path, options: Path) -> Path:
     """Run the archiver and return the folder it made; it works in TMPDIR, where it removes what has the model's name."""
     (work / "tmp").mkdir()
     (work / "out").mkdir()
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "no-archive"]
     command += ["--model-name", model.name, "--version", f"{max(model.versions)}.0"]
     command += ["--serialized-file", str(model.newest.path), "--handler", str(HANDLER), "--config-file", str(options)]
-    command += ["--export-path", str(work / "out"), *(("--extra-files", ",".join(extra)) if extra else ())]
+    command += ["--export-path", str(work / "out")]
     environment = {**os.environ, "TMPDIR": str(work / "tmp")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         reason = f"was refused by the archiver: {' '.join(done.stderr.split())[-500:]}"
         raise LayoutError(f"model {model.name}", reason, "Correct what it names.")
-    return work / "out" / model.name
-
-
-def _zip(folder: Path, out: Path) -> None:
-    """Pack an archive without times and without compression: the image's layer is compressed anyway."""
+    folder = work / "out" / model.name
     manifest = folder / "MAR-INF/MANIFEST.json"
     content = json.loads(manifest.read_text(encoding="utf-8"))
     content["createdOn"] = "01/01/1980 00:00:00"
     manifest.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
+    return folder
+
+
+def _zip(files: Mapping[str, Path], out: Path) -> None:
+    """Pack an archive without times and without compression: the image's layer is compressed anyway."""
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
+        for name, path in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, EPOCH)
             entry.external_attr = 0o644 << 16
             with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
                 while block := source.read(1 << 20):

@@ -1,6 +1,7 @@
 """MLServer, TorchServe and KServe layouts as files, and what each server refuses before anything is built."""
 
 import json
+import zipfile
 
 import pytest
 
@@ -80,6 +81,18 @@ def test_torchserve_properties(tmp_path):
     assert found["management_address"].startswith("http://127.0.0.1")
     assert found["model_store"] == "/models/model-store"
     assert files["/models/model-store/m.mar"].is_file()
+
+
+def test_torchserve_finds_external_data_where_the_model_names_it(tmp_path):
+    for name in ("net.onnx", "weights/w.bin", "weights/more/b, 2.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    beside = [tmp_path / "weights/w.bin", tmp_path / "weights/more/b, 2.bin"]
+    model = ServedModel.of("m", "onnx", tmp_path / "net.onnx", SIGNATURE, beside)
+    with zipfile.ZipFile(laid("torchserve", model, tmp_path)["/models/model-store/m.mar"]) as archive:
+        own = {name: archive.read(name).decode() for name in archive.namelist() if name.endswith((".onnx", ".bin"))}
+        assert {"MAR-INF/MANIFEST.json", "model-config.yaml", "torchserve_handler.py"} <= set(archive.namelist())
+    assert own == {name: name for name in ("net.onnx", "weights/w.bin", "weights/more/b, 2.bin")}
 
 
 def test_torchserve_names_its_extra_when_the_archiver_is_absent(tmp_path, monkeypatch):
