@@ -12,7 +12,16 @@ from typing import Any, cast
 
 from gpuserve_images.layouts.safetensors import Header, read_header
 from gpuserve_images.layouts.served import Files, Layout, LayoutError, ModelFiles, ServedModel, Wishes, layout_record
-from gpuserve_images.sources.hugging_face_folder import CONFIG, INDEX, PICKLED, SINGLE, index_map, missing_parts, told
+from gpuserve_images.sources.hugging_face_folder import (
+    CONFIG,
+    INDEX,
+    PICKLED,
+    SINGLE,
+    TOKENIZER_CONFIG,
+    index_map,
+    missing_parts,
+    told,
+)
 
 ROOT = "/models"
 """Folder of models in the image; the server is started with `--model /models/<name>`."""
@@ -59,7 +68,7 @@ def check(files: ModelFiles, *, allow_pickle: bool = False) -> tuple[str, ...]:
     config = _json(files, CONFIG)
     if not config.get("architectures") and not config.get("model_type"):
         raise LayoutError(CONFIG, "names no `architectures` and no `model_type`", "Copy the model's own config.json.")
-    for name in (GENERATION, "tokenizer_config.json", "tokenizer.json"):
+    for name in (GENERATION, TOKENIZER_CONFIG, "tokenizer.json"):
         if name in files.files:
             _json(files, name)
     return _check_weights(files, allow_pickle=allow_pickle)

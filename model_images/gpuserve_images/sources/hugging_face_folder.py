@@ -1,5 +1,6 @@
 """What a Hugging Face folder must hold, told by its files' names and its index; nothing else of it is read."""
 
+import fnmatch
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +14,18 @@ SINGLE = "model.safetensors"
 TOKENIZERS = (
     ("tokenizer.json",),
     ("tokenizer.model",),
+    ("spiece.model",),
+    ("sentencepiece.bpe.model",),
     ("vocab.json", "merges.txt"),
     ("vocab.txt",),
+    ("tiktoken.model",),
+    ("*.tiktoken",),
     ("tekken.json",),
 )
-"""Sets of files, any of which is a tokenizer: fast, SentencePiece, byte-pair, WordPiece, Mistral's."""
+"""Sets of files, any of which is a tokenizer: fast, SentencePiece by its three names, byte-pair, WordPiece, tiktoken's (`*` is any word), and
+Mistral's. Code of the folder's own is another, where a configuration names it."""
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Endings of files that run code of whoever made them when they are loaded."""
@@ -50,11 +58,14 @@ def missing_parts(files: Mapping[str, Path]) -> list[Missing]:
         files: All files of the folder, by their path below it.
     """
     found: list[Missing] = []
+    top = [name for name in files if "/" not in name]
     if CONFIG not in files:
         found.append(Missing(CONFIG, "is missing", "Copy the whole folder of the model."))
-    if not any(all(name in files for name in names) for names in TOKENIZERS):
+    if not any(all(fnmatch.filter(top, name) for name in names) for names in TOKENIZERS) and not _tokenizer_code(files):
         known = " | ".join(" + ".join(names) for names in TOKENIZERS)
-        found.append(Missing("tokenizer", "is missing", f"Copy it beside {CONFIG}: {known}."))
+        found.append(
+            Missing("tokenizer", "is missing", f"Copy it beside {CONFIG}: {known}, or the code that {TOKENIZER_CONFIG} names.")
+        )
     return [*found, *_missing_weights(files)]
 
 
@@ -68,14 +79,30 @@ def told(parts: Sequence[Missing]) -> tuple[str, str, str]:
 
 def index_map(files: Mapping[str, Path]) -> dict[str, str] | None:
     """Return the index's shard of each tensor; None where there is no index that can be read."""
-    try:
-        index: object = json.loads(files[INDEX].read_text(encoding="utf-8"))
-    except (KeyError, ValueError):
-        return None
-    places = cast("dict[str, object]", index).get("weight_map") if isinstance(index, dict) else None
+    places = _read(files, INDEX).get("weight_map")
     if not isinstance(places, dict) or not places:
         return None
     return {str(tensor): str(shard) for tensor, shard in cast("dict[object, object]", places).items()}
+
+
+def _tokenizer_code(files: Mapping[str, Path]) -> bool:
+    """Tell whether the folder has the file of a tokenizer's class that a configuration names: `auto_map: {AutoTokenizer: [file.Class, null]}`."""
+    for config in (TOKENIZER_CONFIG, CONFIG):
+        classes = _read(files, config).get("auto_map")
+        named = cast("dict[str, object]", classes).get("AutoTokenizer") if isinstance(classes, dict) else None
+        for name in cast("list[object]", named) if isinstance(named, list) else [named]:
+            if isinstance(name, str) and f"{name.rpartition('.')[0]}.py" in files:
+                return True
+    return False
+
+
+def _read(files: Mapping[str, Path], name: str) -> dict[str, object]:
+    """Return a file of JSON, and nothing where there is none that can be read."""
+    try:
+        content: object = json.loads(files[name].read_text(encoding="utf-8"))
+    except (KeyError, ValueError):
+        return {}
+    return cast("dict[str, object]", content) if isinstance(content, dict) else {}
 
 
 def _missing_weights(files: Mapping[str, Path]) -> Iterator[Missing]:

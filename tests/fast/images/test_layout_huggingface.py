@@ -67,7 +67,19 @@ def test_one_file_of_weights_needs_no_index(folder):
     laid(folder)
 
 
-@pytest.mark.parametrize("names", [["tokenizer.model"], ["vocab.json", "merges.txt"], ["vocab.txt"], ["tekken.json"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["tokenizer.model"],
+        ["spiece.model"],
+        ["sentencepiece.bpe.model"],
+        ["vocab.json", "merges.txt"],
+        ["vocab.txt"],
+        ["tiktoken.model"],
+        ["qwen.tiktoken"],
+        ["tekken.json"],
+    ],
+)
 def test_any_kind_of_tokenizer(folder, names):
     (folder / "tokenizer.json").unlink()
     (folder / names[0]).write_bytes(b"{}")
@@ -77,6 +89,28 @@ def test_any_kind_of_tokenizer(folder, names):
     for name in names:
         (folder / name).write_bytes(b"{}")
     laid(folder)
+
+
+@pytest.mark.parametrize("config", ["tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize("classes", [["tokenization_own.OwnTokenizer", None], "tokenization_own.OwnTokenizer"])
+def test_a_tokenizer_that_is_code_of_the_folder(folder, config, classes):
+    (folder / "tokenizer.json").unlink()
+    told = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoTokenizer": classes}}
+    (folder / config).write_text(json.dumps(told))
+    with pytest.raises(LayoutError, match=r"tokenizer: is missing.*or the code that tokenizer_config.json names"):
+        laid(folder)
+    (folder / "tokenization_own.py").write_text("class OwnTokenizer: ...")
+    laid(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"auto_map": ["a.B"]}', '{"auto_map": {"AutoTokenizer": [null, 3]}}'])
+def test_a_configuration_that_names_no_code_is_no_tokenizer(folder, text):
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(text)
+    (folder / "other").mkdir()
+    (folder / "other/qwen.tiktoken").write_bytes(b"elsewhere")
+    with pytest.raises(LayoutError, match="tokenizer: is missing"):
+        laid(folder)
 
 
 def break_config(root):
