@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from gpuserve_images.errors import shortened
 from gpuserve_images.layouts.served import LayoutError
 
 MOST_HEADER = 100_000_000
@@ -93,27 +94,41 @@ def read_header(path: Path, name: str) -> Header:
 def _entries(header: bytes, name: str) -> dict[str, dict[str, Any]]:
     try:
         content: object = json.loads(header)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LayoutError(name, f"has a damaged header: {error}", "Copy it again.") from error
     if not isinstance(content, dict):
         raise LayoutError(name, "has a header that is no JSON object", "Copy it again.")
-    entries = cast("dict[str, dict[str, Any]]", content)
-    return {tensor: entry for tensor, entry in entries.items() if tensor != "__metadata__"}
+    entries = {tensor: entry for tensor, entry in cast("dict[str, object]", content).items() if tensor != "__metadata__"}
+    for tensor, entry in entries.items():
+        if not isinstance(entry, dict):
+            reason = "is not described by type, shape and place in the header"
+            raise LayoutError(f"{name}: {tensor}", reason, "Copy it again.", value=shortened(entry, 60))
+    return cast("dict[str, dict[str, Any]]", entries)
 
 
 def _places(entries: Mapping[str, Mapping[str, Any]], name: str) -> list[tuple[str, int, int, Mapping[str, Any]]]:
     places: list[tuple[str, int, int, Mapping[str, Any]]] = []
     for tensor, entry in entries.items():
-        offsets = entry.get("data_offsets")
-        if not isinstance(offsets, list) or len(cast("list[object]", offsets)) != 2:  # noqa: PLR2004 - begin and end
+        offsets = _sizes(entry.get("data_offsets"))
+        if offsets is None or len(offsets) != 2:  # noqa: PLR2004 - begin and end
             raise LayoutError(f"{name}: {tensor}", "has no place in the file", "Copy it again.")
-        start, stop = (int(offset) for offset in cast("list[int]", offsets))
+        start, stop = offsets
         places.append((tensor, start, stop, entry))
     return places
+
+
+def _sizes(value: object) -> list[int] | None:
+    """Return a list of counts, or None where it is none: JSON has other numbers, and true and false that Python takes for some."""
+    items = cast("list[object]", value) if isinstance(value, list) else [None]
+    return cast("list[int]", items) if all(type(item) is int and item >= 0 for item in items) else None
 
 
 def _needed(entry: Mapping[str, Any], name: str, tensor: str) -> int:
     dtype = str(entry.get("dtype"))
     if dtype not in BITS:
         raise LayoutError(f"{name}: {tensor}", "has an unknown type", f"Types are {sorted(BITS)}.", value=dtype)
-    return math.prod(int(size) for size in entry.get("shape", ())) * BITS[dtype] // 8
+    shape = _sizes(entry.get("shape"))
+    if shape is None:
+        value = shortened(entry.get("shape"), 60)
+        raise LayoutError(f"{name}: {tensor}", "has no shape", "Copy it again.", value=value)
+    return math.prod(shape) * BITS[dtype] // 8

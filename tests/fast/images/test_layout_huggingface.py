@@ -181,6 +181,33 @@ def test_what_is_wrong_is_named(folder, spoil, words):
         laid(folder)
 
 
+PLACE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"w": 12}, r"w \(12\): is not described by type, shape and place"),
+        ({"w": None}, r"w \(None\): is not described"),
+        ({"w": PLACE | {"shape": None}}, r"w \(None\): has no shape"),
+        ({"w": PLACE | {"shape": ["one"]}}, r"w \(\['one'\]\): has no shape"),
+        ({"w": PLACE | {"shape": [True]}}, r"w \(\[True\]\): has no shape"),
+        ({"w": PLACE | {"data_offsets": ["a", "b"]}}, "w: has no place in the file"),
+        ({"w": PLACE | {"data_offsets": [-4, 0]}}, "w: has no place in the file"),
+        ({"w": PLACE | {"data_offsets": 4}}, "w: has no place in the file"),
+        ([], "has a header that is no JSON object"),
+        ("deep", "has a damaged header"),
+    ],
+)
+def test_json_that_is_no_header_is_named(folder, header, words):
+    for name in (*SHARDS, "model.safetensors.index.json"):
+        (folder / name).unlink()
+    text = (b'{"w":' + b"[" * 100_000) if header == "deep" else json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    with pytest.raises(LayoutError, match=words):
+        laid(folder)
+
+
 def test_all_that_is_missing_is_named_at_once(folder):
     for name in ("config.json", "tokenizer.json", SHARDS[1]):
         (folder / name).unlink()
