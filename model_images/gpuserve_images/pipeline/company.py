@@ -101,6 +101,12 @@ def _ensemble_models(job: Job, ensemble: "EnsembleSpec") -> dict[str, Job]:
             reason = f"does not say which build of {step.model} goes in"
             raise SpecError([Problem(f"{field}.build", None, reason, "add `build:`")])
         other = Job(load_model(path), step.build, job.folder, job.target)
+        if other.model.name != step.model:
+            reason = (
+                f"is the file {path.name} of a model that is called {other.model.name!r}, and a server knows it by that name"
+            )
+            fix = f"write `name: {step.model}` there, or rename the file to {other.model.name}.yaml and name that here"
+            raise SpecError([Problem(f"{field}.model", step.model, reason, fix)])
         _require_onnxruntime(other, f"{field}.build")
         _require_plain(other, field)
         known = found.setdefault(f"model-{step.model}", other)
@@ -111,7 +117,7 @@ def _ensemble_models(job: Job, ensemble: "EnsembleSpec") -> dict[str, Job]:
 
 
 def _require_onnxruntime(other: Job, field: str) -> None:
-    engine = require_build(other.model, other.build).engine
+    engine = require_build(other.model, other.build, field).engine
     if engine != "onnxruntime":
         reason = f"is built for {engine}, and builds that share an image are those of onnxruntime"
         raise SpecError([Problem(field, other.build, reason, "name a build with `engine: onnxruntime`")])

@@ -129,14 +129,19 @@ class Job:
         return engine_architectures(self.build, self.spec, self.target)
 
 
-def require_build(model: ModelSpec, build: str) -> BuildSpec:
+def require_build(model: ModelSpec, build: str, field: str = "build") -> BuildSpec:
     """Return a build of a model.
+
+    Args:
+        model: The model.
+        build: Name of the build.
+        field: Field that names it. Default `build`.
 
     Raises:
         SpecError: When it has none of that name.
     """
     if build not in model.builds:
-        raise SpecError([Problem("build", build, f"model {model.name!r} has no such build", suggestion(build, model.builds))])
+        raise SpecError([Problem(field, build, f"model {model.name!r} has no such build", suggestion(build, model.builds))])
     return model.builds[build]
 
 

@@ -134,16 +134,23 @@ def steps(**changes: object):
 @pytest.mark.parametrize(
     ("layout", "words"),
     [
-        ({"numbers": {1: "fp64"}}, "build = 'fp64': model 'small' has no such build"),
+        ({"numbers": {1: "fp64"}}, "layout.numbers.1 = 'fp64': model 'small' has no such build"),
         (steps(model="prepares"), r"steps\[0\].model = 'prepares': has no YAML file .* did you mean 'prepare'"),
         (steps(build=None), r"steps\[0\].build: does not say which build of prepare goes in"),
-        (steps(build="fp16"), "build = 'fp16': model 'prepare' has no such build"),
+        (steps(build="fp16"), r"layout.ensemble.steps\[0\].build = 'fp16': model 'prepare' has no such build"),
         ({"ensemble": ENSEMBLE | {"steps": [ENSEMBLE["steps"][1] | {"build": "fp32"}]}}, r"steps\[0\].build = 'fp32': is a build of this"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_found_is_said_before_anything_is_built(folder, layout, words):
     with pytest.raises(SpecError, match=words):
         chain(folder, layout=layout)
+
+
+def test_a_file_of_a_model_with_another_name_is_no_step(folder):
+    write_prepare(folder, name="preprocess")
+    words = r"steps\[0\].model = 'prepare': is the file prepare.yaml of a model that is called 'preprocess'"
+    with pytest.raises(SpecError, match=words):
+        chain(folder, layout={"ensemble": ENSEMBLE})
 
 
 def test_engines_share_no_image(folder):
