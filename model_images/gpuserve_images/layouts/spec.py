@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 Warmup = Literal["zeros", "samples", "none"]
 Kind = Literal["cpu", "gpu"]
 
+Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
+"""Number of a version: servers keep it as a signed integer of 64 bits."""
+
 
 class BatchSpec(Spec):
     """How requests are joined into batches; `batch: none` where they must not be.
@@ -117,9 +120,10 @@ class VersionsSpec(Spec):
         only: These numbers.
     """
 
-    latest: int | None = Field(default=None, ge=1)
+    # Unsigned, of 32 bits, in the configurations of Triton and TensorFlow Serving.
+    latest: int | None = Field(default=None, ge=1, le=2**32 - 1)
     all: bool = False
-    only: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    only: tuple[Number, ...] = ()
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -211,7 +215,7 @@ class LayoutSpec(Spec):
     versions: Annotated[
         VersionsSpec, BeforeValidator(_versions, json_schema_input_type=Literal["latest", "all"] | VersionsSpec)
     ] = VersionsSpec(latest=1)
-    numbers: Mapping[Annotated[int, Field(ge=1)], DnsLabel] = {}
+    numbers: Mapping[Number, DnsLabel] = {}
     ensemble: EnsembleSpec | None = None
     threads: ThreadsSpec = ThreadsSpec()
     tensorrt: TensorRtExecution | None = None

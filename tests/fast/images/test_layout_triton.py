@@ -227,6 +227,9 @@ def test_options_of_onnx_runtime_are_refused_for_engines(tmp_path):
         ({"instances": [{"kind": "cpu", "gpus": [0]}]}, "runs on the CPU, but names GPUs"),
         ({"versions": {"latest": 2, "all": True}}, "is no single policy"),
         ({"versions": {}}, "is no single policy"),
+        ({"versions": {"latest": 2**32}}, r"versions\.latest = 4294967296: input should be less than or equal to 4294967295"),
+        ({"versions": {"only": [2**63]}}, "less than or equal to 9223372036854775807"),
+        ({"numbers": {2**63: "fp32"}}, "less than or equal to 9223372036854775807"),
         ({"warmup": "ones"}, "use 'zeros', 'samples' or 'none'"),
         ({"cache": True}, "unknown field"),
         ({"tensorrt": {"workspace": "1Gb"}}, "units"),
@@ -235,6 +238,11 @@ def test_options_of_onnx_runtime_are_refused_for_engines(tmp_path):
 def test_bad_options_are_refused(options, words):
     with pytest.raises(SpecError, match=words):
         LayoutSpec.parse(options)
+
+
+def test_the_largest_numbers_reach_the_config(model):
+    assert LayoutSpec.parse({"numbers": {2**63 - 1: "fp32"}, "versions": {"only": [2**63 - 1]}}).versions.only == (2**63 - 1,)
+    assert laid(model, versions={"latest": 2**32 - 1})[1].version_policy.latest.num_versions == 2**32 - 1
 
 
 def test_a_server_that_cannot_serve_the_format_is_refused_with_those_that_can():
