@@ -24,9 +24,9 @@ def first_prediction(declared: Environment, services: dict[str, Any], file: Path
     service = services[spec.name]
     codec = load_codec(declared.models[spec.model_name].io, declared.folder)
     url = f"{service['url']}/v2/models/{service['model']}/infer"
-    inputs = codec.encode(file)
+    inputs = codec.encoded(file)
     answer = _ask(lambda: infer(url, inputs, service["host"], timeout=_PATIENCE, authorities=service["ca"]), progress)
-    return f"{codec.decode(answer.outputs)} (service {spec.name}, {answer.seconds * 1000:.0f} ms)"
+    return f"{codec.decoded(answer.outputs)} (service {spec.name}, {answer.seconds * 1000:.0f} ms)"
 
 
 def _ask(question: Callable[[], Answer], progress: Progress) -> Answer:

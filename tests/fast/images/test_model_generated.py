@@ -284,5 +284,5 @@ def test_a_model_without_a_batch_axis_is_one_row_a_request(tmp_path):
     reference = reference_outputs(tmp_path / "m.onnx", requests, (1,))
     found = measure(tmp_path / "m.onnx", reference, requests)
     assert (found.samples, found.top1_agreement) == (4, None)  # three rows of numbers might be boxes too
-    named = measure(tmp_path / "m.onnx", reference, requests, named=Named(classes=["y"]))
+    named = measure(tmp_path / "m.onnx", reference, requests, named=Named(classes=["scores"]))
     assert (named.samples, named.top1_agreement) == (4, 1.0)
