@@ -50,6 +50,8 @@ class Bucket:
         self._obstore = obstore
         self._address = address
         self._store = _open_store(address)
+        # The ETag of each object that has no digest, from its first block on.
+        self._versions: dict[str, str | None] = {}
 
     def listing(self) -> Listing:
         """Return the object of that key, or those below it."""
@@ -87,14 +89,18 @@ class Bucket:
     def read(self, file: RemoteFile, start: int) -> Generator[Reading]:
         """Open an object from a byte on."""
         size = file.size or 0
-        yield Reading(start, size, self._blocks(file.where, start, size))
+        yield Reading(start, size, self._blocks(file, start, size))
 
-    def _blocks(self, key: str, start: int, size: int) -> Iterator[bytes]:
+    def _blocks(self, file: RemoteFile, start: int, size: int) -> Iterator[bytes]:
+        key = file.where
         while start < size:
             end = min(start + _BLOCK_BYTES, size)
             try:
                 with self._answers():
                     answer = self._obstore.get(self._store, key, options={"range": (start, end)})
+                    version = answer.meta["e_tag"]
+                    if file.digest is None and self._versions.setdefault(key, version) != version:
+                        raise self._changed(file)
                     for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
                         start += len(chunk)
                         yield bytes(chunk)
@@ -137,6 +143,10 @@ class Bucket:
         if status == _TOO_MANY or status >= _SERVER_FAILED:
             return HiccupError(f"HTTP {status}: the store failed")
         return SourceError(where, "was refused", "See the store's log.", value=f"HTTP {status}")
+
+    def _changed(self, file: RemoteFile) -> SourceError:
+        reason = "changed while it was read"
+        return SourceError(self._address.shown, reason, "Run again when it is written.", value=file.path)
 
     def _absent(self) -> SourceError:
         reason = "does not exist: there is no such object, and none below it"

@@ -94,10 +94,17 @@ def _bring(source: SourceSpec, address: Address, folder: Path, progress: Progres
     _remove_others(folder, {below / file.path for file in files})
     meter = Meter(progress, sum(file.size or 0 for file in files))
     pinned = source.sha256
+    # What an earlier attempt left of files without a digest of their own, which may be of before a change at the address.
+    kept = [file for file in files if file.digest is None and _begun(below / file.path)]
     digests: dict[str, str] = {}
     for file in files:
         wanted = file if listing.folder or pinned is None else RemoteFile(file.path, file.where, file.size, pinned)
         digests[file.path] = transfer(remote, wanted, below / file.path, where, meter)
+    if listing.folder and pinned is not None and tree_digest(digests) != pinned:
+        for file in kept:
+            meter.add(-(below / file.path).stat().st_size)
+            (below / file.path).unlink()
+            digests[file.path] = transfer(remote, file, below / file.path, where, meter)
     if listing.folder and pinned is not None and tree_digest(digests) != pinned:
         for file in files:
             (below / file.path).unlink()
@@ -176,6 +183,10 @@ def _place(files: Path, address: Address, store: SourceCache) -> Path:
 
 def _all(place: Path) -> Mapping[str, Path]:
     return tree_files(place) if place.is_dir() else {place.name: place}
+
+
+def _begun(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _remove_others(folder: Path, wanted: set[Path]) -> None:

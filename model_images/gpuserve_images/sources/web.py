@@ -36,17 +36,24 @@ class Web:
         self._where = where
         self._headers = headers
         self._log_in = log_in
+        # What each file's bytes so far were of, by its URL: an ETag or a time, or None where the server gives neither.
+        self._versions: dict[str, str | None] = {}
         self._session = requests.Session()
         # A proxy from the environment could never reach this machine's loopback; other hosts are not concerned by this.
         self._session.proxies = {"no_proxy": "localhost,127.0.0.1,::1"}
 
     @contextmanager
     def read(self, file: RemoteFile, start: int) -> Generator[Reading]:
-        """Open a URL from a byte on."""
+        """Open a URL from a byte on; one without a digest from its start where it may be another file by now."""
         # Bytes as they lie there: their digest and their ranges do not hold for a compressed answer.
         headers = {**self._headers, "Accept-Encoding": "identity"}
+        version = self._versions.get(file.where)
+        if file.digest is None and version is None and file.where in self._versions:
+            start = 0
         if start:
             headers["Range"] = f"bytes={start}-"
+        if start and file.digest is None and version is not None:
+            headers["If-Range"] = version
         try:
             answer = self._session.get(file.where, headers=headers, stream=True, timeout=_TIMEOUT)
         except requests.RequestException as error:
@@ -62,6 +69,14 @@ class Web:
                     yield anew
                 return
             self._refuse(answer)
+            found = _version(answer)
+            if "If-Range" in headers and answer.status_code == requests.codes.partial and found not in {None, version}:
+                # A server that does not look at If-Range.
+                with self.read(file, 0) as anew:
+                    yield anew
+                return
+            if not start or answer.status_code != requests.codes.partial:
+                self._versions[file.where] = found
             yield self._reading(answer)
 
     def _reading(self, answer: requests.Response) -> Reading:
@@ -113,6 +128,12 @@ class WebFile(Web):
     def listing(self) -> Listing:
         """Return the file; nothing is asked before it is read."""
         return Listing((RemoteFile(self._address.name, self._address.text),), folder=False)
+
+
+def _version(answer: requests.Response) -> str | None:
+    """Return what tells one content of a URL from another; a weak ETag does not."""
+    tag = answer.headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified") or None
 
 
 def _chunks(answer: requests.Response) -> Iterator[bytes]:

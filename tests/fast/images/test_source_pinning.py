@@ -8,6 +8,7 @@ from faulty_http import Fault
 from model_addresses import ONNX, sha256
 
 from gpuserve_images.errors import SourceError
+from gpuserve_images.sources import buckets, transfer
 from gpuserve_images.sources.pinning import pin
 from gpuserve_images.sources.spec import SourceSpec
 
@@ -20,6 +21,37 @@ def test_a_pin_of_a_file_is_its_digest_and_nothing_is_kept(web):
     assert (found.sha256, found.size) == (sha256(ONNX), len(ONNX))
     assert SourceSpec.parse(found.source).sha256 == sha256(ONNX)
     assert not Path(os.environ["XDG_CACHE_HOME"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"ETag": '"old"'}, {}),
+        ({"ETag": 'W/"weak"', "Last-Modified": "Fri, 20 Nov 2026 00:00:00 GMT"}, {"ETag": 'W/"weak"'}),
+        ({"ETag": "", "Last-Modified": ""}, {"ETag": "", "Last-Modified": ""}),
+    ],
+    ids=["tag", "time", "neither"],
+)
+def test_a_file_that_changes_between_a_cut_and_its_rest_is_read_anew(web, monkeypatch, first, then):
+    monkeypatch.setattr(transfer, "FIRST_WAIT_SECONDS", 0)
+    old = bytes(len(ONNX))
+    url = web.put("small.onnx", ONNX, Fault(body=old, cut_after=50, headers=first), Fault(headers=then))
+    assert pin(url).sha256 == sha256(ONNX)
+
+
+def test_a_file_that_did_not_change_goes_on_where_it_was_cut(web, monkeypatch):
+    monkeypatch.setattr(transfer, "FIRST_WAIT_SECONDS", 0)
+    assert pin(web.put("small.onnx", ONNX, Fault(cut_after=50))).sha256 == sha256(ONNX)
+    assert web.sent_ranges("small.onnx") == [None, "bytes=50-"]
+
+
+def test_an_object_that_changes_between_its_blocks_is_refused(web, aws_keys, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", web.url)
+    monkeypatch.setattr(buckets, "_BLOCK_BYTES", 64)
+    web.put("bucket/small.onnx", ONNX, Fault(), Fault(), Fault(headers={"ETag": '"new"'}))
+    with pytest.raises(SourceError, match="changed while it was read"):
+        pin("s3://bucket/small.onnx")
+    assert pin("s3://bucket/small.onnx").sha256 == sha256(ONNX)
 
 
 @pytest.mark.parametrize("url", ["nothing", "https://a:hidden@host.example/m.onnx", "s3://bucket"])

@@ -94,6 +94,21 @@ def test_a_folder_of_objects(s3):
         fetch(SourceSpec(url="s3://bucket/m", sha256="0" * 64, format="huggingface"), HERE)
 
 
+def test_a_file_that_an_earlier_attempt_kept_and_that_changed_since_is_fetched_anew(s3):
+    files = {"config.json": b"{}", "model.safetensors": b"weights"}
+    digest = tree_digest({name: sha256(content) for name, content in files.items()})
+    spec = SourceSpec(url="s3://bucket/m", sha256=digest, format="huggingface")
+    s3.put("bucket", listing({f"m/{name}": len(content) for name, content in files.items()}))
+    s3.put("bucket/m/config.json", b"[]")
+    s3.put("bucket/m/model.safetensors", b"weights", Fault(status=403))
+    with pytest.raises(SourceError, match="HTTP 403"):
+        fetch(spec, HERE)
+    s3.put("bucket/m/config.json", b"{}")
+    assert (fetch(spec, HERE).entry / "config.json").read_bytes() == b"{}"
+    assert len(s3.sent_ranges("bucket/m/model.safetensors")) == 2, "once in vain; what is not kept is not fetched twice"
+    assert len(s3.sent_ranges("bucket/m/config.json")) == 2
+
+
 def test_a_folder_that_was_copied_with_its_repository(s3):
     names = {
         "m/config.json": b"{}",
