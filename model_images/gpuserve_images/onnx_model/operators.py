@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 SHOWN = 5
 """Nodes named in one message; an exporter's gap shows in a few."""
 
-_STANDARD = ("", "ai.onnx")
+STANDARD = ("", "ai.onnx")
+"""Names of the standard operators' domain."""
 
 
 def require_operators(path: Path) -> None:
@@ -60,7 +61,7 @@ def in_half(model: "ModelProto") -> bool:
 
 
 def _operator(node: "NodeProto") -> str:
-    return node.op_type if node.domain in _STANDARD else f"{node.domain}.{node.op_type}"
+    return node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
 
 
 def _node(node: "NodeProto") -> str:
@@ -71,7 +72,7 @@ def _node(node: "NodeProto") -> str:
 
 
 def _known(node: "NodeProto") -> bool:
-    domain = "" if node.domain in _STANDARD else node.domain
+    domain = "" if node.domain in STANDARD else node.domain
     return (domain, node.op_type) in _schemas()
 
 

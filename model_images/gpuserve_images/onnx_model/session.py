@@ -1,9 +1,10 @@
 """ONNX Runtime sessions on the CPU, with errors that say what to do."""
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from gpuserve_images.errors import SourceError
+from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.signature import Signature, read_signature
 from gpuserve_images.samples.codec import Tensors
 
@@ -18,6 +19,12 @@ DequantizeLinear does not take."""
 
 QUIET = 3
 """ONNX Runtime's severity for errors: its warnings are about choices that are made on purpose here."""
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that ONNX Runtime raises of its own; they have no ancestor but `Exception`."""
+    module: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    return tuple(value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Exception))
 
 
 class Runner(Protocol):
@@ -84,6 +91,15 @@ class Session:
         return read_signature(self._path)
 
     def run(self, inputs: "Mapping[str, NDArray[Any]]", /) -> Tensors:
-        """Return the outputs by name."""
-        arrays = cast("list[NDArray[Any]]", self._session.run(None, dict(inputs)))
+        """Return the outputs by name.
+
+        Raises:
+            SourceError: When the model fails on these inputs.
+        """
+        try:
+            arrays = cast("list[NDArray[Any]]", self._session.run(None, dict(inputs)))
+        except Exception as error:
+            given = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in inputs.items())
+            reason = f"fails in ONNX Runtime on inputs {given}: {shortened(error)}"
+            raise SourceError(str(self._path), reason, "Correct the sample, or what the model takes.") from error
         return dict(zip(self.outputs, arrays, strict=True))

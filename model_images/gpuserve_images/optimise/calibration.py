@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpuserve_images.disks import scratch
+from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.files import external_files, load
+from gpuserve_images.onnx_model.session import Session, runtime_errors
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors, batches
 
@@ -18,6 +20,7 @@ class SampleReader:
 
     def __init__(self, samples: Sequence[Tensors], progress: Progress = silent, *, size: int = CALIBRATION_BATCH) -> None:
         """Remember the samples; `size` is 1 for a model without a batch axis."""
+        self._samples, self._size, self._at = samples, size, 0
         self._total = -(-len(samples) // size)
         self._batches = enumerate(batches(samples, size, whole=True), start=1)
         self._progress = progress
@@ -25,8 +28,23 @@ class SampleReader:
     def get_next(self) -> "Tensors | None":
         """Return the next batch, or None at the end."""
         done, batch = next(self._batches, (self._total, None))
+        self._at = done - 1
         self._progress("calibrate", done, self._total)
         return batch
+
+    def culprit(self, model: Path) -> str:
+        """Return, in words to end a reason with, which sample of the last batch a model cannot take; empty where it takes each alone."""
+        start = self._at * self._size
+        try:
+            session = Session(model, threads=1)
+        except SourceError:
+            return ""
+        for number, sample in enumerate(self._samples[start : start + self._size], start=start + 1):
+            try:
+                session.run(sample)
+            except SourceError:
+                return f" (on sample {number} of {len(self._samples)})"
+        return ""
 
     def __len__(self) -> int:
         return self._total
@@ -42,20 +60,28 @@ def largest_values(model: Path, samples: Sequence[Tensors], *, batched: bool = T
         model: An ONNX file with the shapes of its inner tensors. Temporary files, as large as it is, are written beside it.
         samples: Inputs to run, of one request each.
         batched: Whether requests can be joined.
+
+    Raises:
+        SourceError: When the model fails on a sample.
     """
     import numpy as np
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     large = any(external_files(load(model), model))
     with scratch(model.parent) as folder:
-        calibrator: Any = create_calibrator(
-            model,
-            augmented_model_path=str(folder / "augmented.onnx"),
-            calibrate_method=CalibrationMethod.MinMax,
-            use_external_data_format=large,
-        )
-        calibrator.collect_data(cast("Any", SampleReader(samples, size=CALIBRATION_BATCH if batched else 1)))
-        ranges = calibrator.compute_data().data
+        reader = SampleReader(samples, size=CALIBRATION_BATCH if batched else 1)
+        try:
+            calibrator: Any = create_calibrator(
+                model,
+                augmented_model_path=str(folder / "augmented.onnx"),
+                calibrate_method=CalibrationMethod.MinMax,
+                use_external_data_format=large,
+            )
+            calibrator.collect_data(cast("Any", reader))
+            ranges = calibrator.compute_data().data
+        except (ValueError, *runtime_errors()) as error:
+            reason = f"fails while ranges are measured{reader.culprit(model)}: {shortened(error)}"
+            raise SourceError(str(model), reason, "Correct the sample, or what the model takes.") from error
     found: dict[str, float] = {}
     for name, data in ranges.items():
         low, high = (np.asarray(value, dtype=np.float64) for value in data.range_value)

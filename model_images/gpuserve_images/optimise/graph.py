@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.disks import scratch
-from gpuserve_images.errors import shortened
+from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.optimise.accepted import acceptance
@@ -67,7 +67,7 @@ def optimise(model: Path, out: Path, level: str, *, gpu: bool = False) -> StageR
             if changed:
                 save(before, plain)
                 reload(before, folder)
-            after = by_runtime(plain if changed else model, LEVELS[level], folder)
+            after = by_runtime(plain if changed else model, LEVELS[level], folder, shown=model)
     if gpu and (widened := _widened(after) - _widened(before)):
         after = before
         notes.append(f"left as it was, because ONNX Runtime would move {widened} tensors of it from FP16 to FP32")
@@ -90,13 +90,14 @@ def optimise(model: Path, out: Path, level: str, *, gpu: bool = False) -> StageR
     )
 
 
-def by_runtime(model: Path, level: str, folder: Path) -> "ModelProto":
+def by_runtime(model: Path, level: str, folder: Path, *, shown: Path | None = None) -> "ModelProto":
     """Return the model as ONNX Runtime's optimisers leave it.
 
     Args:
         model: The ONNX file.
         level: Name of a `GraphOptimizationLevel`, such as `ORT_ENABLE_BASIC`.
         folder: Where temporary files, as large as the model, may lie.
+        shown: What an error calls the file, where it is a temporary one. Default: itself.
 
     Raises:
         SourceError: When ONNX Runtime cannot run the model.
@@ -104,7 +105,11 @@ def by_runtime(model: Path, level: str, folder: Path) -> "ModelProto":
     import onnx
 
     written = folder / "optimised.onnx"
-    Session(model, threads=1, optimise=level, save_to=written)
+    try:
+        Session(model, threads=1, optimise=level, save_to=written)
+    except SourceError as error:
+        name = str(shown or model)
+        raise SourceError(name, error.reason.replace(str(model), name), error.fix) from error
     return onnx.load(written)
 
 

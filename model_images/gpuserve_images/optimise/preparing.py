@@ -7,25 +7,32 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Generator, Mapping
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpuserve_images.disks import scratch
 from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.files import external_files, load
-from gpuserve_images.onnx_model.session import QUIET
-from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.onnx_model.operators import SHOWN, STANDARD, all_nodes, require_operators
+from gpuserve_images.onnx_model.session import QUIET, runtime_errors
 from gpuserve_images.optimise.gemms import settle
 from gpuserve_images.optimise.graph import LEVELS, by_runtime
-from gpuserve_images.optimise.saving import INLINE_LIMIT, drop_weight_inputs, name_nodes, save
+from gpuserve_images.optimise.saving import INLINE_LIMIT, drop_weight_inputs, name_nodes, save, take_out_passed
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, ValueInfoProto
 
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Operators that are quantised: where the arithmetic is. Others gain nothing and lose accuracy."""
 
 PER_CHANNEL_OPSET = 13
 """Operator set from which QuantizeLinear and DequantizeLinear have an axis (onnx/docs/Changelog.md); older models are brought to it."""
+
+SUPPORTED = ("FLOAT", "UNDEFINED")
+"""Types that the quantiser takes layers of; the second where nobody says it."""
 
 DEFAULT_SEVERITY = 2
 """ONNX Runtime's own severity, warnings; it cannot be asked for."""
@@ -41,11 +48,15 @@ class Prepared(NamedTuple):
     Attributes:
         file: The ONNX file: constants folded, every node named, and no factors left at its `Gemm`s.
         left: Nodes that must not be quantised, each with the reason.
+        layers: How many nodes of `OPERATORS` there are, those in branches too.
+        outputs: The model's outputs; the file lacks those that are inputs.
         large: Whether its weights may not fit into one protobuf message.
     """
 
     file: Path
     left: Mapping[str, str]
+    layers: int
+    outputs: "Sequence[ValueInfoProto]"
     large: bool
 
 
@@ -55,37 +66,114 @@ def prepared(model: Path, out: Path) -> Generator[Prepared]:
 
     What the quantiser fails with inside is reported as the model's fault.
 
+    Args:
+        model: The ONNX file to quantise; what is FP16 in it is brought to FP32.
+        out: Where the result will be.
+
     Raises:
         SourceError: When the model has nothing to quantise, or the quantiser fails on it.
     """
     import onnx
-    import onnx.version_converter
 
-    kinds = {node.op_type for node in load(model).graph.node}
+    require_operators(model)
+    kinds = {node.op_type for node in all_nodes(_inlined(load(model)).graph.node)}
     if not kinds & set(OPERATORS):
         reason = f"has none of the operators that INT8 speeds up ({', '.join(OPERATORS)})"
         raise SourceError(str(model), reason, "Build it in fp32.", value=", ".join(sorted(kinds)))
     try:
         with _quiet(), scratch(out.parent) as folder, _writing_into(folder):
             loaded = onnx.load(model)
-            changed = drop_weight_inputs(loaded)
-            if read_signature(model).opset < PER_CHANNEL_OPSET:
-                loaded = onnx.version_converter.convert_version(loaded, PER_CHANNEL_OPSET)
-                changed = True
             plain = folder / "plain.onnx"
-            if changed:
-                save(loaded, plain)
-            loaded = by_runtime(plain if changed else model, LEVELS["basic"], folder)
+            changed = drop_weight_inputs(loaded)
+            modern = _modern(loaded)
+            if changed or modern is not loaded:
+                save(modern, plain)
+                loaded = by_runtime(plain, LEVELS["basic"], folder, shown=model)
+            else:
+                loaded = by_runtime(model, LEVELS["basic"], folder)
+            _fold_casts(loaded)
             name_nodes(loaded)
             left = settle(loaded)
+            outputs = take_out_passed(loaded)
             ready = folder / "prepared.onnx"
             save(loaded, ready)
-            yield Prepared(ready, left, _is_large(ready))
-    except (ValueError, RuntimeError, NotImplementedError, AssertionError, KeyError) as error:
+            computed = _types(loaded)
+            left |= {name: f"it computes in {kind}" for name, kind in computed.items() if kind not in SUPPORTED}
+            layers = sum(node.op_type in OPERATORS for node in all_nodes(loaded.graph.node))
+            if layers == len(left):
+                raise nothing_quantised(model, layers, left)
+            yield Prepared(ready, left, layers, outputs, _is_large(ready))
+    except (ValueError, RuntimeError, NotImplementedError, AssertionError, KeyError, TypeError, *runtime_errors()) as error:
         reason = f"cannot be quantised: {type(error).__name__}: {shortened(error)}"
         raise SourceError(
             str(model), reason, "Build it in fp32, calibrate on samples of one shape, or export it with opset 13 or later."
         ) from error
+
+
+def nothing_quantised(model: Path, layers: int, left: Mapping[str, str]) -> SourceError:
+    """Return the error for a model of which no layer was or can be quantised.
+
+    Args:
+        model: The ONNX file.
+        layers: Its nodes of `OPERATORS`.
+        left: Those known to be left alone, each with the reason.
+    """
+    reasons = Counter(left.values())
+    if layers > len(left):
+        reasons["ONNX Runtime found no constant FP32 weight that it could quantise"] = layers - len(left)
+    counted = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(SHOWN))
+    reason = f"would be an INT8 build in which none of its {layers} layers ({', '.join(OPERATORS)}) is INT8: {counted}"
+    return SourceError(str(model), reason, "Export the model in FP32 with constant weights, or build it in its own precision.")
+
+
+def _modern(model: "ModelProto") -> "ModelProto":
+    """Return a model without functions of its own, in an operator set that can say per channel; the same one where it is so."""
+    import onnx.version_converter
+
+    model = _inlined(model)
+    if max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=0) < PER_CHANNEL_OPSET:
+        return onnx.version_converter.convert_version(model, PER_CHANNEL_OPSET)
+    return model
+
+
+def _fold_casts(model: "ModelProto") -> None:
+    """Make weights FP32 that ONNX Runtime put behind a cast from FP16: behind it, they are no constants to the quantiser."""
+    from onnx import TensorProto, numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    outputs = {value.name for value in model.graph.output}
+    kept: list[NodeProto] = []
+    for node in model.graph.node:
+        weight = weights.get(node.input[0]) if node.op_type == "Cast" and node.output[0] not in outputs else None
+        if weight is None or weight.data_type != TensorProto.FLOAT16 or node.attribute[0].i != TensorProto.FLOAT:
+            kept.append(node)
+            continue
+        wide = numpy_helper.to_array(weight).astype("float32")
+        model.graph.initializer.append(numpy_helper.from_array(wide, node.output[0]))
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def _inlined(model: "ModelProto") -> "ModelProto":
+    import onnx.inliner
+
+    return onnx.inliner.inline_local_functions(model, convert_version=True) if model.functions else model
+
+
+def _types(model: "ModelProto") -> dict[str, str]:
+    """Return the type that each layer of the outermost graph computes in, such as `FLOAT`, by the name of its node."""
+    from onnx import TensorProto, shape_inference
+
+    # Its own types stay: ONNX knows nothing of ONNX Runtime's operators.
+    shaped = shape_inference.infer_shapes(model).graph
+    values = (*shaped.input, *shaped.value_info, *shaped.output)
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    types |= {tensor.name: tensor.data_type for tensor in shaped.initializer}
+    return {
+        node.name: TensorProto.DataType.Name(types.get(node.output[0], types.get(node.input[0], TensorProto.UNDEFINED)))
+        for node in shaped.node
+        if node.op_type in OPERATORS
+    }
 
 
 @contextlib.contextmanager

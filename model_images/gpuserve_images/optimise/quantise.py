@@ -1,17 +1,25 @@
 """Stage 4: INT8, static with measured ranges, or dynamic."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Container, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from gpuserve_images.errors import SourceError, shortened
+from gpuserve_images.onnx_model.operators import SHOWN, all_nodes
+from gpuserve_images.onnx_model.session import runtime_errors
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import CALIBRATION_BATCH, SampleReader
-from gpuserve_images.optimise.preparing import OPERATORS, prepared
+from gpuserve_images.optimise.preparing import OPERATORS, Prepared, nothing_quantised, prepared
+from gpuserve_images.optimise.saving import put_back, sort_nodes
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.records import Progress, StageRecord, sha256_file, silent, tool_versions
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.target import Target
+
+INTEGER = ("ConvInteger", "MatMulInteger")
+"""What they become in dynamic mode."""
 
 
 def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and its options
@@ -54,12 +62,13 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
     # A model without a batch axis takes one sample at a time.
     joined = read_signature(model).batched if batched is None else batched
     size = CALIBRATION_BATCH if joined else 1
-    with prepared(model, out) as ready:
-        kept = heads(ready.file) if calibrate.keep_head else []
+    reader = SampleReader(samples, progress, size=size)
+    with prepared(model, out) as ready, _told(model, reader):
+        kept = [name for name in heads(ready.file, ready.left) if calibrate.keep_head]
         quantize(
             ready.file,
             out,
-            cast("Any", SampleReader(samples, progress, size=size)),
+            cast("Any", reader),
             nodes_to_exclude=[*kept, *ready.left],
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
@@ -88,7 +97,8 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
         "operators": list(OPERATORS),
         "kept_in_fp32": kept,
     }
-    return _record(model, out, options, (acceptance(model, out),) if symmetric else ())
+    counted = _finished(model, out, ready)
+    return _record(model, out, options, (counted, acceptance(model, out)) if symmetric else (counted,))
 
 
 def quantise_dynamic(model: Path, out: Path) -> StageRecord:
@@ -112,11 +122,63 @@ def quantise_dynamic(model: Path, out: Path) -> StageRecord:
             weight_type=QuantType.QInt8,
             use_external_data_format=ready.large,
         )
-    return _record(model, out, {"mode": "dynamic", "operators": list(OPERATORS)})
+    return _record(model, out, {"mode": "dynamic", "operators": list(OPERATORS)}, (_finished(model, out, ready),))
 
 
-def heads(model: Path) -> list[str]:
-    """Return the names of the quantisable nodes that no other one follows; none when that would leave nothing to quantise."""
+@contextlib.contextmanager
+def _told(model: Path, reader: SampleReader) -> Generator[None]:
+    """Name the sample that a model fails on while ranges are measured."""
+    try:
+        yield
+    except runtime_errors() as error:
+        sample = reader.culprit(model)
+        if not sample:
+            raise
+        reason = f"fails while ranges are measured{sample}: {shortened(error)}"
+        raise SourceError(str(model), reason, "Correct the sample, or what the model takes.") from error
+
+
+def _finished(model: Path, out: Path, ready: Prepared) -> str:
+    """Bring the result into order, and return in a sentence how much of a model became INT8.
+
+    The quantiser overlooks what branches read when it sorts nodes.
+
+    Raises:
+        SourceError: When nothing did.
+    """
+    import onnx
+
+    made = onnx.load(out, load_external_data=False)
+    before = made.SerializeToString(deterministic=True)
+    put_back(made, ready.outputs)
+    sort_nodes(made.graph)
+    if made.SerializeToString(deterministic=True) != before:
+        onnx.save(made, out)
+    nodes = list(all_nodes(made.graph.node))
+    maker = {name: node.op_type for node in nodes for name in node.output}
+    done = sum(
+        node.op_type in INTEGER
+        or (
+            node.op_type in OPERATORS
+            and node.name not in ready.left
+            and all(maker.get(name) == "DequantizeLinear" for name in node.input[:2])
+        )
+        for node in nodes
+    )
+    if not done:
+        raise nothing_quantised(model, ready.layers, ready.left)
+    left = "".join(f"; {name} is not: {reason}" for name, reason in list(ready.left.items())[:SHOWN])
+    more = f"; and {len(ready.left) - SHOWN} more" if len(ready.left) > SHOWN else ""
+    return f"{done} of {ready.layers} layers ({', '.join(OPERATORS)}) are INT8{left}{more}"
+
+
+def heads(model: Path, left: Container[str] = ()) -> list[str]:
+    """Return the names of the quantisable nodes that no other one follows; none when that would leave nothing to quantise.
+
+    Args:
+        model: An ONNX file whose nodes have names.
+        left: Names of nodes that are not quantised for other reasons.
+    """
     import onnx
 
     graph = onnx.load(model, load_external_data=False).graph
@@ -134,7 +196,9 @@ def heads(model: Path) -> list[str]:
             found[node.name] = None
         else:
             open_tensors += node.input
-    others = [node.name for node in graph.node if node.op_type in OPERATORS and node.name not in found]
+    others = [
+        node.name for node in graph.node if node.op_type in OPERATORS and node.name not in found and node.name not in left
+    ]
     return sorted(found) if others else []
 
 

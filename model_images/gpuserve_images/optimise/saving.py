@@ -1,12 +1,12 @@
 """Writing ONNX files so that they stand alone: order, names, shapes, and weights beside them where protobuf's limit demands it."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 INLINE_LIMIT = 1_800_000_000
 """Bytes up to which weights stay in the ONNX file itself. Protobuf ends at 2 GiB; the rest is room for the graph."""
@@ -90,6 +90,25 @@ def name_nodes(model: "ModelProto") -> None:
             name += "_"
         node.name = name
         seen.add(name)
+
+
+def take_out_passed(model: "ModelProto") -> "list[ValueInfoProto]":
+    """Take outputs that are inputs out of a model, for converters that take each output to be made by a node; return all outputs.
+
+    `put_back` gives the model its outputs again.
+    """
+    given = {value.name for value in model.graph.input}
+    outputs = list(model.graph.output)
+    own = [value for value in outputs if value.name not in given]
+    if own and len(own) < len(outputs):
+        put_back(model, own)
+    return outputs
+
+
+def put_back(model: "ModelProto", outputs: "Sequence[ValueInfoProto]") -> None:
+    """Give a model outputs in place of its own."""
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
 
 
 def sort_nodes(graph: "GraphProto") -> None:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from gpuserve_images.errors import ImageError
+from gpuserve_images.errors import ImageError, SourceError
 from gpuserve_images.verify.load_point import LoadPoint
 
 PATIENCE = 5.0
@@ -253,7 +253,11 @@ class _Crew:
     def result(self) -> LoadPoint:
         """Return the figures, or raise what kept the callers from working."""
         for error in self.broken:
-            raise error if isinstance(error, ImageError) else _failed(self.callee.where, error) from error
+            raise (
+                error
+                if isinstance(error, ImageError) and not isinstance(error, SourceError)
+                else _failed(self.callee.where, error)
+            ) from error
         if not self.taken:
             raise self.failures[0]
         seconds = self.ended - self.started
