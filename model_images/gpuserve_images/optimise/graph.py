@@ -9,7 +9,7 @@ from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.optimise.accepted import acceptance
-from gpuserve_images.optimise.saving import drop_weight_inputs, reload, save, with_shapes
+from gpuserve_images.optimise.saving import plain_weights, reload, save, with_shapes
 from gpuserve_images.optimise.spec import OptimiseLevel, Precision
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.target import Target
@@ -59,7 +59,7 @@ def optimise(model: Path, out: Path, level: str, *, gpu: bool = False) -> StageR
 
     require_operators(model)
     before = onnx.load(model)
-    changed = drop_weight_inputs(before)
+    changed = plain_weights(before)
     after, notes = before, list[str]()
     if level != "none":
         with scratch(out.parent) as folder:

@@ -19,7 +19,16 @@ from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import largest_values
 from gpuserve_images.optimise.casts import mend
 from gpuserve_images.optimise.overflow import kept_in_fp32
-from gpuserve_images.optimise.saving import drop_weight_inputs, name_nodes, reload, save, with_shapes
+from gpuserve_images.optimise.saving import (
+    make_constant_outputs,
+    name_nodes,
+    plain_weights,
+    put_back,
+    reload,
+    save,
+    take_out_passed,
+    with_shapes,
+)
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.samples.codec import Tensors
 
@@ -59,7 +68,9 @@ def to_fp16(
 
     loaded = onnx.load(model)
     _require_convertible(loaded, model)
-    drop_weight_inputs(loaded)
+    plain_weights(loaded)
+    make_constant_outputs(loaded)
+    outputs = take_out_passed(loaded)
     name_nodes(loaded)
     loaded = with_shapes(loaded)
     looked_at = samples[:: -(-len(samples) // RANGE_SAMPLES) or 1]
@@ -72,7 +83,9 @@ def to_fp16(
         fix = f"Name one of the operators {sorted({node.op_type for node in loaded.graph.node})}."
         raise SourceError("keep_fp32", reason, fix, value=str(error.args[0])) from error
     nodes = len(loaded.graph.node)
-    files = save(_convert(loaded, list(kept), model), out)
+    converted = _convert(loaded, list(kept), model)
+    put_back(converted, outputs)
+    files = save(converted, out)
     _require_sound(model, out)
     return StageRecord(
         stage="fp16",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
 LARGEST = 65504.0
 """Largest finite FP16 value (IEEE 754 binary16)."""
@@ -52,11 +52,14 @@ def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Iter
         if name not in names:
             raise KeyError(name)
     constants = {tensor.name: reason for tensor in model.graph.initializer if (reason := _unfit(tensor))}
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
     kept: dict[str, str] = {}
     for node in nodes:
         values = [name for name in (*node.input, *node.output) if largest.get(name, 0.0) > LARGEST / HEADROOM]
         if {node.name, node.op_type} & set(wanted):
             kept[node.name] = "named in keep_fp32"
+        elif _without_half(node, opsets):
+            kept[node.name] = f"{node.op_type} has no FP16 form"
         elif node.op_type in ACCUMULATING:
             kept[node.name] = f"{node.op_type} outgrows its inputs"
         elif unfit := [name for name in node.input if name in constants]:
@@ -64,6 +67,27 @@ def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Iter
         elif values:
             kept[node.name] = f"{values[0]} reaches {largest[values[0]]:.3g}"
     return kept
+
+
+def _without_half(node: "NodeProto", opsets: Mapping[str, int]) -> bool:
+    """Return whether an operator takes or gives FP32 where it does not take or give FP16, in the operator set of its model.
+
+    The converter has a list of its own, which lacks Celu, and QuantizeLinear as it was before operator set 19.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import ALWAYS_FLOAT_INPUTS, DEFAULT_OP_BLOCK_LIST
+
+    if node.op_type in (*DEFAULT_OP_BLOCK_LIST, *ALWAYS_FLOAT_INPUTS):
+        return False
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opsets.get(node.domain, 1), node.domain)
+    except onnx.defs.SchemaError:  # ONNX Runtime's own operators
+        return False
+    allowed = {constraint.type_param_str: set(constraint.allowed_type_strs) for constraint in schema.type_constraints}
+    # Outputs may be left out at the end, such as the mean that LayerNormalization gives in FP32.
+    said = [*zip(node.input, schema.inputs, strict=False), *zip(node.output, schema.outputs, strict=False)]
+    types = [allowed.get(formal.type_str, {formal.type_str}) for name, formal in said if name]
+    return any("tensor(float)" in found and "tensor(float16)" not in found for found in types)
 
 
 def _unfit(tensor: "TensorProto") -> str | None:

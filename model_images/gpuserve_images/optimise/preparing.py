@@ -20,7 +20,7 @@ from gpuserve_images.onnx_model.operators import SHOWN, STANDARD, all_nodes, req
 from gpuserve_images.onnx_model.session import QUIET, runtime_errors
 from gpuserve_images.optimise.gemms import settle
 from gpuserve_images.optimise.graph import LEVELS, by_runtime
-from gpuserve_images.optimise.saving import INLINE_LIMIT, drop_weight_inputs, name_nodes, save, take_out_passed
+from gpuserve_images.optimise.saving import INLINE_LIMIT, name_nodes, plain_weights, save, take_out_passed
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, ValueInfoProto
@@ -84,7 +84,7 @@ def prepared(model: Path, out: Path) -> Generator[Prepared]:
         with _quiet(), scratch(out.parent) as folder, _writing_into(folder):
             loaded = onnx.load(model)
             plain = folder / "plain.onnx"
-            changed = drop_weight_inputs(loaded)
+            changed = plain_weights(loaded)
             modern = _modern(loaded)
             if changed or modern is not loaded:
                 save(modern, plain)

@@ -50,6 +50,33 @@ def weight_bytes(model: "ModelProto") -> int:
     return sum(tensor.ByteSize() for tensor in model.graph.initializer)
 
 
+def plain_weights(model: "ModelProto") -> bool:
+    """Make every weight a dense constant that is no input, and return whether that changed the model."""
+    dense = make_dense(model)
+    return drop_weight_inputs(model) or dense
+
+
+def make_dense(model: "ModelProto") -> bool:
+    """Write the sparse weights of the outermost graph out, and return whether there were any.
+
+    TensorRT, the quantiser and the FP16 converter overlook them.
+    """
+    import numpy as np
+    from onnx import numpy_helper
+
+    for sparse in model.graph.sparse_initializer:
+        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        dense = np.zeros(tuple(sparse.dims), values.dtype)
+        if indices.ndim == 1:
+            dense.reshape(-1)[indices] = values
+        else:
+            dense[tuple(indices.T)] = values
+        model.graph.initializer.append(numpy_helper.from_array(dense, sparse.values.name))
+    found = len(model.graph.sparse_initializer) > 0
+    del model.graph.sparse_initializer[:]
+    return found
+
+
 def drop_weight_inputs(model: "ModelProto") -> bool:
     """Take weights out of the graph's inputs, and return whether there were any.
 
@@ -90,6 +117,26 @@ def name_nodes(model: "ModelProto") -> None:
             name += "_"
         node.name = name
         seen.add(name)
+
+
+def make_constant_outputs(model: "ModelProto") -> None:
+    """Let a node make each output that is a weight, for converters that take each output to be made by one."""
+    from onnx import helper
+
+    outputs = {value.name for value in model.graph.output}
+    taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    for tensor in model.graph.initializer:
+        if tensor.name not in outputs:
+            continue
+        old, name = tensor.name, f"{tensor.name}_constant"
+        while name in taken:
+            name += "_"
+        for node in model.graph.node:
+            for index, read in enumerate(node.input):
+                if read == old:
+                    node.input[index] = name
+        tensor.name = name
+        model.graph.node.append(helper.make_node("Identity", [name], [old]))
 
 
 def take_out_passed(model: "ModelProto") -> "list[ValueInfoProto]":
