@@ -2,8 +2,10 @@
 
 import json
 
+import onnx
 import pytest
 import yaml
+from e2e_small_model import classifier
 
 from gpuserve_images.errors import BaseImageError
 from gpuserve_images.layouts.served import LayoutError
@@ -66,8 +68,13 @@ def test_a_server_without_a_known_base_asks_for_one(tmp_path):
         files(tmp_path, "mlserver", {"file": "trees.json", "format": "xgboost"}, base="")
 
 
-def test_a_server_that_cannot_serve_the_source_is_refused_when_the_build_is_planned(tmp_path):
+def test_what_a_server_cannot_do_with_the_source_is_refused_when_the_build_is_planned(tmp_path):
     (tmp_path / "trees.json").write_text("{}")
     with pytest.raises(LayoutError, match=r"cannot serve xgboost models. Fix: Use one of \['mlserver', 'kserve'\]"):
         files(tmp_path, "triton", {"file": "trees.json", "format": "xgboost"})
+    onnx.save(classifier(), tmp_path / "m.onnx")
+    with pytest.raises(LayoutError, match=r"layout.warmup \(samples\): wants samples .* nothing is asked of build 'own'"):
+        files(tmp_path, "triton", {"file": "m.onnx"}, layout={"warmup": "samples"})
+    with pytest.raises(LayoutError, match=r"layout.warmup: samples: is not a feature of mlserver"):
+        files(tmp_path, "mlserver", {"file": "trees.json", "format": "xgboost"}, layout={"warmup": "samples"})
     assert not (tmp_path / "cache").exists() or not any((tmp_path / "cache").rglob("layout*/*"))

@@ -70,7 +70,7 @@ def served_source(job: Job) -> Stage:
     """Return the stage that makes a server's own folder of the source model, as it is.
 
     Raises:
-        LayoutError: When the server does not serve that format, or lacks a feature.
+        LayoutError: When the server does not serve that format, or lacks a feature, or is to warm up with samples.
     """
 
     def run(work: Work) -> StageRecord:
@@ -82,7 +82,12 @@ def served_source(job: Job) -> Stage:
         return _lay_out(job, with_found_outputs(given), work, {"model": files.root}, None)
 
     require_alone(job)
-    return _stage(job, run, job.format, {"model": job.source})
+    stage = _stage(job, run, job.format, {"model": job.source})
+    if job.model.layout.warmup == "samples":
+        reason = f"wants samples as tensors, and nothing is asked of build {job.build!r}, which is served as it is"
+        fix = "Write `warmup: zeros` or `none`, or give the build `engine: onnxruntime`."
+        raise LayoutError("layout.warmup", reason, fix, value="samples")
+    return stage
 
 
 def gathered(job: Job, engines: Mapping[str, Stage]) -> Stage:
