@@ -88,6 +88,13 @@ def test_a_server_that_names_no_inputs_needs_the_model_file(cli: Cli, folder: Pa
         assert points(with_file) == [(1, 1)]
 
 
+def test_answers_of_a_type_that_numpy_lacks_are_measured(cli: Cli, folder: Path) -> None:
+    tensors = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 8]}]}
+    tensors["outputs"] = [{"name": "scores", "datatype": "BF16", "shape": [-1, 4]}]
+    with http_server(Session(folder / "small.onnx"), metadata={"name": NAME, **tensors}) as (url, _):
+        assert points(cli("bench", "--url", url, "--model", NAME, "--concurrency", "1", "--json", *QUICK)) == [(1, 1)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

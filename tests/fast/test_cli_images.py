@@ -196,6 +196,10 @@ class TestBake:
         assert "max_abs_error" in run("images", "report", image["reference"]).stdout
         run("images", "report", image["reference"], "-o", "page.html")
         assert "<html" in (place / "page.html").read_text()
+        nowhere = run("images", "report", image["reference"], "-o", "nowhere/page.html", fails=True)
+        assert (
+            "--output = 'nowhere/page.html': cannot be written: No such file or directory. Fix: name another" in nowhere.output
+        )
         nothing = said("bake", "small.onnx:/m/", "--image", f"{registry.host}/report/none:1")
         assert "has no report" in run("images", "report", nothing["reference"], fails=True).output
 
@@ -281,6 +285,7 @@ class TestKept:
     def test_nothing_is_old_yet(self, place):
         run("compile", "small.yaml", "--build", "fp32", "-o", "out")
         assert said("images", "gc")["removed"] == []
+        assert said("images", "gc", "--older-than", "9999999d")["removed"] == []
 
     def test_what_the_stacks_need_stays(self, place, sandbox):
         run("compile", "small.yaml", "--build", "fp32", "-o", "out")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from gpuserve.cli.bench_options import MOST_CALLERS, BenchError, counts, duration
 from gpuserve.cli.options import JsonOption
-from gpuserve.cli.output import notice, stdout, to_json
+from gpuserve.cli.output import notice, stdout, to_json, write
 from gpuserve.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -83,18 +83,11 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     else:
         _show(report)
     if html is not None:
-        _write(html, report)
+        write(html, report.html(), "--html")
     if attach:
         from gpuserve_images.verify.attached import attach_report
 
         notice(f"attached to {attach} as {attach_report(attach, report)}")
-
-
-def _write(html: Path, report: "VerifyReport") -> None:
-    try:
-        html.write_text(report.html(), encoding="utf-8")
-    except OSError as error:
-        raise BenchError("--html", str(html), f"cannot be written: {error.strerror}", "name another file") from error
 
 
 def _require_image(wish: "Wish", image: str) -> None:

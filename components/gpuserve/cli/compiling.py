@@ -112,7 +112,7 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
         "key": chain.key,
         "quantisation": made.summary.quantisation,
         "parity": made.summary.parity.model_dump() if made.summary.parity else None,
-        "capacity": report.capacity.model_dump(exclude={"points"}) if report.capacity else None,
+        "capacity": report.capacity.model_dump(exclude={"points", "notes"}) if report.capacity else None,
         "engines": {name: engine.model_dump() for name, engine in report.engines.items()},
         "ran": {name: parity.model_dump() for name, parity in report.ran.items()},
         "notes": list(report.notes),

@@ -9,7 +9,7 @@ import yaml
 from rich.table import Column, Table
 
 from gpuserve.cli.options import STACKS, JsonOption
-from gpuserve.cli.output import notice, stdout, to_json
+from gpuserve.cli.output import notice, stdout, to_json, write
 from gpuserve.cli.progress import progress
 from gpuserve.kubernetes.errors import Problem, SpecError
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from gpuserve_images.pipeline.inventory import Inventory, Removal
     from gpuserve_images.pipeline.listing import ListedImage
     from gpuserve_images.pipeline.store import Entry
+
+LONGEST_AGE = 100 * 365 * 86400
+"""Seconds; nothing here is older, and no calendar has dates that are millions of years back."""
 
 DEFAULT_AGE = "30d"
 
@@ -70,7 +73,7 @@ def gc(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     age = _quantity(Duration, "--older-than", older_than or ("" if keep or unreferenced else DEFAULT_AGE))
     size = _quantity(Bytes, "--keep", keep)
     wanted = Wanted(
-        unused_for=timedelta(seconds=age.amount) if age else None,
+        unused_for=timedelta(seconds=min(age.amount, LONGEST_AGE)) if age else None,
         keep_bytes=round(size.amount) if size else None,
         needed=_needed(stacks) if unreferenced else None,
     )
@@ -135,7 +138,7 @@ def report(
             [Problem("REFERENCE", image, reason, "name an image that gpuserve built, or measure it: `gpuserve bench --attach`")]
         )
     if output is not None:
-        output.write_text(found.html(), encoding="utf-8")
+        write(output, found.html())
         notice(f"{output}: written")
     if as_json:
         typer.echo(to_json(found.model_dump(mode="json")))

@@ -5,11 +5,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import typer
 import yaml
 from rich.console import Console
+
+from gpuserve.kubernetes.errors import Problem, SpecError
 
 PIPE_WIDTH = 200
 """Columns of a table that no terminal bounds: more than any of ours needs."""
@@ -39,6 +42,24 @@ _ManifestDumper.add_representer(str, _text)
 def notice(message: str) -> None:
     """Write a line for people to stderr."""
     typer.echo(message, err=True)
+
+
+def write(path: Path, text: str, option: str = "--output") -> None:
+    """Write a file that the user named.
+
+    Args:
+        path: Where.
+        text: What.
+        option: The option that named it.
+
+    Raises:
+        SpecError: When it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fix = "name another file, in a folder that is there and may be written to"
+        raise SpecError([Problem(option, str(path), f"cannot be written: {error.strerror}", fix)]) from error
 
 
 def stdout() -> Console:

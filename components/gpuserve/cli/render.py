@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpuserve.cli.options import STACKS, StackOption, StacksOption
-from gpuserve.cli.output import notice, to_json, to_yaml
+from gpuserve.cli.output import notice, to_json, to_yaml, write
 
 if TYPE_CHECKING:
     from gpuserve.cli.stack import Stack
@@ -42,7 +42,7 @@ def render(
     if output == "-":
         typer.echo(text, nl=False)
     else:
-        Path(output).write_text(text)
+        write(Path(output), text)
         notice(f"{output}: {len(manifests)} objects of {stack}")
     for note in _notes(loaded):
         notice(f"note: {note}")

@@ -10,7 +10,7 @@ import typer
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from gpuserve.cli.output import notice, to_json
+from gpuserve.cli.output import notice, to_json, write
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,7 +27,7 @@ def schema(
     if output == "-":
         typer.echo(text, nl=False)
     else:
-        Path(output).write_text(text)
+        write(Path(output), text)
         notice(f"{output}: written")
 
 

@@ -46,7 +46,7 @@ class _Capacities:
             self._answers = False
             notice(f"measured capacities are not shown: {error}")
             return None
-        return found.model_dump(mode="json", exclude={"points"}) if found else None
+        return found.model_dump(mode="json", exclude={"points", "notes"}) if found else None
 
 
 def _show(name: str, service: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuserve_images.onnx_model.session import Runner, Session
+from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.apart import mixed_rows
@@ -112,7 +113,7 @@ def measure(
         CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(build) if isinstance(build, Path) else build
-    roles = _roles(next(iter(reference.values())), named.classes)
+    roles = _roles(next(iter(reference.values())), named.classes or _of_several_rows(runner.signature))
     worst = _Worst(len(samples))
     for done, (size, wanted) in enumerate(reference.items()):
         progress("verify", done, len(reference))
@@ -171,6 +172,19 @@ def _roles(rows: Tensors, classes: Sequence[str]) -> dict[str, Role]:
         if role == "numbers" and (name in classes if classes else _is_a_vector(rows[name])):
             found[name] = "classes"
     return found
+
+
+def _of_several_rows(signature: Signature) -> tuple[str, ...]:
+    """Return the outputs with classes of a model that takes a fixed number of rows, above 1, as one request."""
+    rows = {tensor.shape[0] for tensor in signature.inputs if tensor.shape and tensor.shape[0] > 1}
+    return tuple(
+        tensor.name
+        for tensor in signature.outputs
+        if tensor.shape[:1] + tensor.shape[-1:] == tensor.shape
+        and tensor.shape[0] in rows
+        and tensor.shape[-1] >= _FEWEST_CLASSES
+        and tensor.dtype.startswith("FP")
+    )
 
 
 def _role(array: NDArray[Any]) -> Role:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from gpuserve_images.errors import SourceError
-from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
+from gpuserve_images.onnx_model.signature import DATA_TYPES, DYNAMIC, Signature, TensorSpec
 from gpuserve_images.verify.spec import GenerateSpec
 
 FIELD = "verify.generate"
@@ -16,6 +16,9 @@ could be asked for more over gRPC."""
 MOST_BYTES = 2**32
 """Of one batch, and of the answers that are kept to be compared: all the memory that a builder's pod has by default (4 Gi), which must
 hold the model's own tensors besides."""
+
+MOST_ITEM_BYTES = 8
+"""Of a number of a type that is not known here."""
 
 TEXT_BYTES = 64
 """Of a text: a short Python string with the pointer to it, rounded up."""
@@ -67,7 +70,15 @@ def require_memory(
 
 def _bytes(tensor: TensorSpec, shape: tuple[int, ...]) -> int:
     # Not NumPy's product, which overflows without a word.
-    return math.prod(shape) * (TEXT_BYTES if tensor.dtype == "BYTES" else tensor.numpy_dtype.itemsize)
+    return math.prod(shape) * _item_bytes(tensor)
+
+
+def _item_bytes(tensor: TensorSpec) -> int:
+    if tensor.dtype == "BYTES":
+        return TEXT_BYTES
+    # A server's answers may be of types that NumPy lacks, BF16 for one.
+    known = any(tensor.dtype == v2 for v2, _ in DATA_TYPES.values())
+    return tensor.numpy_dtype.itemsize if known else MOST_ITEM_BYTES
 
 
 def _shown(size: int) -> str:

@@ -17,7 +17,7 @@ from gpuserve_images.spec import load_model
 from gpuserve_images.verify.differences import ParityError
 from gpuserve_images.verify.generated import generate, table_sizes
 from gpuserve_images.verify.inputs import verification_inputs
-from gpuserve_images.verify.parity import Named, measure, reference_outputs
+from gpuserve_images.verify.parity import measure, reference_outputs
 from gpuserve_images.verify.spec import GenerateSpec, VerifySpec
 
 VOCABULARY = 30
@@ -281,8 +281,5 @@ def test_a_model_without_a_batch_axis_is_one_row_a_request(tmp_path):
     onnx.save(classifier(batch=3), tmp_path / "m.onnx")
     requests = generate(read_signature(tmp_path / "m.onnx"), GenerateSpec(count=4))
     assert requests[0]["x"].shape == (3, 8)
-    reference = reference_outputs(tmp_path / "m.onnx", requests, (1,))
-    found = measure(tmp_path / "m.onnx", reference, requests)
-    assert (found.samples, found.top1_agreement) == (4, None)  # three rows of numbers might be boxes too
-    named = measure(tmp_path / "m.onnx", reference, requests, named=Named(classes=["scores"]))
-    assert (named.samples, named.top1_agreement) == (4, 1.0)
+    parity = measure(tmp_path / "m.onnx", reference_outputs(tmp_path / "m.onnx", requests, (1,)), requests)
+    assert (parity.samples, parity.top1_agreement) == (4, 1.0)

@@ -6,6 +6,7 @@ import pytest
 from e2e_small_model import FEATURES, classifier
 from onnx import TensorProto, helper, numpy_helper
 
+from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.judging import judge
 from gpuserve_images.verify.parity import Named, measure, reference_outputs
@@ -134,11 +135,15 @@ def test_a_bar_that_cannot_be_measured_does_not_pass_silently():
         judge(parity, BarsSpec(top1_agreement=0.5), "b")
 
 
+ANY = Signature(inputs=(), outputs=(), opset=17)
+"""Of a played model, which says nothing."""
+
+
 class _Answers:
     """A model that always answers the same, row by row."""
 
     def __init__(self, rows: "list[list[float]]") -> None:
-        self.outputs, self.rows, self.signature = ["scores"], np.array(rows, np.float32), None
+        self.outputs, self.rows, self.signature = ["scores"], np.array(rows, np.float32), ANY
 
     def run(self, inputs):
         return {"scores": self.rows[inputs["x"][:, 0]]}

@@ -3,18 +3,22 @@
 import numpy as np
 import pytest
 
+from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.samples.codec import CodecError
 from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.judging import judge
 from gpuserve_images.verify.parity import Named, measure, reference_outputs
 from gpuserve_images.verify.spec import BarsSpec
 
+ANY = Signature(inputs=(), outputs=(), opset=17)
+"""Of a played model, which says nothing."""
+
 
 class _Played:
     """A model of one output that answers as a function says."""
 
     def __init__(self, name, answer) -> None:
-        self.outputs, self.answer, self.signature = [name], answer, None
+        self.outputs, self.answer, self.signature = [name], answer, ANY
 
     def run(self, inputs):
         return {self.outputs[0]: self.answer(inputs["x"])}
@@ -24,7 +28,7 @@ class _Several:
     """A model of several outputs that answers as a function says."""
 
     def __init__(self, names, answer) -> None:
-        self.outputs, self.answer, self.signature = names, answer, None
+        self.outputs, self.answer, self.signature = names, answer, ANY
 
     def run(self, inputs):
         return self.answer(inputs["x"])
