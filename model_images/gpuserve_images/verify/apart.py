@@ -11,8 +11,8 @@ from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.spec import FP32_SCALED_ERROR
 
 LARGE = 0.1
-"""Share of an output's largest value. Rounding is far below it, FP16's too (0.0005), and so is what dynamic quantisation makes of a batch,
-whose range it takes from all rows: that moves a row by some hundredths at most."""
+"""Share of the length of an output's largest row, or of the texts of a row. Rounding is far below it, FP16's too (0.0005), and so is what
+dynamic quantisation makes of a batch, whose range it takes from all rows: that moves a row by some hundredths at most."""
 
 MOST = 0.5
 """Share of the samples that must be answered otherwise: a label that is nearly two changes for a few, whatever the batch."""
@@ -46,7 +46,7 @@ def mixed_rows(answers: Mapping[int, Tensors]) -> Mixed | None:
         for name, array in tensors.items():
             first = answers[smallest][name]
             # Rows that are no samples cannot be told apart here.
-            if array.shape != first.shape or not len(array):
+            if array.shape != first.shape or not array.size:
                 continue
             differing = int(_differing(first, array).sum())
             if differing > MOST * len(array):
@@ -55,10 +55,13 @@ def mixed_rows(answers: Mapping[int, Tensors]) -> Mixed | None:
 
 
 def _differing(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which rows are another answer."""
+    """Return which rows are another answer, each as a whole: of a mask some points of a million change with rounding alone."""
     rows = left.reshape(len(left), -1), right.reshape(len(right), -1)
-    if not np.issubdtype(left.dtype, np.floating):
-        return (rows[0] != rows[1]).any(axis=1)
+    if left.dtype.kind not in "fiub":
+        return (rows[0] != rows[1]).mean(axis=1) > LARGE
     real = rows[0].astype(np.float64), rows[1].astype(np.float64)
-    largest = max(float(np.abs(values).max(initial=0.0)) for values in real)
-    return np.abs(real[0] - real[1]).max(axis=1, initial=0.0) > max(LARGE * largest, FP32_SCALED_ERROR)
+    # Squares of the largest doubles are infinite.
+    scale = max(1.0, *(float(np.abs(values).max()) for values in real))
+    lengths = [np.linalg.norm(values / scale, axis=1) for values in (*real, real[0] - real[1])]
+    largest = max(lengths[0].max(), lengths[1].max())
+    return lengths[2] > max(LARGE * largest, FP32_SCALED_ERROR / scale * np.sqrt(rows[0].shape[1]))

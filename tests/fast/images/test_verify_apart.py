@@ -68,6 +68,18 @@ def test_one_request_at_a_time_is_never_mixed(tmp_path):
     assert set(reference_outputs(model(tmp_path, MIXING["shares of all"]), SAMPLES, (1,))) == {1}
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.bool_, np.float32, object])
+def test_a_few_points_of_each_mask_may_change_with_rounding(kind):
+    masks = RANDOM.integers(0, 2, size=(8, 50, 50))
+    changed = masks.copy()
+    changed[:, 3, :5] = 1 - changed[:, 3, :5]
+    first, second = (
+        values.astype(str).astype(object) if kind is object else values.astype(kind) for values in (masks, changed)
+    )
+    assert mixed_rows({1: {"y": first}, 8: {"y": second}}) is None
+    assert mixed_rows({1: {"y": first}, 8: {"y": second[::-1]}}).samples == 8
+
+
 def test_noise_about_nothing_and_few_changed_labels_are_let_through():
     noise = [{"y": RANDOM.normal(size=(8, 2)).astype(np.float32) * 1e-7} for _ in range(2)]
     assert mixed_rows(dict(zip((1, 8), noise, strict=True))) is None
