@@ -181,7 +181,7 @@ def test_status_shows_what_images_were_measured_to_answer(
     measured["tiny"] = CAPACITY
     monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
     service = json.loads(cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)["services"]["tiny"]
-    assert service["capacity"]["fp32"] == {**CAPACITY, "notes": []}
+    assert service["capacity"]["fp32"] == CAPACITY
     shown = cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
     assert "capacity of fp32: 1,234.5 requests/s with p95 within 50 ms (in process, a test)" in shown
 
