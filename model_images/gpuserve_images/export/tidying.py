@@ -41,7 +41,9 @@ def tidy(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
     _rename(model.graph, renamed, {*_names(model.graph)})
     _without_traces(model)
     default = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    model.ir_version = min(model.ir_version, max(onnx.helper.find_min_ir_version_for(list(model.opset_import)), _ir(default)))
+    # Of ONNX Runtime's own operators, such as those for text, no IR version is known.
+    lowest = onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+    model.ir_version = min(model.ir_version, max(lowest, _ir(default)))
     onnx.save(model, path)
 
 

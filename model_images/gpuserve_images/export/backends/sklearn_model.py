@@ -18,6 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
 from gpuserve_images.export.backends.opset import at_opset
+from gpuserve_images.export.backends.sklearn_probe import probe
+from gpuserve_images.export.backends.sklearn_texts import words_kept
 from gpuserve_images.export.backends.sklearn_trees import missing_values_kept
 
 ML_OPSET = 3
@@ -65,6 +67,7 @@ class SklearnModel:
             raise
         except Exception as error:
             raise _refusal(error) from error
+        words_kept(converted, self._estimator)
         del converted.graph.output[len(self.outputs) :]
         out.write_bytes(at_opset(converted, self._wishes.opset).SerializeToString())
 
@@ -73,22 +76,34 @@ class SklearnModel:
         table = self._table(inputs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "X does not have valid feature names": the columns are in the model's order
-            return [question.answer(table) for question in self._questions]
+            try:
+                return [question.answer(table) for question in self._questions]
+            except ValueError as error:
+                if "unknown categories" not in str(error):
+                    raise
+                reason = f"is asked about a text that its encoder was not fitted on: {' '.join(str(error).split())}"
+                fix = "Declare samples of real requests (`verify: {inputs: ...}`), or fit with handle_unknown='ignore'."
+                raise FailureError(reason, fix) from error
 
     def _shapes(self) -> list[tuple[int, ...]]:
-        """Return the outputs' shapes: of a classifier they are known, others are asked."""
-        if is_classifier(self._estimator):
-            return [(FREE,), (FREE, len(self._estimator.classes_))][: len(self._questions)]
+        """Return the shapes of the outputs, for which the estimator is asked."""
         try:
-            probe = self.run({port.name: _zeros(port) for port in self.inputs})
-        except ValueError:
-            # A category that the estimator does not know: then it is asked for one number per row.
-            return [(FREE, 1) for _ in self._questions]
-        return [(FREE, *array.shape[1:]) for array in probe]
+            answers = self.run(probe(self._estimator, self.inputs))
+        except Exception as error:  # an estimator of anybody's may refuse zeros or empty texts by any error
+            if is_classifier(self._estimator):
+                return [(FREE,), (FREE, len(self._estimator.classes_))][: len(self._questions)]
+            if sklearn.utils.get_tags(self._estimator).estimator_type == "regressor":
+                return [(FREE, 1)]
+            reason = f"does not answer zeros or empty texts, by which its outputs are measured: {' '.join(str(error).split())}"
+            raise FailureError(reason, "Fit its encoders with handle_unknown='ignore'.") from error
+        return [(FREE, *array.shape[1:]) for array in answers]
 
     def _table(self, inputs: Arrays) -> Any:
         if len(self.inputs) == 1:
-            return inputs[self.inputs[0].name]
+            rows, port = inputs[self.inputs[0].name], self.inputs[0]
+            # What was fitted on texts takes a list of them; skl2onnx's graph takes a column as well.
+            texts = port.dtype == "object" and not hasattr(self._estimator, "n_features_in_")
+            return rows.ravel() if texts and port.shape[1:] == (1,) else rows
         pandas: Any = importlib.import_module("pandas")
         columns = zip(self._columns(), self.inputs, strict=True)
         return pandas.DataFrame({column: inputs[port.name].ravel() for column, port in columns})
@@ -203,7 +218,8 @@ class _Question:
     column: bool = True
 
     def answer(self, table: Any) -> NDArray[Any]:
-        answer = np.asarray(self.ask(table))
+        answer = self.ask(table)
+        answer = np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
         return answer.reshape(-1, 1) if self.column and answer.ndim == 1 else answer
 
 
@@ -230,11 +246,6 @@ def _served_type(question: _Question, inputs: list[Port]) -> str:
         return "float64" if inputs[0].dtype == "float64" else "float32"
     classes = getattr(getattr(question.ask, "__self__", None), "classes_", np.zeros(0))
     return "object" if classes.dtype.kind in "OU" else "int64"
-
-
-def _zeros(port: Port) -> NDArray[Any]:
-    shape = tuple(2 if dim == FREE else dim for dim in port.shape)
-    return np.full(shape, "", object) if port.dtype == "object" else np.zeros(shape, port.dtype)
 
 
 def _skl_type(port: Port) -> Any:
