@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve.kubernetes.errors import GpuserveError
+from gpuserve_images.ending import end_on_sigterm
 
 FAILED, WRONG, BROKEN = 1, 2, 3
 EVERY = 5.0
@@ -126,4 +127,5 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     sys.exit(main())

@@ -7,6 +7,7 @@ import typer
 from gpuserve.cli import bake, bench, check, compiling, doctor, images, predict, render, schema, status
 from gpuserve.cli.environment import adopt_environment
 from gpuserve.cli.guard import debug, guarded
+from gpuserve_images.ending import end_on_sigterm
 
 app = typer.Typer(
     name="gpuserve",
@@ -35,4 +36,5 @@ def _global_options(
 
 def main() -> None:
     """Run the command line; exit status 0 means done, 1 that something was found wrong, 2 that the command line is wrong."""
+    end_on_sigterm()
     app()

@@ -38,12 +38,16 @@ def run(command: Sequence[str], *, what: str, report: Callable[[str], None], env
         errors="replace",
     )
     with process:
-        for line in process.stdout or ():
-            text = line.rstrip()
-            if text:
-                lines.append(text)
-                last.append(text)
-                report(text)
+        try:
+            for line in process.stdout or ():
+                text = line.rstrip()
+                if text:
+                    lines.append(text)
+                    last.append(text)
+                    report(text)
+        except BaseException:  # else it would be waited for to its own end
+            process.terminate()
+            raise
     if process.returncode:
         reason = f"{program} ended with status {process.returncode}"
         raise BaseImageError(what, reason, "Put right what its last lines say, then run again", log=list(last))

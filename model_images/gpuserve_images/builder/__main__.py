@@ -3,6 +3,8 @@
 import sys
 
 from gpuserve_images.builder.inside import main
+from gpuserve_images.ending import end_on_sigterm
 
 if __name__ == "__main__":
+    end_on_sigterm()
     sys.exit(main(sys.argv[1:]))
