@@ -1,5 +1,6 @@
 """`https` addresses, read through requests: passwords from ~/.netrc, proxies and certificates from its usual variables."""
 
+import os
 import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ _TIMEOUT = (10.0, 60.0)
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 _RANGE_NOT_SATISFIABLE = 416
 _CONTENT_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<size>\d+|\*)")
+_LOOPBACK = "localhost,127.0.0.1,::1"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _LOG_IN = "Put its user and password into ~/.netrc, or use an address that you may read."
 
@@ -39,8 +41,6 @@ class Web:
         # What each file's bytes so far were of, by its URL: an ETag or a time, or None where the server gives neither.
         self._versions: dict[str, str | None] = {}
         self._session = requests.Session()
-        # A proxy from the environment could never reach this machine's loopback; other hosts are not concerned by this.
-        self._session.proxies = {"no_proxy": "localhost,127.0.0.1,::1"}
 
     @contextmanager
     def read(self, file: RemoteFile, start: int) -> Generator[Reading]:
@@ -55,7 +55,7 @@ class Web:
         if start and file.digest is None and version is not None:
             headers["If-Range"] = version
         try:
-            answer = self._session.get(file.where, headers=headers, stream=True, timeout=_TIMEOUT)
+            answer = self._session.get(file.where, headers=headers, stream=True, timeout=_TIMEOUT, proxies=_not_proxied())
         except requests.RequestException as error:
             raise self._unreachable(error) from error
         with answer:
@@ -128,6 +128,12 @@ class WebFile(Web):
     def listing(self) -> Listing:
         """Return the file; nothing is asked before it is read."""
         return Listing((RemoteFile(self._address.name, self._address.text),), folder=False)
+
+
+def _not_proxied() -> dict[str, str]:
+    """Return the hosts that no proxy is asked for: the environment's, and this machine, which a proxy could never reach."""
+    said = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").strip()
+    return {"no_proxy": said if said == "*" else ",".join(filter(None, [said, _LOOPBACK]))}
 
 
 def _version(answer: requests.Response) -> str | None:

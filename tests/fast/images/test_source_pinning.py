@@ -2,6 +2,8 @@
 
 import os
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from threading import Thread
 
 import pytest
 from faulty_http import Fault
@@ -52,6 +54,36 @@ def test_an_object_that_changes_between_its_blocks_is_refused(web, aws_keys, mon
     with pytest.raises(SourceError, match="changed while it was read"):
         pin("s3://bucket/small.onnx")
     assert pin("s3://bucket/small.onnx").sha256 == sha256(ONNX)
+
+
+@pytest.mark.parametrize("said", [None, "host.example", "*"])
+def test_a_proxy_is_not_asked_for_what_lies_on_this_machine(web, monkeypatch, said):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, said) if said else monkeypatch.delenv(name, raising=False)
+    assert pin(web.put("small.onnx", ONNX)).sha256 == sha256(ONNX)
+
+
+def test_a_proxy_is_asked_for_other_hosts_but_those_that_the_user_excepts(monkeypatch):
+    monkeypatch.setattr(transfer, "FIRST_WAIT_SECONDS", 0)
+    asked = set()
+
+    class Proxy(StreamRequestHandler):
+        def handle(self):
+            asked.add(self.rfile.readline().split()[1])
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Proxy) as proxy:
+        Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.server_address[1]}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "other.invalid")
+        for host in ("some.invalid", "other.invalid"):
+            with pytest.raises(SourceError):
+                pin(f"https://{host}/small.onnx")
+        proxy.shutdown()
+    assert asked == {b"some.invalid:443"}
 
 
 @pytest.mark.parametrize("url", ["nothing", "https://a:hidden@host.example/m.onnx", "s3://bucket"])
