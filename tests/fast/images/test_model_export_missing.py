@@ -66,6 +66,14 @@ def test_missing_values(estimator, y, trained, tmp_path):
         np.testing.assert_allclose(answer, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_splits_by_categories_are_refused(tmp_path):
+    rows = np.column_stack([RANDOM.integers(0, 12, 300), CLEAN[:, 0]])
+    estimator = HistGradientBoostingClassifier(max_iter=3, categorical_features=[0]).fit(rows, rows[:, 0] * 7 % 5 > 2)
+    with pytest.raises(FailureError, match="split by categories") as caught:
+        exported(estimator, tmp_path)
+    assert caught.value.value == "categorical_features"
+
+
 def test_a_skl2onnx_that_writes_trees_in_another_way_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sklearn_trees, "_WRITER", "renamed")
     with pytest.raises(FailureError, match="would lose where its trees send missing values"):

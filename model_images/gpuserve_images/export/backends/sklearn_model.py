@@ -20,7 +20,7 @@ from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Po
 from gpuserve_images.export.backends.opset import at_opset
 from gpuserve_images.export.backends.sklearn_probe import probe
 from gpuserve_images.export.backends.sklearn_texts import words_kept
-from gpuserve_images.export.backends.sklearn_trees import missing_values_kept
+from gpuserve_images.export.backends.sklearn_trees import trees_kept
 
 ML_OPSET = 3
 SAVED_WITH = re.compile(rb"_sklearn_version.{0,6}?\x8c.([0-9]+\.[0-9]+[0-9A-Za-z.]*)", re.DOTALL)
@@ -56,7 +56,7 @@ class SklearnModel:
         from skl2onnx import convert_sklearn
 
         try:
-            with missing_values_kept():
+            with trees_kept():
                 converted: Any = convert_sklearn(
                     self._estimator,
                     initial_types=[(name, _skl_type(port)) for name, port in zip(self._columns(), self.inputs, strict=True)],
