@@ -1,19 +1,20 @@
-"""Which nodes a pool's pods go to: the real scheduler, with labels and a taint that nodes of a cloud have."""
+"""Which nodes a pool's pods go to: the real scheduler, with a label that nodes of a cloud have, and the pools' own taint."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 from e2e_cluster import NAMESPACE, Cluster, holder, wait_for
 
+from gpuserve.kubernetes.values import Placement
 from gpuserve.node_pool.manifests import placement
 from gpuserve.node_pool.spec import NodePoolSpec
 
 pytestmark = pytest.mark.e2e
 
 LABELS = {"cloud.google.com/gke-accelerator": "nvidia-l4"}
-TAINT = {"key": "sku", "value": "gpu", "effect": "NoSchedule"}
 
 
 @pytest.fixture
@@ -22,13 +23,10 @@ def node(quiet: Cluster) -> Iterator[str]:
     (name,) = [node["metadata"]["name"] for node in quiet.get("nodes")]
     yield name
     quiet.kubectl("label", "node", name, *(f"{key}-" for key in LABELS))
-    quiet.kubectl("taint", "node", name, f"{TAINT['key']}-", check=False)
     quiet.kubectl("delete", "pods", "-n", NAMESPACE, "-l", "selects", "--wait=true")
 
 
-def _pod(cluster: Cluster, name: str, **pool: Any) -> dict[str, Any]:
-    spec = {"name": "cloud", "accelerator": "L4", "gpus": 1, "quota": {"gpus": 1}, "node_selector": LABELS, **pool}
-    place = placement(NodePoolSpec.parse(spec))
+def _pod(cluster: Cluster, name: str, place: Placement) -> dict[str, Any]:
     pod = holder(cluster, name, 1)
     pod["metadata"]["labels"] = {"selects": name}
     pod["spec"] |= {"nodeSelector": dict(place.node_selector), "tolerations": [dict(one) for one in place.tolerations]}
@@ -47,11 +45,10 @@ def _refused(cluster: Cluster, name: str, reason: str) -> bool:
 
 
 def test_a_pod_goes_where_the_pools_labels_and_tolerations_let_it(quiet: Cluster, node: str):
-    quiet.apply(_pod(quiet, "tolerant", tolerations=[TAINT]), _pod(quiet, "intolerant"))
-    for name in ("tolerant", "intolerant"):
-        wait_for(f"no node for {name}", partial(_refused, quiet, name, "node affinity/selector"), seconds=30)
-    # Tainted before it has the label, so that no pod slips in between.
-    quiet.kubectl("taint", "node", node, f"{TAINT['key']}={TAINT['value']}:{TAINT['effect']}")
+    pool = NodePoolSpec.parse({"name": "cloud", "accelerator": "L4", "gpus": 1, "quota": {"gpus": 1}, "node_selector": LABELS})
+    place = placement(pool)
+    quiet.apply(_pod(quiet, "tolerant", place), _pod(quiet, "intolerant", replace(place, tolerations=())))
+    wait_for("no node for the one", partial(_refused, quiet, "tolerant", "node(s) didn't match"), seconds=30)
     quiet.kubectl("label", "node", node, *(f"{key}={value}" for key, value in LABELS.items()))
     wait_for("a node for the one", lambda: _scheduled(quiet, "tolerant")["status"] == "True", seconds=60)
     wait_for("the taint for the other", partial(_refused, quiet, "intolerant", "untolerated taint"), seconds=60)

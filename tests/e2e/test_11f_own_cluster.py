@@ -51,6 +51,7 @@ def own(stack: Stack, workshop: Workshop, tmp_path: Path) -> Iterator[Own]:
         "PULUMI_CONFIG_PASSPHRASE": "of their own",
         "PULUMI_HOME": str(tmp_path / "pulumi"),
         "XDG_CACHE_HOME": str(cache),
+        "TMPDIR": str(tmp_path),  # the Kubernetes provider leaves a kubeconfig there
     }
     workshop.write_stack(NAME, gateway_networks=["10.244.0.1/32"])
     yield Own(workshop, variables, cache)
