@@ -31,7 +31,7 @@ def parity(source, built, samples):
     return measure(built, reference_outputs(source, samples, (1, 8)), samples)
 
 
-def random_samples():
+def random_samples(count=40):
     """Return requests of one row for `graph_of`'s default shape."""
     random = np.random.default_rng(3)
-    return [{"x": random.normal(size=(1, FEATURES)).astype(np.float32)} for _ in range(40)]
+    return [{"x": random.normal(size=(1, FEATURES)).astype(np.float32)} for _ in range(count)]

@@ -7,7 +7,7 @@ Large blobs are sent by `uploads`.
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -18,6 +18,7 @@ from gpuserve_images.errors import BrokenOffError, RegistryError
 from gpuserve_images.oci.authorisation import Authorisation, Scope
 from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, digest_of, encode
 from gpuserve_images.oci.layers import CHUNK_BYTES
+from gpuserve_images.oci.pages import pages
 from gpuserve_images.oci.reference import Reference, address_of
 from gpuserve_images.oci.refusals import BROKEN_OFF, refusal, unreachable
 from gpuserve_images.oci.retries import ATTEMPTS, RETRIED, pause
@@ -87,8 +88,6 @@ class RegistryClient:
         address = address_of(registry)
         self.registry = registry
         self._root = f"{address}/v2/"
-        parts = urlsplit(address)
-        self._origin = {"scheme": parts.scheme, "netloc": parts.netloc}
         session = requests.Session()
         # A proxy from the environment could never reach this machine's loopback, nor what a pod reaches without TLS.
         session.trust_env = address.startswith("https://")
@@ -206,27 +205,9 @@ class RegistryClient:
             self._has_referrers = found
         if not found:
             return None
-        pages = [answer.json() for answer in self.pages(place, request, answer)]
-        entries = [entry for page in pages for entry in page.get("manifests") or []]
-        return Manifest(INDEX, answer.content if len(pages) == 1 else encode({**pages[0], "manifests": entries}))
-
-    def pages(self, place: Reference, request: Request, first: requests.Response) -> Iterator[requests.Response]:
-        """Yield an answer with a list, and those with the rest of it, which its `Link` names.
-
-        Raises:
-            RegistryError: The registry refused, is down, or names a page that was there before.
-        """
-        answer, seen = first, {request.url}
-        yield answer
-        while following := answer.links.get("next", {}).get("url"):
-            # A registry behind a proxy may know its own address wrongly; another host is not asked, whatever it says.
-            url = urlsplit(urljoin(request.url, following))._replace(**self._origin).geturl()
-            if url in seen:
-                fix = "See the registry's log, and that of the proxy before it"
-                raise RegistryError(place.registry, place.repository, f"its list goes round in a circle, at {url}", fix)
-            seen.add(url)
-            answer = self.ask(place, replace(request, url=url), accept=(200,))
-            yield answer
+        read = [page.json() for page in pages(self, place, request, answer)]
+        entries = [entry for page in read for entry in page.get("manifests") or []]
+        return Manifest(INDEX, answer.content if len(read) == 1 else encode({**read[0], "manifests": entries}))
 
     def ask(self, place: Reference, request: Request, *, accept: tuple[int, ...]) -> requests.Response:
         """Send a request that may safely be repeated, until the registry gives a final answer.

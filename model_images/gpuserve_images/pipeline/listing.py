@@ -8,6 +8,7 @@ from typing import Any, cast
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.oci.client import RegistryClient, Request
 from gpuserve_images.oci.config import INDEXES
+from gpuserve_images.oci.pages import pages
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.referrers import referrers
 from gpuserve_images.pipeline.key import TAG_LENGTH
@@ -61,7 +62,7 @@ def _tags(client: RegistryClient, place: Reference) -> list[str]:
     if not answer.ok:
         return []
     # Once each: what is pushed meanwhile may move a tag to the next page.
-    return list(dict.fromkeys(tag for page in client.pages(place, request, answer) for tag in page.json().get("tags") or []))
+    return list(dict.fromkeys(tag for page in pages(client, place, request, answer) for tag in page.json().get("tags") or []))
 
 
 def _image(client: RegistryClient, place: Reference, tag: str) -> ListedImage | None:

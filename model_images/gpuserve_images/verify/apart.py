@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.verify.differences import ParityError
 from gpuserve_images.verify.spec import FP32_SCALED_ERROR
 
 LARGE = 0.1
@@ -16,6 +17,12 @@ dynamic quantisation makes of a batch, whose range it takes from all rows: that 
 
 MOST = 0.5
 """Share of the samples that must be answered otherwise: a label that is nearly two changes for a few, whatever the batch."""
+
+
+_FIX = (
+    "Write `batch: none` where the first axis is no batch but, say, the points of a cloud or the samples of a sound; else export the model "
+    "for inference, without dropout and with fixed statistics."
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,26 @@ class Mixed:
     output: str
     sizes: tuple[int, int]
     samples: int
+
+
+def require_apart(answers: Mapping[int, Tensors], samples: int) -> None:
+    """Refuse a model whose answer to one request follows from the others in its batch: a server would mix those of its clients.
+
+    Args:
+        answers: The model's outputs of the same samples, by batch size.
+        samples: How many samples there are.
+
+    Raises:
+        ParityError: Naming an output, two batch sizes, and how many samples are answered otherwise.
+    """
+    mixed = mixed_rows(answers)
+    if mixed is not None:
+        one, other = mixed.sizes
+        reason = (
+            f"answers {mixed.samples} of {samples} samples otherwise in a batch of {other} than in one of {one}, by far more than rounding: "
+            "its rows depend on each other, or on chance"
+        )
+        raise ParityError(f"source model, output {mixed.output}", reason, _FIX)
 
 
 def mixed_rows(answers: Mapping[int, Tensors]) -> Mixed | None:

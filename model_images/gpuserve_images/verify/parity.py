@@ -14,7 +14,7 @@ from gpuserve_images.onnx_model.session import Runner, Session
 from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors
-from gpuserve_images.verify.apart import mixed_rows
+from gpuserve_images.verify.apart import require_apart
 from gpuserve_images.verify.differences import RELATIVE_FLOOR, Parity, ParityError
 from gpuserve_images.verify.rows import answers
 
@@ -51,26 +51,10 @@ def reference_outputs(
             if not _finite(array):
                 reason = f"gives NaN or infinity at batch size {size}, so there is nothing to compare with"
                 raise ParityError(f"source model, output {name}", reason, _NOT_FINITE_FIX)
-    _require_apart(reference, len(samples))
+    require_apart(reference, len(samples))
     return reference
 
 
-def _require_apart(reference: Reference, samples: int) -> None:
-    """Refuse a model whose answer to one request follows from the others in its batch: a server would mix those of its clients."""
-    mixed = mixed_rows(reference)
-    if mixed is not None:
-        one, other = mixed.sizes
-        reason = (
-            f"answers {mixed.samples} of {samples} samples otherwise in a batch of {other} than in one of {one}, by far more than rounding: "
-            "its rows depend on each other, or on chance"
-        )
-        raise ParityError(f"source model, output {mixed.output}", reason, _APART_FIX)
-
-
-_APART_FIX = (
-    "Write `batch: none` where the first axis is no batch but, say, the points of a cloud or the samples of a sound; else export the model "
-    "for inference, without dropout and with fixed statistics."
-)
 _NOT_FINITE_FIX = (
     "Correct the model or the samples; for generated inputs, set `verify.generate.ranges` to what the model takes."
 )

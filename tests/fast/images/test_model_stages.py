@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-import numpy as np
 import onnx
 import pytest
+from e2e_graphs import random_samples, written
 from e2e_small_model import FEATURES, classifier
 from onnx import TensorProto, helper
 
@@ -25,15 +25,12 @@ STATIC = CalibrateSpec.parse({"inputs": "samples"})
 
 @pytest.fixture
 def source(tmp_path):
-    path = tmp_path / "source.onnx"
-    onnx.save(classifier(), path)
-    return path
+    return written(classifier(), tmp_path)
 
 
 @pytest.fixture
 def samples():
-    random = np.random.default_rng(3)
-    return [{"x": random.normal(size=(1, FEATURES)).astype(np.float32)} for _ in range(40)]
+    return random_samples()
 
 
 def operators(path) -> Counter[str]:

@@ -3,7 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from e2e_small_model import FEATURES, classifier
+from e2e_graphs import random_samples, written
+from e2e_small_model import classifier
 from onnx import TensorProto, helper, numpy_helper
 
 from gpuserve_images.onnx_model.signature import Signature
@@ -27,15 +28,12 @@ PARITY = Parity(
 
 @pytest.fixture
 def source(tmp_path):
-    path = tmp_path / "source.onnx"
-    onnx.save(classifier(), path)
-    return path
+    return written(classifier(), tmp_path)
 
 
 @pytest.fixture
 def samples():
-    random = np.random.default_rng(3)
-    return [{"x": random.normal(size=(1, FEATURES)).astype(np.float32)} for _ in range(21)]
+    return random_samples(21)
 
 
 def changed(path, name: str, change) -> "object":

@@ -1,8 +1,8 @@
 """Samples: what `encode` and archives may hold, and how batches are made of them."""
 
 import numpy as np
-import onnx
 import pytest
+from e2e_graphs import random_samples, written
 from e2e_small_model import FEATURES, classifier
 
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
@@ -11,15 +11,12 @@ from gpuserve_images.samples.codec import Codec, CodecError, batches, encode_all
 
 @pytest.fixture
 def source(tmp_path):
-    path = tmp_path / "source.onnx"
-    onnx.save(classifier(), path)
-    return path
+    return written(classifier(), tmp_path)
 
 
 @pytest.fixture
 def samples():
-    random = np.random.default_rng(3)
-    return [{"x": random.normal(size=(1, FEATURES)).astype(np.float32)} for _ in range(21)]
+    return random_samples(21)
 
 
 class TestSamplesToTensors:
