@@ -30,6 +30,7 @@ class Own:
     workshop: Workshop
     variables: dict[str, str]
     cache: Path
+    temporary: Path
 
     def run(self, name: str, *arguments: str):
         """Run `up` or `down` to a good end, and return what it said."""
@@ -41,7 +42,8 @@ class Own:
 @pytest.fixture
 def own(stack: Stack, workshop: Workshop, tmp_path: Path) -> Iterator[Own]:
     provider = ensure("pulumi-resource-kubernetes", print)
-    kubeconfig, cache = tmp_path / "kubeconfig", tmp_path / "cache"
+    kubeconfig, cache, temporary = tmp_path / "kubeconfig", tmp_path / "cache", tmp_path / "temporary"
+    temporary.mkdir()
     shutil.copy(KUBECONFIG, kubeconfig)
     # With an empty cache, whatever is built or fetched shows; Pulumi's programs are on the path.
     variables = {
@@ -51,10 +53,10 @@ def own(stack: Stack, workshop: Workshop, tmp_path: Path) -> Iterator[Own]:
         "PULUMI_CONFIG_PASSPHRASE": "of their own",
         "PULUMI_HOME": str(tmp_path / "pulumi"),
         "XDG_CACHE_HOME": str(cache),
-        "TMPDIR": str(tmp_path),  # the Kubernetes provider leaves a kubeconfig there
+        "TMPDIR": str(temporary),
     }
     workshop.write_stack(NAME, gateway_networks=["10.244.0.1/32"])
-    yield Own(workshop, variables, cache)
+    yield Own(workshop, variables, cache, temporary)
     stack.cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
 
 
@@ -74,6 +76,9 @@ def test_up_and_down_leave_this_machine_alone(stack: Stack, own: Own, unprepared
     wait_for("the stack's namespace is gone", lambda: NAMESPACE not in _namespaces(stack.cluster), seconds=60)
     assert _daemons() == before
     assert stack.cluster.settled()
+    # Where the Kubernetes provider leaves a kubeconfig.
+    left = [*own.temporary.iterdir(), *(own.workshop.folder / ".gpuserve" / "temporary").iterdir()]
+    assert left == []
 
 
 def _daemons() -> dict[str, str]:

@@ -15,7 +15,7 @@ def down(stack: str, steps: Steps) -> None:
     """
     folder = environment.checkout()
     if environment.is_external():
-        with steps.step(f"pulumi destroy -s {stack}") as progress:
+        with environment.own_temporary_files(folder), steps.step(f"pulumi destroy -s {stack}") as progress:
             Pulumi(folder, stack, environment.variables(folder), folder / ".gpuserve" / "pulumi.log").destroy(progress)
         return
     with steps.step("Stop the cluster and remove what it made") as progress:

@@ -2,8 +2,11 @@
 
 import os
 import shlex
+import shutil
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -99,8 +102,37 @@ def keep_temporary_files() -> None:
     The Kubernetes provider writes the kubeconfig that it was given into one and leaves it, and an image build that is killed
     leaves a root file system: neither may outlive `make down`. Not for a shell (`exports`), which outlives the folder.
     """
-    TEMPORARY.mkdir(exist_ok=True)
-    os.environ["TMPDIR"] = str(TEMPORARY)
+    _keep_in(TEMPORARY)
+
+
+@contextmanager
+def own_temporary_files(folder: Path) -> Generator[None]:
+    """Keep them below a checkout while a run on a cluster of the user's own lasts, and remove them after it.
+
+    What runs left that were killed goes then too, and not before: an engine of theirs may have been at work still.
+    """
+    place, before = folder / ".gpuserve" / "temporary", os.environ.get("TMPDIR")
+    own = place / str(os.getpid())
+    _keep_in(own)
+    try:
+        yield
+    finally:
+        for left in place.iterdir():
+            if left == own or not Path("/proc", left.name).exists():
+                shutil.rmtree(left, ignore_errors=True)
+        _point_at(before)
+
+
+def _keep_in(place: Path) -> None:
+    place.mkdir(exist_ok=True, parents=True, mode=0o700)
+    _point_at(str(place))
+
+
+def _point_at(place: str | None) -> None:
+    if place is None:
+        os.environ.pop("TMPDIR", None)
+    else:
+        os.environ["TMPDIR"] = place
     tempfile.tempdir = None  # it is asked for once only
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpuserve.cli.stack import open_stack
+from gpuserve.cli.stack import Stack, open_stack
 from gpuserve.platform.compose import image_requests
 from gpuserve_embedded import cluster
 from gpuserve_embedded.cluster.layout import PROMETHEUS
@@ -54,8 +54,14 @@ def up(stack: str, file: Path, steps: Steps) -> Answer:
     """
     folder = environment.checkout()
     opened = open_stack(stack, folder / "stacks")
-    declared = opened.environment
-    external = environment.is_external()
+    if not environment.is_external():
+        return _up(opened, folder, file, steps, external=False)
+    with environment.own_temporary_files(folder):
+        return _up(opened, folder, file, steps, external=True)
+
+
+def _up(opened: Stack, folder: Path, file: Path, steps: Steps, *, external: bool) -> Answer:
+    stack, declared = opened.name, opened.environment
     os.environ.update({**mark(), **({} if external else environment.unproxied())})
     with steps.step("Tools: Pulumi, provider, cluster") as progress:
         if not external:

@@ -1,4 +1,4 @@
-"""What a killed run leaves in its temporary files goes with the cluster."""
+"""What a killed run leaves in its temporary files goes with the cluster, or with the next run on one's own."""
 
 import os
 import signal
@@ -45,6 +45,24 @@ def test_the_temporary_files_of_a_killed_program_lie_there_too(temporary):
     done = subprocess.run([sys.executable, "-c", LEAVE_A_FILE], env=os.environ, check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(list(temporary.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("temporary")
+def test_on_a_cluster_of_ones_own_they_go_with_the_run_and_so_do_those_of_killed_ones(tmp_path):
+    place, before = tmp_path / ".gpuserve" / "temporary", tempfile.gettempdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for pid in (gone.pid, os.getppid()):
+        (place / str(pid)).mkdir(parents=True)
+        (place / str(pid) / "kubeconfig").touch()
+    with environment.own_temporary_files(tmp_path):
+        own = place / str(os.getpid())
+        assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(own)
+        assert own.stat().st_mode & 0o777 == 0o700
+        assert {path.name for path in place.iterdir()} == {own.name, str(gone.pid), str(os.getppid())}
+        tempfile.mkstemp()
+    assert [path.name for path in place.iterdir()] == [str(os.getppid())]
+    assert tempfile.gettempdir() == before
 
 
 @pytest.mark.parametrize("own_cluster", [False, True])
@@ -105,7 +123,7 @@ def test_with_a_cluster_of_ones_own_the_proxy_is_ones_own_affair(shell, tmp_path
 
 def test_up_keeps_its_own_requests_from_the_proxy(shell, monkeypatch):
     shell["https_proxy"] = "http://proxy.example.com:3128"
-    monkeypatch.setattr(run_up, "open_stack", lambda *_: SimpleNamespace(environment=None))
+    monkeypatch.setattr(run_up, "open_stack", lambda *_: SimpleNamespace(name="local", environment=None))
     monkeypatch.setattr(run_up.cluster, "check", lambda _: None)
     monkeypatch.setattr(run_up, "end_orphans", lambda *_, **__: None)
     seen = {}
