@@ -168,6 +168,11 @@ class ModelSpec(Spec):
                     raise ValueError(msg)
         return self
 
+    @property
+    def asked_as(self) -> str:
+        """The name that clients call it by in the server: its ensemble's, where it has one."""
+        return self.layout.ensemble.name if self.layout.ensemble else self.name
+
     def bars(self, build: str) -> BarsSpec:
         """Return the bars of one build: its own, else the model's, else the default of its precision.
 

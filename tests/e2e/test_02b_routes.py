@@ -121,7 +121,9 @@ def test_who_asks_in_clear_is_sent_to_the_listener_with_the_certificate(stack: S
         declared = {"name": name, "model": MODEL, "pool": "local", "versions": [{"build": "fp32", "weight": 100}]}
         service = ServiceSpec.parse({**declared, "traffic": {"host": spec.host, "tls": {"mode": "generated"}}})
         model = load_model(ROOT / "stacks/models/filetype.yaml")
-        example = curl_example(url, service, read_signature(at_hand(model.source, ROOT / "stacks/models").entry), NAMESPACE)
+        example = curl_example(
+            url, service, MODEL, read_signature(at_hand(model.source, ROOT / "stacks/models").entry), NAMESPACE
+        )
         pasted = subprocess.run(
             ["bash", "-c", example],
             env={**os.environ, **stack.variables},

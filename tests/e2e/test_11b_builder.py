@@ -1,5 +1,6 @@
 """`builder: job`: models are built by a Job in the cluster, and the image is the one that this machine would have made."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import requests
 import yaml
-from e2e_cluster import ROOT, Cluster, wait_for
+from e2e_cluster import ROOT, Cluster, run, wait_for
 from e2e_ensemble import ENSEMBLE, write_ensemble
 from e2e_stack import Stack, Workshop
 from numpy.typing import NDArray
@@ -77,6 +78,15 @@ def test_the_image_of_an_ensemble_is_the_one_of_this_machine_and_is_made_once(
     assert codec.decode({"target_label": seen}) == "python"
     np.testing.assert_allclose(answer, seen @ weights, rtol=1e-4, atol=1e-5)
 
+    told = gpuserve(shop, "status")["services"][NAME]
+    assert told["model"] == ENSEMBLE
+    assert told["capacity"]["int8"]["where"].startswith("ensemble whole of filetype, rank in process")
+    assert told["capacity"]["int8"]["requests_at_slo"] > 0
+    assert gpuserve(shop, "predict", NAME, __file__)["answer"] == "python"
+    pasted = subprocess.run(["bash", "-c", told["example"]], capture_output=True, text=True, timeout=60, check=False)
+    assert pasted.returncode == 0, pasted.stderr
+    assert {output["name"] for output in json.loads(pasted.stdout)["outputs"]} == {"seen", "answer"}
+
     made = made_jobs(stack.cluster)
     again = shop.pulumi("up", "--yes", "--skip-preview", "-s", NAME)
     assert again.returncode == 0, again.stderr
@@ -138,6 +148,15 @@ def test_who_may_not_make_jobs_is_told_at_preview(stack: Stack, shop: Workshop, 
     assert not connect("nobody", {"KUBECONFIG": str(file)}).lacks("Secret", "default", "nothing")
     connect(environment={"KUBECONFIG": str(file)}).require_rights(NAMESPACE)
     assert connect(environment={"KUBECONFIG": str(file)}).lacks("Secret", "default", "nothing")
+
+
+def gpuserve(shop: Workshop, command: str, *arguments: str) -> dict[str, Any]:
+    """Return what a command of `gpuserve` says of the stack."""
+    program = [ROOT / ".venv/bin/gpuserve", command, *arguments, "-s", NAME, "--stacks", shop.folder / "stacks", "--json"]
+    done = run(program, shop.variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def asked(pod: dict[str, Any], raw: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

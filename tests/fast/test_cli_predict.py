@@ -22,13 +22,14 @@ class Doubler(BaseHTTPRequestHandler):
 
     seen: dict[str, Any]
     prefix = ""
+    model, output = "tiny", "y"
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         type(self).seen = {"path": self.path, "host": self.headers["Host"], "body": body}
-        known = self.path == f"{self.prefix}/v2/models/tiny/infer"
+        known = self.path == f"{self.prefix}/v2/models/{self.model}/infer"
         tensor = body["inputs"][0]
-        doubled = {**tensor, "name": "y", "data": [2 * value for value in tensor["data"]]}
+        doubled = {**tensor, "name": self.output, "data": [2 * value for value in tensor["data"]]}
         answer = {"model_name": "tiny", "model_version": "1", "outputs": [doubled]} if known else {"error": "unknown model"}
         self.send_response(200 if known else 404)
         self.end_headers()
@@ -91,6 +92,21 @@ def test_predict_sends_a_name_that_a_wildcard_host_stands_for(address: str, sand
     result = ask("tiny", sandbox.models / "samples" / "0.npz", OneGateway(int(address.rpartition(":")[2])))
     assert result.exit_code == 0, result.output
     assert Doubler.seen["host"] == "any.example.com"
+
+
+def test_predict_asks_an_ensemble_by_its_own_names(
+    address: str, sandbox: Any, ask: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [{"model": "tiny", "inputs": {"x": "raw"}, "outputs": {"y": "answer"}}]
+    sandbox.model["layout"] = {"ensemble": {"name": "whole", "inputs": ["raw"], "outputs": ["answer"], "steps": steps}}
+    sandbox.write()
+    monkeypatch.setattr(Doubler, "model", "whole")
+    monkeypatch.setattr(Doubler, "output", "answer")
+    result = ask("tiny", sandbox.models / "samples" / "0.npz", OneGateway(int(address.rpartition(":")[2])), "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert (answer["model"], answer["outputs"], answer["answer"][:8]) == ("whole", {"answer": [1, 4]}, "answer: ")
+    assert [tensor["name"] for tensor in Doubler.seen["body"]["inputs"]] == ["raw"]
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,19 @@ def test_status_of_a_healthy_service(sandbox: Any, cli: Cli, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("measured")
+def test_an_ensemble_is_what_clients_are_told_of(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [{"model": "tiny", "inputs": {"x": "raw"}, "outputs": {"y": "answer"}}]
+    sandbox.model["layout"] = {"ensemble": {"name": "whole", "inputs": ["raw"], "outputs": ["answer"], "steps": steps}}
+    sandbox.model["batch"] = "none"
+    sandbox.write()
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
+    service = json.loads(cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)["services"]["tiny"]
+    assert service["model"] == "whole"
+    assert "/v2/models/whole/infer" in service["example"]
+    assert '"name": "raw", "shape": [1, 4]' in service["example"]
+
+
+@pytest.mark.usefixtures("measured")
 def test_a_wildcard_host_is_shown_as_a_name_that_can_be_sent(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.service["traffic"]["host"] = "*.example.com"
     sandbox.write()

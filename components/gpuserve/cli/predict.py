@@ -46,23 +46,23 @@ def predict(
 def _ask(stack: "Stack", service: str, file: Path) -> dict[str, Any]:
     from gpuserve.cli.inference import infer
     from gpuserve.traffic.manifests import sendable_host
-    from gpuserve_images.samples.codec import load_codec
+    from gpuserve_images.asking import Asking
 
     spec = next(known for known in stack.environment.platform.services if known.name == service)
     model = stack.environment.models[spec.model_name]
-    codec = load_codec(model.io, stack.environment.folder)
+    asking = Asking(model, stack.environment.folder)
     try:
-        inputs = codec.encoded(file)
+        inputs = asking.encoded(file)
     except ValueError as error:
         raise PredictError(f"{file}: is nothing that model {model.name!r} takes ({error}). Fix: give another file") from error
     url, authorities = _address(stack, service)
     host = sendable_host(spec.traffic.host)
-    answer = infer(f"{url}/v2/models/{model.name}/infer", inputs, host, timeout=TIMEOUT, authorities=authorities)
+    answer = infer(f"{url}/v2/models/{model.asked_as}/infer", inputs, host, timeout=TIMEOUT, authorities=authorities)
     return {
         "service": service,
         "file": str(file),
-        "answer": codec.decoded(answer.outputs),
-        "model": model.name,
+        "answer": asking.decoded(answer.outputs),
+        "model": model.asked_as,
         "version": answer.version,
         "seconds": round(answer.seconds, 6),
         "outputs": _shapes(answer.outputs),

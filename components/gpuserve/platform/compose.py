@@ -134,13 +134,12 @@ def _versions(
     platform = environment.platform
     sizes = server_resources(service)
     model = environment.models[service.model_name]
-    ensemble = model.layout.ensemble
     for version in service.versions:
         spec = ServingSpec(
             service=service.name,
             version=version.build,
             runtime=service.runtime,
-            model=ensemble.name if ensemble else service.model_name,
+            model=model.asked_as,
             image=image_of(request(platform, service, version.build)),
             placement=placement(platform.pools_by_name[service.pool]),
             replicas=service.scale.min,
@@ -150,7 +149,7 @@ def _versions(
             drain=service.drain,
             rollout=service.rollout,
             version_compatible=model.builds[version.build].compile.version_compatible,
-            ensemble=ensemble is not None,
+            ensemble=model.layout.ensemble is not None,
             clients=tuple(dict.fromkeys((platform.gateway_namespace, *service.clients))),
             client_networks=platform.gateway_networks,
             monitoring=platform.monitoring.namespace,

@@ -14,9 +14,9 @@ from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import ServiceSpec
 from gpuserve.traffic.component import TrafficPolicy
 from gpuserve.traffic.manifests import ca_name, sendable_host
-from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
-from gpuserve_images.sources.resolving import at_hand
-from gpuserve_images.sources.spec import SourceSpec
+from gpuserve_images.asking import Asking
+from gpuserve_images.onnx_model.signature import Signature, TensorSpec
+from gpuserve_images.spec import ModelSpec
 
 PROTOCOL = "v2"
 """The open inference protocol, which every runtime of a service speaks."""
@@ -35,43 +35,45 @@ def service_output(service: ServiceSpec, environment: Environment, route: Traffi
 def service_facts(service: ServiceSpec, environment: Environment, url: str | None, ca: str | None = None) -> dict[str, Any]:
     """Return what a client needs to know.
 
-    ``ca`` is the certificate, PEM, of the authority that gpuserve made for the service; None where the certificate is another's. ``host`` is a name to send: of a wildcard host one of those it stands for. Without an address yet, ``url`` and ``example`` are
-    ``None``, and so is ``example`` while the model is not on this machine.
+    ``ca`` is the certificate, PEM, of the authority that gpuserve made for the service; None where the certificate is another's.
+    ``host`` is a name to send: of a wildcard host one of those it stands for. ``model`` is what the server calls what is asked: the
+    model, or its ensemble. Without an address yet, ``url`` and ``example`` are ``None``, and so is ``example`` while a model is not on
+    this machine.
     """
-    signature = _signature(environment.models[service.model_name].source.model_dump_json(), environment.folder)
+    model = environment.models[service.model_name]
+    signature = _signature(model.model_dump_json(exclude_unset=True), environment.folder)
     return {
         "url": url,
         "host": sendable_host(service.traffic.host),
         "ca": ca,
-        "model": service.model_name,
+        "model": model.asked_as,
         "protocol": PROTOCOL,
         "versions": {version.build: version.weight for version in service.versions},
         "example": None
         if url is None or signature is None
-        else curl_example(url, service, signature, _namespace(service, environment)),
+        else curl_example(url, service, model.asked_as, signature, _namespace(service, environment)),
     }
 
 
 @cache
-def _signature(source: str, folder: Path) -> Signature | None:
+def _signature(model: str, folder: Path) -> Signature | None:
     """Read a model once, however many services it serves; None where that would take a download or a framework."""
-    files = at_hand(SourceSpec.model_validate_json(source), folder)
-    return read_signature(files.entry) if files is not None and files.format == "onnx" else None
+    return Asking(ModelSpec.model_validate_json(model), folder).signature()
 
 
 def _namespace(service: ServiceSpec, environment: Environment) -> str:
     return environment.platform.pools_by_name[service.pool].namespace
 
 
-def curl_example(url: str, service: ServiceSpec, signature: Signature, namespace: str) -> str:
-    """Return a curl line that sends one request of zeros through the gateway.
+def curl_example(url: str, service: ServiceSpec, model: str, signature: Signature, namespace: str) -> str:
+    """Return a curl line that sends one request of zeros to a service's model, or its ensemble, through the gateway.
 
     It needs only a shell and coreutils; with TLS by a CA of gpuserve's own bash or zsh, and kubectl, which reads the CA.
     """
     host = sendable_host(service.traffic.host)
     inputs = ",".join(_zeros(tensor) for tensor in signature.inputs)
     data = f"-d '{{\"inputs\":[{inputs}]}}'"
-    path = f"/v2/models/{service.model_name}/infer"
+    path = f"/v2/models/{model}/infer"
     if not url.startswith("https:"):
         return f"curl -sS --fail-with-body -H 'Host: {host}' {shlex.quote(url + path)} {data}"
     address = urlsplit(url)

@@ -8,7 +8,7 @@ from typing import Any
 from gpuserve.cli.inference import Answer, InferenceError, infer
 from gpuserve.platform.load import Environment
 from gpuserve_embedded.run.steps import Progress
-from gpuserve_images.samples.codec import load_codec
+from gpuserve_images.asking import Asking
 
 _PATIENCE = 30.0
 """Seconds that a gateway may take to route to pods that are ready; it takes under one."""
@@ -22,11 +22,11 @@ def first_prediction(declared: Environment, services: dict[str, Any], file: Path
     """
     spec = declared.platform.services[0]
     service = services[spec.name]
-    codec = load_codec(declared.models[spec.model_name].io, declared.folder)
+    asking = Asking(declared.models[spec.model_name], declared.folder)
     url = f"{service['url']}/v2/models/{service['model']}/infer"
-    inputs = codec.encoded(file)
+    inputs = asking.encoded(file)
     answer = _ask(lambda: infer(url, inputs, service["host"], timeout=_PATIENCE, authorities=service["ca"]), progress)
-    return f"{codec.decoded(answer.outputs)} (service {spec.name}, {answer.seconds * 1000:.0f} ms)"
+    return f"{asking.decoded(answer.outputs)} (service {spec.name}, {answer.seconds * 1000:.0f} ms)"
 
 
 def _ask(question: Callable[[], Answer], progress: Progress) -> Answer:

@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from gpuserve.kubernetes.errors import suggestion
 from gpuserve_images.layouts.served import LayoutError
 from gpuserve_images.layouts.spec import EnsembleSpec, StepSpec
+from gpuserve_images.layouts.steps import waits
 from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
 
 
@@ -114,12 +115,8 @@ def _require_uses(spec: EnsembleSpec, makers: Mapping[str, Sequence[_End]], take
 
 
 def _require_order(spec: EnsembleSpec) -> None:
-    made_by = {name: index for index, step in enumerate(spec.steps) for name in step.outputs.values()}
-    waits = {
-        index: {made_by[name] for name in step.inputs.values() if name in made_by} for index, step in enumerate(spec.steps)
-    }
     try:
-        TopologicalSorter(waits).prepare()
+        TopologicalSorter(waits(spec)).prepare()
     except CycleError as error:
         circle = " -> ".join(spec.steps[index].model for index in error.args[1])
         reason = "has steps that wait for each other"

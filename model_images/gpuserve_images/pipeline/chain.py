@@ -10,7 +10,7 @@ from gpuserve_images.pipeline.bench import Benches
 from gpuserve_images.pipeline.company import Member, companies
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage
-from gpuserve_images.pipeline.stages import engines, images, measures, models
+from gpuserve_images.pipeline.stages import engines, ensemble_measures, images, measures, models
 from gpuserve_images.pipeline.stages.engine_measures import EngineMeasures, measured
 from gpuserve_images.records import sha256_json
 from gpuserve_images.target import Target
@@ -148,8 +148,15 @@ def _onnx_ways(job: Job, onnx: Stage | Source) -> tuple[Way, ...]:
     """Return the ways to make a build that ONNX Runtime serves."""
     benches = Benches(job)
 
+    def capacity_of(model: Stage, company: tuple[Member, ...]) -> Stage | None:
+        if not times(job.spec.engine, job.target):
+            return None
+        if job.model.layout.ensemble is None:
+            return measures.timed(job, onnx, model, benches)
+        return ensemble_measures.timed(job, onnx, model, benches, company)
+
     def way(name: str, model: Stage, company: tuple[Member, ...]) -> Way:
-        capacity = measures.timed(job, onnx, model, benches) if times(job.spec.engine, job.target) else None
+        capacity = capacity_of(model, company)
         layout = images.served_onnx(job, onnx, model, benches, company)
         verify = measures.verified(job, onnx, model, benches)
         return Way(name, layout, model=model, verify=verify, capacity=capacity, company=company)
@@ -158,10 +165,10 @@ def _onnx_ways(job: Job, onnx: Stage | Source) -> tuple[Way, ...]:
     return tuple(way(name, model, company) for name, model in _onnx_models(job, onnx, benches) for company in together)
 
 
-def _alone(job: Job) -> list[tuple[Stage, Stage]]:
-    """Return how a build can be made that goes into another one's image: its model, and the comparison with its source."""
+def _alone(job: Job) -> list[tuple[Stage | Source, Stage, Stage]]:
+    """Return how a build can be made that goes into another one's image: its source, its model, and how they compare."""
     onnx, benches = _onnx(job), Benches(job)
-    return [(model, measures.verified(job, onnx, model, benches)) for _, model in _onnx_models(job, onnx, benches)]
+    return [(onnx, model, measures.verified(job, onnx, model, benches)) for _, model in _onnx_models(job, onnx, benches)]
 
 
 def _onnx_models(job: Job, onnx: Stage | Source, benches: Benches) -> tuple[tuple[str, Stage], ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 from gpuserve_images.pipeline.job import Job, require_build
-from gpuserve_images.pipeline.stage import Stage
+from gpuserve_images.pipeline.stage import Source, Stage
 from gpuserve_images.spec import load_model
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ class Member:
     Attributes:
         role: What it is in the image: `version-<number>` of the same model, or `model-<name>` of an ensemble.
         job: The build.
+        onnx: Its source as ONNX.
         model: The stage that makes its ONNX file.
         verify: The stage that compares it with its source; its own bars judge it.
     """
 
     role: str
     job: Job
+    onnx: Stage | Source
     model: Stage
     verify: Stage
 
@@ -39,12 +41,12 @@ def own_number(job: Job) -> int:
     return next((number for number, build in job.model.layout.numbers.items() if build == job.build), OWN_VERSION)
 
 
-def companies(job: Job, ways: Callable[[Job], Sequence[tuple[Stage, Stage]]]) -> list[tuple[Member, ...]]:
+def companies(job: Job, ways: Callable[[Job], Sequence[tuple[Stage | Source, Stage, Stage]]]) -> list[tuple[Member, ...]]:
     """Return every way to make the builds that go into the image of another; one empty way where there are none.
 
     Args:
         job: The build whose image it is.
-        ways: Returns how a build can be made alone: the stage of its file and the one that compares it.
+        ways: Returns how a build can be made alone: its source as ONNX, the stage of its file, and the one that compares them.
 
     Raises:
         SpecError: When one does not exist, or is no build that ONNX Runtime serves.

@@ -32,7 +32,9 @@ def distinct_batches(requests: Sequence[Tensors], size: int) -> list[Tensors]:
 class InProcess:
     """A model in this process; callers are threads that share it, as a server's requests do."""
 
-    def __init__(self, runner: Runner, requests: Sequence[Tensors], *, threads: int = 0, gpu: str = "") -> None:
+    def __init__(
+        self, runner: Runner, requests: Sequence[Tensors], *, threads: int = 0, gpu: str = "", named: str = ""
+    ) -> None:
         """Take a model and requests of a batch of 1.
 
         Args:
@@ -40,18 +42,20 @@ class InProcess:
             requests: What callers send, in turn.
             threads: Threads per operator that it was loaded with, for the report. Default: one per core.
             gpu: What runs it and on which GPU, for the report. Default: ONNX Runtime on this machine's processor.
+            named: What it is, for the report, where that is not one model.
         """
         self._runner = runner
         self._requests = requests
         self._threads = threads or cores()
         self._gpu = gpu
+        self._named = named
 
     @property
     def where(self) -> str:
         """Library, threads and processor, or GPU."""
         threads = f"{self._threads} thread{'s' if self._threads > 1 else ''}"
         on_cpu = f"ONNX Runtime {version('onnxruntime')}, {threads} of {cores()} cores, {processor()}"
-        return f"in process, {self._gpu or on_cpu}"
+        return f"{self._named + ' ' if self._named else ''}in process, {self._gpu or on_cpu}"
 
     @property
     def cores(self) -> int | None:

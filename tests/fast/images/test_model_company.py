@@ -1,11 +1,10 @@
 """Several builds in one image: versions of one model, and the models of an ensemble; each judged, each in the key."""
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 import yaml
+from e2e_small_ensemble import ENSEMBLE, halving, write_prepare
 from e2e_small_model import FEATURES, write_model_folder
 from onnx import TensorProto, helper, numpy_helper
 
@@ -20,39 +19,12 @@ from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
 from gpuserve_images.verify.differences import ParityError
 
-ENSEMBLE = {
-    "name": "whole",
-    "inputs": ["raw"],
-    "outputs": ["answer"],
-    "steps": [
-        {"model": "prepare", "build": "fp32", "inputs": {"x": "raw"}, "outputs": {"y": "ready"}},
-        {"model": "small", "inputs": {"x": "ready"}, "outputs": {"scores": "answer"}},
-    ],
-}
-
-
-def halving(width=FEATURES) -> onnx.ModelProto:
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [helper.make_node("Constant", [], ["half"], value_float=0.5), helper.make_node("Mul", ["x", "half"], ["y"])],
-        "halving",
-        [value("x", TensorProto.FLOAT, ["batch", width])],
-        [value("y", TensorProto.FLOAT, ["batch", width])],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
 
 @pytest.fixture
 def folder(tmp_path):
     folder = write_model_folder(tmp_path / "model").parent
     write_prepare(folder)
     return folder
-
-
-def write_prepare(folder: Path, model=None, **changes: object) -> None:
-    onnx.save(model or halving(), folder / "prepare.onnx")
-    data = {"name": "prepare", "source": {"file": "prepare.onnx"}, "builds": {"fp32": {"engine": "onnxruntime"}}}
-    (folder / "prepare.yaml").write_text(yaml.safe_dump(data | changes))
 
 
 def chain(folder, build="fp32", target=None, **changes: object):

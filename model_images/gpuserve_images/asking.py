@@ -1,0 +1,101 @@
+"""How clients ask a model: from a file to a request and from an answer to words, of the model itself or of its ensemble."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpuserve_images.layouts.steps import answering, takers
+from gpuserve_images.layouts.wiring import wired_signature
+from gpuserve_images.onnx_model.signature import Signature, read_signature
+from gpuserve_images.samples.codec import Codec, CodecError, Tensors, load_codec
+from gpuserve_images.sources.resolving import at_hand
+from gpuserve_images.spec import ModelSpec, load_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A model as its clients see it.
+
+    Attributes:
+        model: The model.
+        folder: Folder of its YAML file, where those of the other models of its ensemble are too.
+    """
+
+    model: ModelSpec
+    folder: Path
+
+    @cached_property
+    def models(self) -> Mapping[str, ModelSpec]:
+        """The models that answer together, by name.
+
+        Raises:
+            SpecError: When the YAML file of one is missing or wrong.
+        """
+        ensemble = self.model.layout.ensemble
+        if ensemble is None:
+            return {self.model.name: self.model}
+        names = dict.fromkeys(step.model for step in ensemble.steps)
+        return {name: self.model if name == self.model.name else load_model(self.folder / f"{name}.yaml") for name in names}
+
+    def encoded(self, file: Path) -> Tensors:
+        """Return the request about a file: what the codecs of the models that take it make of it.
+
+        Raises:
+            ValueError: When the file is none that the models take.
+            CodecError: When a codec fails, or does not make what is asked for.
+        """
+        ensemble = self.model.layout.ensemble
+        if ensemble is None:
+            return self._codec(self.model.name).encoded(file)
+        made: dict[str, Tensors] = {}
+        for model, _ in takers(ensemble).values():
+            if model not in made:
+                made[model] = self._codec(model).encoded(file)
+        return {name: _taken(file, made[model], model, own, name) for name, (model, own) in takers(ensemble).items()}
+
+    def decoded(self, outputs: "Mapping[str, NDArray[Any]]") -> str:
+        """Return an answer in words: its own model's, where the ensemble answers what that does, else another's; without any the numbers.
+
+        Raises:
+            CodecError: When the codec fails.
+        """
+        ensemble = self.model.layout.ensemble
+        if ensemble is None:
+            return self._codec(self.model.name).decoded(outputs)
+        step = answering(ensemble, self.model.name)
+        codec = self._codec(step.model) if step else None
+        if step is None or codec is None or codec.origin is None:
+            return load_codec(None, self.folder).decoded(outputs)
+        return codec.decoded({own: outputs[name] for own, name in step.outputs.items()})
+
+    def signature(self) -> Signature | None:
+        """Return the inputs and outputs; None where that would take a download or a framework.
+
+        Raises:
+            LayoutError: When the steps of the ensemble do not fit together.
+        """
+        found: dict[str, Signature] = {}
+        for name, model in self.models.items():
+            files = at_hand(model.source, self.folder)
+            if files is None or files.format != "onnx":
+                return None
+            found[name] = read_signature(files.entry)
+        ensemble = self.model.layout.ensemble
+        return found[self.model.name] if ensemble is None else wired_signature(ensemble, found)
+
+    def _codec(self, model: str) -> Codec:
+        return load_codec(self.models[model].io, self.folder)
+
+
+def _taken(file: Path, made: Tensors, model: str, own: str, name: str) -> "NDArray[Any]":
+    """Return a tensor of a request to an ensemble, by the name that its model has for it; an archive may have the ensemble's."""
+    found = made.get(own, made.get(name))
+    if found is None:
+        fix = f"Return it from encode() of model {model}; an archive may hold it as {name!r} too."
+        raise CodecError(str(file), f"gives no input {own!r} of model {model}", fix, value=str(sorted(made)))
+    return found
