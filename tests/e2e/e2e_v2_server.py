@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.onnx_model.session import Runner, Session
 from gpuserve_images.onnx_model.signature import DATA_TYPES
 
 NAME = "small"
@@ -20,19 +20,20 @@ _NUMPY = dict(DATA_TYPES.values())
 _V2 = {numpy: v2 for v2, numpy in DATA_TYPES.values()}
 
 
-def _metadata(session: Session) -> dict[str, Any]:
+def _metadata(session: Runner, name: str) -> dict[str, Any]:
     sides = {"inputs": session.signature.inputs, "outputs": session.signature.outputs}
     described = {
         side: [{"name": t.name, "datatype": t.dtype, "shape": list(t.shape)} for t in tensors]
         for side, tensors in sides.items()
     }
-    return {"name": NAME, "versions": ["1"], "platform": "onnxruntime_onnx", **described}
+    return {"name": name, "versions": ["1"], "platform": "onnxruntime_onnx", **described}
 
 
 @contextmanager
 def http_server(
-    session: Session,
+    session: Runner,
     *,
+    name: str = NAME,
     binary: bool = True,
     fail: Callable[[int], bool] = lambda _: False,
     metadata: dict[str, Any] | None = None,
@@ -57,8 +58,8 @@ def http_server(
         def do_GET(self) -> None:
             if self.path == "/v2":
                 self.answer(200, {"name": "test", "extensions": ["binary_tensor_data"] if binary else []})
-            elif self.path == f"/v2/models/{NAME}":
-                self.answer(200, metadata if metadata is not None else _metadata(session))
+            elif self.path == f"/v2/models/{name}":
+                self.answer(200, metadata if metadata is not None else _metadata(session, name))
             else:
                 self.answer(404, {"error": "no such model"})
 

@@ -1,6 +1,6 @@
 """What `gpuserve bench` measures, and with which requests."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from gpuserve.cli.bench_options import BenchError, duration, ranges, shapes
 
 if TYPE_CHECKING:
+    from gpuserve_images.onnx_model.signature import Signature
     from gpuserve_images.records import Progress
-    from gpuserve_images.samples.codec import Tensors
     from gpuserve_images.spec import BuildSpec, ModelSpec
+    from gpuserve_images.verify.inputs import Requests
     from gpuserve_images.verify.load import Callee
     from gpuserve_images.verify.report import VerifyReport
     from gpuserve_images.verify.spec import GenerateSpec, SloSpec
@@ -53,11 +54,18 @@ class Wish:
             return declared.name
         return self.file.stem if self.file is not None and not self.url else self.model
 
-    def generate(self, declared: "ModelSpec | None") -> "GenerateSpec | None":
-        """Return how inputs are made up, or None where the YAML's samples are used."""
+    def generate(self, declared: "ModelSpec | None", names: Mapping[str, str] | None = None) -> "GenerateSpec | None":
+        """Return how inputs are made up, or None where the YAML's samples are used.
+
+        Args:
+            declared: The model's YAML.
+            names: What the options call its inputs, where they call them otherwise; options about others are not about this model.
+        """
         from gpuserve_images.verify.spec import GenerateSpec
 
         said = {"shapes": shapes(self.shapes), "ranges": ranges(self.ranges)}
+        if names is not None:
+            said = {field: {own: given[name] for own, name in names.items() if name in given} for field, given in said.items()}
         if declared is None:
             return GenerateSpec.parse({"seed": self.seed, **said})
         spec = declared.verify.generated
@@ -97,6 +105,7 @@ def measure(wish: Wish, progress: "Progress") -> "VerifyReport":
 
 
 def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> tuple[str, "Callee"]:
+    from gpuserve.cli.bench_requests import requests_to, requests_to_ensemble
     from gpuserve_images.verify.grpc_server import GrpcServer
     from gpuserve_images.verify.http_server import HttpServer
     from gpuserve_images.verify.remote import Remote
@@ -104,23 +113,28 @@ def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> t
     if wish.build or wish.threads:
         option = "--build" if wish.build else "--threads"
         raise BenchError(option, None, "means a model in this process, and `--url` a server", "leave one of the two out")
-    name = wish.model or (declared.name if declared else "")
+    name = wish.model or (declared.asked_as if declared else "")
     if not name:
         raise BenchError("--model", None, "is required with `--url`", "add `--model NAME`, the model's name in the server")
-    remote = Remote(wish.url, name, protocol=wish.protocol, host=wish.host or None, timeout=wish.timeout)
-    server = GrpcServer(remote) if wish.protocol == "grpc" else HttpServer(remote)
-    generate_spec = wish.generate(declared)
-    if wish.file is None:
-        from gpuserve_images.verify.generated import generate
-        from gpuserve_images.verify.spec import GenerateSpec
 
-        requests: Sequence[Tensors] = generate(server.signature(), generate_spec or GenerateSpec(), batch=max(wish.batches))
+    def server_of(model: str) -> GrpcServer | HttpServer:
+        remote = Remote(wish.url, model, protocol=wish.protocol, host=wish.host or None, timeout=wish.timeout)
+        return GrpcServer(remote) if wish.protocol == "grpc" else HttpServer(remote)
+
+    server = server_of(name)
+    ensemble = declared.layout.ensemble if declared else None
+    if declared is not None and ensemble is not None and name != declared.name:
+
+        def known(part: Wish, model: "ModelSpec") -> "Path | Signature":
+            # What is no ONNX file here is described by the server.
+            return onnx_source(part, model, progress) or server_of(model.name).signature()
+
+        requests = requests_to_ensemble(wish, declared, ensemble, known)
     else:
-        source = _source(wish, declared, progress)
-        assert source is not None  # noqa: S101 - without `--build`, which a server does not take, it is an ONNX file
-        requests = _requests(wish, declared, source)
+        source = None if wish.file is None else onnx_source(wish, declared, progress)
+        requests = requests_to(wish, declared, source or server.signature())
     # Servers may know a model by another name than its images.
-    return declared.name if declared else name, server.sending(requests)
+    return declared.name if declared else name, server.sending(requests.tensors)
 
 
 @contextmanager
@@ -134,19 +148,24 @@ def _in_process(wish: Wish, declared: "ModelSpec | None", progress: "Progress") 
         with _build(wish, declared, progress) as callee:
             yield declared.name, callee
         return
-    source = _source(wish, declared, progress)
-    assert source is not None  # noqa: S101 - a source that is no ONNX file comes with a build
-    yield (declared.name if declared else wish.file.stem), _session(wish, source, _requests(wish, declared, source))
+    from gpuserve.cli.bench_requests import requests_to
+
+    source = onnx_source(wish, declared, progress)
+    if source is None:
+        assert declared is not None  # noqa: S101 - what comes without a YAML is an ONNX file
+        reason = "is required: the source is no ONNX model, and what is measured is ONNX"
+        raise BenchError("--build", None, reason, f"add for example `--build {next(iter(declared.builds))}`")
+    yield (declared.name if declared else wish.file.stem), _session(wish, source, requests_to(wish, declared, source))
 
 
-def _session(wish: Wish, file: Path, requests: "Sequence[Tensors]") -> "Callee":
+def _session(wish: Wish, file: Path, requests: "Requests") -> "Callee":
     from gpuserve_images.onnx_model.session import Session
     from gpuserve_images.verify.in_process import InProcess
 
-    return InProcess(Session(file, threads=wish.threads), requests, threads=wish.threads)
+    return InProcess(Session(file, threads=wish.threads), requests.tensors, threads=wish.threads)
 
 
-def _source(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Path | None:
+def onnx_source(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> Path | None:
     """Return the ONNX file that was given, or the source of the YAML that was given; None where that is no ONNX file."""
     assert wish.file is not None  # noqa: S101 - the callers' own rule, said to the type checker
     if declared is None:
@@ -161,17 +180,13 @@ def _source(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> P
     build = wish.build or next(iter(declared.builds))
     require_build(declared, build)
     files = Job(declared, build, wish.file.parent, Target()).files(progress)
-    if files.format == "onnx":
-        return files.entry
-    if wish.build:
-        return None
-    reason = f"is required: the source is a {files.format} model, and what is measured is ONNX"
-    raise BenchError("--build", None, reason, f"add for example `--build {build}`")
+    return files.entry if files.format == "onnx" else None
 
 
 @contextmanager
 def _build(wish: Wish, declared: "ModelSpec", progress: "Progress") -> Generator["Callee"]:
     """Give the build that was named, made unless it was made before: its ONNX file on this processor, or its engine on this GPU."""
+    from gpuserve.cli.bench_requests import requests_by_model, requests_to
     from gpuserve_images.compile.spec import COMPILED
     from gpuserve_images.pipeline.chain import plan
     from gpuserve_images.pipeline.job import Job, require_build
@@ -180,6 +195,7 @@ def _build(wish: Wish, declared: "ModelSpec", progress: "Progress") -> Generator
     from gpuserve_images.pipeline.stages.engine_measures import engine_here
     from gpuserve_images.pipeline.store import cache_folder
     from gpuserve_images.target import Target
+    from gpuserve_images.verify.ensemble import ensemble_in_process
     from gpuserve_images.verify.in_process import InProcess
 
     assert wish.file is not None  # noqa: S101 - the YAML came from it
@@ -189,17 +205,26 @@ def _build(wish: Wish, declared: "ModelSpec", progress: "Progress") -> Generator
         raise BenchError("--build", wish.build, reason, "measure the server that runs it, with `--url`")
     compiled = spec.engine in COMPILED
     target = Target("gpu", _gpu_here(wish.build, spec)) if compiled else Target()
-    source = _source(wish, declared, progress)
     with Runner(cache_folder(), None, progress) as runner:
         job = Job(declared, wish.build, wish.file.parent, target)
         made = make(plan(job), runner)
         file = runner.get(made.way.model).file if made.way.model else made.model.file
-        requests = _requests(wish, declared, source or file)
+        ensemble = declared.layout.ensemble
+        if ensemble is not None:
+            files = {member.job.model.name: runner.get(member.model).file for member in made.way.company}
+            files[declared.name] = file
+
+            def known(part: Wish, model: "ModelSpec") -> Path:
+                return onnx_source(part, model, progress) or files[model.name]
+
+            yield ensemble_in_process(ensemble, files, requests_by_model(wish, declared, ensemble, known), threads=wish.threads)
+            return
+        requests = requests_to(wish, declared, onnx_source(wish, declared, progress) or file)
         if not compiled:
             yield _session(wish, file, requests)
             return
         with engine_here(job, made.model, job.architectures[0]) as (engine, gpu):
-            yield InProcess(engine, requests, gpu=gpu)
+            yield InProcess(engine, requests.tensors, gpu=gpu)
 
 
 def _gpu_here(name: str, spec: "BuildSpec") -> str:
@@ -215,26 +240,3 @@ def _gpu_here(name: str, spec: "BuildSpec") -> str:
     raise BenchError(
         "--build", name, reason, "measure the server that runs it, with `--url`, or run this on a machine with that GPU"
     )
-
-
-def _requests(wish: Wish, declared: "ModelSpec | None", source: Path) -> "Sequence[Tensors]":
-    """Return what callers send: the YAML's samples, or generated inputs."""
-    from gpuserve_images.onnx_model.signature import read_signature
-    from gpuserve_images.verify.generated import generate, table_sizes
-    from gpuserve_images.verify.inputs import verification_inputs
-
-    spec = wish.generate(declared)
-    signature = read_signature(source)
-    if declared is not None:
-        signature = declared.batch.seen(signature)
-        if signature.alone and max(wish.batches) > 1:
-            value = ",".join(map(str, wish.batches))
-            raise BenchError(
-                "--batch", value, "is of requests that the model's YAML keeps apart", "leave it out, or `batch: none`"
-            )
-    if spec is not None:
-        return generate(signature, spec, table_sizes(source), max(wish.batches))
-    assert declared is not None  # noqa: S101 - without a YAML, inputs are generated
-    assert wish.file is not None  # noqa: S101 - the YAML came from it
-    build = wish.build or next(iter(declared.builds))
-    return verification_inputs(declared, build, wish.file.parent, signature, source).tensors
