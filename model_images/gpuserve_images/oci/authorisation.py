@@ -26,6 +26,17 @@ class Scope:
     repository: str
     writes: bool
 
+    def among(self, named: list[str]) -> list[str]:
+        """Return the scopes to ask for, of those that a challenge names: this one too where it names none, or less of this repository.
+
+        A challenge need not name any, and that of some registries names `pull` whatever was refused.
+        """
+        actions = ("pull", "push") if self.writes else ("pull",)
+        here = [scope for scope in named if scope.startswith(f"repository:{self.repository}:")]
+        allowed = [set(scope.rpartition(":")[2].split(",")) for scope in here]
+        enough = any("*" in each or each >= set(actions) for each in allowed)
+        return named if enough or (named and not here) else [*named, f"repository:{self.repository}:{','.join(actions)}"]
+
 
 class Authorisation:
     """The `Authorization` headers of one registry; used by several threads at once."""
@@ -61,31 +72,32 @@ class Authorisation:
             # Another thread may have renewed it while this one waited.
             if self.header(scope) != used:
                 return True
-            value = self._answer_to(answer.headers.get("Www-Authenticate", ""), scope.repository)
+            value = self._answer_to(answer.headers.get("Www-Authenticate", ""), scope)
             if value is None or value == used.get("Authorization"):
                 return False
             self._headers[scope] = value
             return True
 
-    def _answer_to(self, challenge: str, repository: str) -> str | None:
+    def _answer_to(self, challenge: str, scope: Scope) -> str | None:
         asked = challenges(challenge)
         if not asked.keys() & {"basic", "bearer"}:
             return None
-        if repository not in self._credentials:
-            self._credentials[repository] = credentials_for(self._registry, repository)
-        known = self._credentials[repository]
-        if "bearer" in asked and (token := self._token(asked["bearer"], known)):
+        if scope.repository not in self._credentials:
+            self._credentials[scope.repository] = credentials_for(self._registry, scope.repository)
+        known = self._credentials[scope.repository]
+        if "bearer" in asked and (token := self._token(asked["bearer"], scope, known)):
             return f"Bearer {token}"
         return known.basic() if "basic" in asked and known and known.user else None
 
-    def _token(self, challenge: dict[str, str], known: Credentials | None) -> str | None:
+    def _token(self, challenge: dict[str, str], scope: Scope, known: Credentials | None) -> str | None:
         realm = challenge.get("realm", "")
         if not realm.startswith(("http://", "https://")):
             return None
+        scopes = scope.among(challenge.get("scope", "").split())
         for attempt in range(ATTEMPTS):
             last = attempt + 1 == ATTEMPTS
             try:
-                answer = self._ask_for_token(realm, challenge, known)
+                answer = self._ask_for_token(realm, challenge, scopes, known)
                 if answer.status_code == requests.codes.ok:
                     body: Any = answer.json()
                     return body.get("token") or body.get("access_token") if isinstance(body, dict) else None
@@ -103,9 +115,10 @@ class Authorisation:
                 pause(attempt, answer.headers.get("Retry-After"))
         return None
 
-    def _ask_for_token(self, realm: str, challenge: dict[str, str], known: Credentials | None) -> requests.Response:
+    def _ask_for_token(
+        self, realm: str, challenge: dict[str, str], scopes: list[str], known: Credentials | None
+    ) -> requests.Response:
         about = [("service", challenge["service"])] if "service" in challenge else []
-        scopes = challenge.get("scope", "").split()
         if known and known.refresh_token:
             form = [*about, ("scope", " ".join(scopes)), ("client_id", _CLIENT)]
             form += [("grant_type", "refresh_token"), ("refresh_token", known.refresh_token)]

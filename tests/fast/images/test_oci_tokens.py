@@ -98,6 +98,26 @@ def test_of_several_challenges_each_keeps_its_own_parameters(header, waits, chal
     assert session.asked == [("https://tokens.example/get", [("service", "r"), ("scope", "repository:m:pull,push")])]
 
 
+@pytest.mark.parametrize(
+    ("named", "asked"),
+    [
+        ("", ["repository:m:pull,push"]),
+        ("repository:m:pull", ["repository:m:pull", "repository:m:pull,push"]),
+        ("repository:m:push,pull repository:base:pull", ["repository:m:push,pull", "repository:base:pull"]),
+        ("repository:m:*", ["repository:m:*"]),
+        ("repository:where-it-lies/m:pull", ["repository:where-it-lies/m:pull"]),
+    ],
+)
+def test_what_is_needed_is_asked_for_where_a_challenge_names_less(header, waits, named, asked):
+    session = Session()
+    assert header(session, BEARER.replace("repository:m:pull,push", named)) == "Bearer t"
+    assert [value for name, value in session.asked[0][1] if name == "scope"] == asked
+
+
+def test_reading_asks_for_no_right_to_write():
+    assert Scope("m", writes=False).among([]) == ["repository:m:pull"]
+
+
 def test_without_a_token_the_password_is_sent_where_the_registry_takes_it(header, waits):
     both = f'{BEARER}, Basic realm="Registry"'
     assert header(Session(response(401)), both) == "Basic " + base64.b64encode(b"me:secret").decode()
