@@ -162,6 +162,25 @@ def test_the_committed_schema_is_the_current_one_and_fits_the_stack_files() -> N
     assert not validator.is_valid(wrong)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"builder": {"kind": "job", "retries": 11}}, "11 is greater than the maximum of 10"),
+        ({"pools": [{"name": "a", "accelerator": "L4", "gpus": 0}]}, "0 is less than the minimum of 1"),
+    ],
+)
+def test_an_editor_is_told_the_bounds_of_numbers(sandbox: Any, change: dict[str, Any], words: str) -> None:
+    sandbox.platform |= change
+    sandbox.write()
+    validator = jsonschema.Draft202012Validator(stack_schema())
+    said = [leaf for error in validator.iter_errors(yaml.safe_load(sandbox.stack_file.read_text())) for leaf in leaves(error)]
+    assert words in said
+
+
+def leaves(error: jsonschema.ValidationError) -> list[str]:
+    return [error.message, *(said for cause in error.context or () for said in leaves(cause))]
+
+
 def test_the_committed_schema_of_models_is_the_current_one_and_fits_the_models() -> None:
     committed = ROOT / "stacks" / "models" / "schema.json"
     assert committed.read_text() == model_schema_text(), "run: gpuserve schema --model -o stacks/models/schema.json"

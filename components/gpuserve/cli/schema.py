@@ -4,10 +4,10 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
 from gpuserve.cli.output import notice, to_json, write
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
 
 
 def schema(
@@ -66,6 +67,9 @@ def stack_schema() -> dict[str, Any]:
 class _Described(GenerateJsonSchema):
     """Takes the description of each field from its class's docstring, so that an editor shows it."""
 
+    def generate(self, schema: core_schema.CoreSchema, mode: JsonSchemaMode = "validation") -> dict[str, Any]:
+        return _with_bounds(super().generate(schema, mode))
+
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         """Leave titles out: they would only repeat the names."""
         return False
@@ -87,6 +91,17 @@ class _Described(GenerateJsonSchema):
             if name in described:
                 shown.setdefault("description", described[name])
         return result
+
+
+def _with_bounds(schema: Any) -> Any:
+    """Return a schema with bounds as editors know them: outside of a validator pydantic leaves its own names of them."""
+    if isinstance(schema, list):
+        return [_with_bounds(item) for item in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _with_bounds(value) for key, value in cast("dict[str, Any]", schema).items()}
+    # The outer bound is the narrower one.
+    return found | {known: found.pop(own) for own, known in _BOUNDS.items() if isinstance(found.get(own), int | float)}
 
 
 def _attributes(docstring: str) -> Iterator[tuple[str, str]]:
