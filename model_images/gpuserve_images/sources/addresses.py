@@ -113,8 +113,13 @@ def parse(url: str, *, pinned: bool = True) -> Address:
 
 
 def _web(scheme: str, url: str) -> Address:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        # Neither the address nor Python's words on it: a password with a slash is what stands where the port should be.
+        msg = "names no host and port that can be asked; write https://host/path/model.onnx, without a user name or password"
+        raise ValueError(msg) from None
     if parts.username is not None or parts.password is not None:
         msg = f"carries a user name or password ({shown(url)}); put them into ~/.netrc, which is read for each host"
         raise ValueError(msg)
@@ -128,7 +133,10 @@ def _web(scheme: str, url: str) -> Address:
     if scheme == "http" and not _this_machine(host):
         msg = f"would be read without encryption ({shown(url)}); write https://"
         raise ValueError(msg)
-    if not host or not parts.path.strip("/"):
+    if not _is_host(host):
+        msg = f"names no host that can be asked ({shown(url)}); write https://host/path/model.onnx"
+        raise ValueError(msg)
+    if not parts.path.strip("/"):
         msg = f"names no file ({shown(url)}); write https://host/path/model.onnx"
         raise ValueError(msg)
     fix = "put the file where its address ends in its own name"
@@ -137,6 +145,14 @@ def _web(scheme: str, url: str) -> Address:
         msg = f"ends in what is no name of a file ({shown(url)}): {name!r}; {fix}"
         raise ValueError(msg)
     return Address(scheme, url, parts.netloc, f"{above}/{name}" if above else name)
+
+
+def _is_host(host: str) -> bool:
+    """Tell whether a name can be looked up: no part of it is empty or longer than 63 characters (RFC 1035), in other letters neither."""
+    try:
+        return bool(host) and all(host.removesuffix(".").encode("idna").split(b"."))
+    except UnicodeError:
+        return False
 
 
 def _this_machine(host: str) -> bool:

@@ -57,6 +57,13 @@ class TestSpec:
             ({"url": "model.onnx", "sha256": HEX}, "no scheme"),
             ({"url": "http://host.example/model.onnx", "sha256": HEX}, "without encryption"),
             ({"url": "https://host.example/", "sha256": HEX}, "names no file"),
+            (
+                {"url": "https://host..example/m.onnx", "sha256": HEX},
+                r"names no host that can be asked \(https://host..example",
+            ),
+            ({"url": f"https://{'a' * 64}.example/m.onnx", "sha256": HEX}, "names no host that can be asked"),
+            ({"url": "https://host.example:x/m.onnx", "sha256": HEX}, "names no host and port that can be asked"),
+            ({"url": "https://[::1/m.onnx", "sha256": HEX}, "names no host and port that can be asked"),
             ({"url": "https://host.example/a b.onnx", "sha256": HEX}, "spaces"),
             ({"url": "s3://Bucket/model.onnx", "sha256": HEX}, "names no bucket"),
             ({"url": "s3://bucket", "sha256": HEX}, "names no object"),
@@ -105,6 +112,11 @@ class TestSpec:
         assert "hidden" not in str(caught.value)
         assert "host.example/model.onnx" in str(caught.value)
         assert "hidden" not in shown(url)
+
+    def test_a_password_with_a_slash_is_not_repeated_either(self):
+        with pytest.raises(SpecError, match="without a user name or password") as caught:
+            SourceSpec.parse({"url": "https://someone:hidden/password@host.example/model.onnx", "sha256": HEX})
+        assert "hidden" not in f"{caught.value}{caught.value.__cause__}"
 
     @pytest.mark.parametrize(
         ("url", "path"),
