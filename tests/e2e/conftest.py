@@ -10,7 +10,7 @@ import pytest
 from e2e_cluster import ROOT, Cluster, wait_for
 from e2e_machine import Machine
 from e2e_sharing import SEVERAL, SHARED_OUT, ClusterBesideTheRest, file_of, needs_the_cluster, several_have_the_cluster, turn
-from e2e_stack import Stack, Workshop, command
+from e2e_stack import Stack, Workshop, command, forget_places
 from xdist.scheduler import LoadScopeScheduling
 
 from gpuserve_embedded.cluster import leftovers
@@ -92,6 +92,7 @@ def stack(machine: Machine, unprepared: Path) -> Iterator[Stack]:
         yield Stack(json.loads(up.stdout), Cluster(variables), variables)
     finally:
         down = command("down")
+        forget_places()
         assert down.returncode == 0, f"{down.stderr}\n{down.stdout}"
         machine.assert_nothing_left()
 

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +11,21 @@ from typing import Any, Self
 import yaml
 from e2e_cluster import ROOT, Cluster, run
 
+from gpuserve_embedded.cluster.layout import registry_data
 from gpuserve_embedded.run import environment
+
+_PLACES = "tests"
+"""Prefix of the repositories that only tests fill, in the registry of the cluster, whose images outlive it."""
+
+
+def empty_place(name: str) -> str:
+    """Return a prefix for images below which there is none yet."""
+    return f"localhost:5000/{_PLACES}/{name}-{time.time_ns():x}"
+
+
+def forget_places() -> None:
+    """Remove the repositories of tests; their layers, which later runs make again, stay in the cache."""
+    shutil.rmtree(registry_data() / "docker" / "registry" / "v2" / "repositories" / _PLACES, ignore_errors=True)
 
 
 def command(name: str, *arguments: str, cwd: Path = ROOT, **options: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 import requests
 import yaml
 from e2e_cluster import ROOT, SUCCESSES, Cluster, run, wait_for
-from e2e_stack import Stack, Workshop
+from e2e_stack import Stack, Workshop, empty_place
 from e2e_traffic import Load
 
 from gpuserve_images.oci.referrers import referrers
@@ -105,7 +105,7 @@ def write(workshop: Workshop, name: str, promise: str) -> str:
     model = yaml.safe_load(path.read_text())
     model["slo"]["latency_p95"] = promise
     path.write_text(yaml.safe_dump(model))
-    registry = f"localhost:5000/{name}-{time.time_ns():x}"
+    registry = empty_place(name)
     workshop.write_stack(name, registry=registry, service={"scale": {"min": 1, "max": 2, "scale_down_window": "15s"}})
     return registry
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import requests
 import yaml
 from e2e_cluster import ROOT, Cluster, run, wait_for
 from e2e_ensemble import ENSEMBLE, write_ensemble
-from e2e_stack import Stack, Workshop
+from e2e_stack import Stack, Workshop, empty_place
 from numpy.typing import NDArray
 
 from gpuserve_images.builder.cluster import connect
@@ -33,7 +32,7 @@ JOB = {"kind": "job", "registry_address": "http://10.244.0.1:5000", "cpu": "100m
 
 def write(workshop: Workshop, **builder: Any) -> None:
     """Write the stack with an empty place for its images, so that nothing of it was built before."""
-    registry = f"localhost:5000/{workshop.folder.parent.name.replace('_', '-').lower()}-{time.time_ns():x}"
+    registry = empty_place("builder")
     service = {"versions": [{"build": "int8", "weight": 100}]}
     workshop.write_stack(NAME, registry=registry, service=service, builder={**JOB, **builder})
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from e2e_cluster import GPUS, NAMESPACE, ROOT, Cluster, holder, wait_for
 from e2e_small_model import write_model_folder
-from e2e_stack import Stack
+from e2e_stack import Stack, empty_place
 
 from gpuserve.node_pool.manifests import placement
 from gpuserve.platform.load import load_stack
@@ -39,7 +39,7 @@ class Order:
         builds = {BUILD: {"engine": "tensorrt-rtx", "architectures": ["sm_80"]}}
         path = write_model_folder(root / "model", builds=builds)
         self.model, self.folder = load_model(path), path.parent
-        self.registry = f"localhost:5000/gpus-{time.time_ns():x}"
+        self.registry = empty_place("gpus")
         self._cluster = connect(environment=stack.variables)
         self._placement = placement(load_stack("local", ROOT / "stacks").platform.pools_by_name["local"])
 
