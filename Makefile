@@ -5,6 +5,9 @@ FILE ?= README.md
 PY := .venv/bin/python
 TESTS := tests/fast tests/pulumi tests/servers tests/e2e
 
+# Neither tests nor benchmarks call home where they load ONNX Runtime by themselves.
+export ORT_DISABLE_TELEMETRY ?= 1
+
 # Compiled test modules are kept between runs also where the shell says otherwise: they cost a third of the quick run.
 unexport PYTHONDONTWRITEBYTECODE
 

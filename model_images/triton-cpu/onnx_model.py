@@ -10,13 +10,17 @@ Parameters of `config.pbtxt` (names of Triton's own ONNX Runtime backend):
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+# Before it is loaded: a model server that calls home is nobody's wish.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 Arrays = dict[str, np.ndarray]
 

@@ -13,6 +13,7 @@ from e2e_traffic import HOST, INPUT, MODEL, OUTPUT, infer, random_inputs
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from gpuserve.platform.load import load_stack
+from gpuserve_embedded.cluster.layout import STATE
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.samples.codec import load_codec
 from gpuserve_images.samples.picking import sample_set
@@ -103,6 +104,12 @@ def test_the_outputs_say_how_to_reach_each_service(stack: Stack):
     }
     assert all(seconds >= 0 for seconds in stack.answer["seconds"].values())
     assert stack.answer["prometheus"].startswith("http://")
+
+
+def test_no_server_keeps_an_id_to_call_home_with(stack: Stack):
+    homes = list((STATE / "kubelet" / "pods").glob("*/volumes/kubernetes.io~empty-dir/*"))
+    assert homes
+    assert [left for home in homes for left in home.rglob("deviceid")] == []
 
 
 def test_the_curl_example_works_when_pasted(stack: Stack):

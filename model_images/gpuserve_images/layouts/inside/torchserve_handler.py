@@ -5,6 +5,7 @@ TorchServe loads this file from the model's archive. POST /predictions/<model> t
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ def _shapes(arrays: Arrays) -> dict[str, list[int]]:
 def _onnx(
     path: Path, _inputs: Sequence[str], outputs: Sequence[str], options: Mapping[str, Any], gpu: int | None
 ) -> Callable[[Arrays], Arrays]:
+    # Before it is loaded: a model server that calls home is nobody's wish.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     session_options = onnxruntime.SessionOptions()
