@@ -9,6 +9,7 @@ import typer
 
 from gpuserve.cli.output import notice
 from gpuserve.kubernetes.errors import GpuserveError
+from gpuserve_images.ending import status_when_told
 
 debug: ContextVar[bool] = ContextVar("debug", default=False)
 """Whether tracebacks are shown."""
@@ -32,6 +33,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             raise typer.Exit(FAILED) from None
         except Exception as error:
+            if (status := status_when_told()) is not None:
+                raise typer.Exit(status) from None
             if debug.get():
                 raise
             notice(_sentence(error))

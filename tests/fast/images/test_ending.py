@@ -95,3 +95,51 @@ def test_a_second_signal_does_not_cut_the_end_short(tmp_path):
             process.terminate()
         assert process.wait(PATIENCE) == 128 + signal.SIGTERM
     assert (tmp_path / "put-away").exists()
+
+
+SWALLOWED = """
+    import os, signal, sys, time, weakref
+    from gpuserve_images.ending import end_on_sigterm
+
+    class Thing: pass
+
+    end_on_sigterm()
+    told = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    thing = Thing()
+    reference = weakref.ref(thing, told)
+    try:
+        del thing
+        time.sleep(20)
+    finally:
+        open({mark!r}, "w").close()
+"""
+
+
+def test_a_signal_in_the_moment_in_which_python_lets_nothing_through_is_not_lost(tmp_path):
+    program = textwrap.dedent(SWALLOWED.format(mark=str(tmp_path / "put-away")))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert (tmp_path / "put-away").exists()
+
+
+def test_a_failure_that_follows_from_the_signal_is_told_as_the_end(tmp_path):
+    program = textwrap.dedent("""
+        import os, signal
+        from gpuserve.cli.guard import guarded
+        from gpuserve_images.ending import end_on_sigterm
+
+        @guarded
+        def command():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except SystemExit as ending:
+                raise ImportError("initialization failed") from ending
+
+        end_on_sigterm()
+        try:
+            command()
+        except BaseException as error:
+            raise SystemExit(error.exit_code)
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
