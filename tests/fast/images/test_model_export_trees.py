@@ -19,6 +19,9 @@ ASKED = np.concatenate([MISSING, RANDOM.normal(size=(100, 5)).astype(np.float32)
 ODD_CATEGORIES = CATEGORIES.copy()
 ODD_CATEGORIES[::7, 0] = np.nan
 ODD_CATEGORIES[1::7, 0] = 99
+# Generated inputs hold such numbers, and boosters take their whole part.
+ODD_CATEGORIES[2::7, 0] += np.float32(0.75)
+ODD_CATEGORIES[3::7, 0] = -0.5
 
 BINARY = (CLEAN[:, 0] + CLEAN[:, 1] > 0).astype(int)
 CLASSES = (CLEAN[:, 0] * 2).round().clip(-1, 1).astype(int) + 1

@@ -16,7 +16,22 @@ from gpuserve_images.export.backends.model import FREE, FailureError, Port, Wish
 
 ML_OPSET = 3
 LEAF = "LEAF"
+EQUAL = "BRANCH_EQ"
+Category = Literal["floor", "truncated"]
 Link = Literal["identity", "sigmoid", "exp", "softmax", "signed_square", "log1p_exp"]
+
+_CATEGORIES = ("Where", ["categories", "whole", "input"], "features")
+_WHOLE: dict[Category, list[tuple[str, list[str], str]]] = {
+    "floor": [("Floor", ["input"], "whole"), _CATEGORIES],
+    "truncated": [
+        ("Abs", ["input"], "size"),
+        ("Floor", ["size"], "floor"),
+        ("Sign", ["input"], "sign"),
+        ("Mul", ["sign", "floor"], "whole"),
+        _CATEGORIES,
+    ],
+}
+"""From a number to its category, which boosters take the whole part for, and ONNX's trees the number itself."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,7 @@ class Forest:
         link: What is done with the sums.
         scale: Factor of the sums before the link.
         classifier: Whether the answers are a label and probabilities.
+        category: How a number that is compared with categories becomes one: -0.5 is category 0 where it is truncated.
     """
 
     features: int
@@ -59,6 +75,7 @@ class Forest:
     link: Link
     scale: float = 1.0
     classifier: bool = False
+    category: Category = "truncated"
 
     @property
     def outputs(self) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -104,8 +121,12 @@ def forest_outputs(forest: Forest, wishes: Wishes) -> list[Port]:
 
 def write(forest: Forest, out: Path, opset: int) -> None:
     """Write a forest as ONNX with the default names of inputs and outputs."""
-    nodes = [helper.make_node("TreeEnsembleRegressor", ["input"], ["sums"], domain="ai.onnx.ml", **_attributes(forest))]
     weights = {"scale": np.array(forest.scale, np.float32), "one": np.array(1, np.float32)}
+    compared = {node.feature for _, tree in forest.trees for node in tree if node.mode == EQUAL}
+    weights["categories"] = np.array([feature in compared for feature in range(forest.features)])
+    nodes = [helper.make_node(kind, inputs, [output]) for kind, inputs, output in _WHOLE[forest.category]] if compared else []
+    asked = "features" if compared else "input"
+    nodes.append(helper.make_node("TreeEnsembleRegressor", [asked], ["sums"], domain="ai.onnx.ml", **_attributes(forest)))
     scaled = "sums" if forest.scale == 1 else "scaled"
     if scaled == "scaled":
         nodes.append(helper.make_node("Mul", ["sums", "scale"], [scaled]))
@@ -115,7 +136,7 @@ def write(forest: Forest, out: Path, opset: int) -> None:
         "sigmoid": [("Sigmoid", [scaled], linked)],
         "exp": [("Exp", [scaled], linked)],
         "softmax": [("Softmax", [scaled], linked)],
-        "signed_square": [("Abs", [scaled], "size"), ("Mul", [scaled, "size"], linked)],
+        "signed_square": [("Abs", [scaled], "root"), ("Mul", [scaled, "root"], linked)],
         "log1p_exp": [("Softplus", [scaled], linked)],
     }
     nodes += [helper.make_node(kind, inputs, [output]) for kind, inputs, output in steps[forest.link]]

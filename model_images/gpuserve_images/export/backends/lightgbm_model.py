@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpuserve_images.export.backends import forest as trees
-from gpuserve_images.export.backends.forest import LEAF, Forest, Link, Node
+from gpuserve_images.export.backends.forest import EQUAL, LEAF, Forest, Link, Node
 from gpuserve_images.export.backends.model import Arrays, FailureError, Wishes
 
 LINKS: dict[str, Link] = {
@@ -109,7 +109,7 @@ def _nodes(root: dict[str, Any], share: float) -> list[Node]:
         feature = int(node["split_feature"])
         if node["decision_type"] == "==":
             categories = [float(each) for each in str(node["threshold"]).split("||")]
-            nodes.append(Node("BRANCH_EQ", categories[0], feature, yes, no))
+            nodes.append(Node(EQUAL, categories[0], feature, yes, no))
             sets.append((number, categories))
         else:
             nodes.append(Node("BRANCH_LEQ", _below(float(node["threshold"])), feature, yes, no, _missing_left(node)))

@@ -10,7 +10,7 @@ import xgboost
 from numpy.typing import NDArray
 
 from gpuserve_images.export.backends import forest as trees
-from gpuserve_images.export.backends.forest import LEAF, Forest, Link, Node
+from gpuserve_images.export.backends.forest import EQUAL, LEAF, Forest, Link, Node
 from gpuserve_images.export.backends.model import Arrays, FailureError, Wishes
 
 LINKS: dict[str, Link] = {
@@ -123,6 +123,7 @@ def _forest(learner: dict[str, Any], objective: str, best: int | None) -> Forest
         link=link,
         # Several targets are several yes or no: each has a probability of its own, and no label is the one that is right.
         classifier=objective in CLASSIFIERS and targets == 1,
+        category="floor",
     )
 
 
@@ -153,7 +154,7 @@ def _nodes(tree: dict[str, Any], weight: float) -> list[Node]:
         if number in sets:
             # XGBoost sends the categories of the set right, and everything else left.
             chains.append((number, sets[number]))
-            nodes.append(Node("BRANCH_EQ", sets[number][0], feature, yes=right, no=left, missing_yes=not missing_left))
+            nodes.append(Node(EQUAL, sets[number][0], feature, yes=right, no=left, missing_yes=not missing_left))
         else:
             nodes.append(Node("BRANCH_LT", value, feature, yes=left, no=right, missing_yes=missing_left))
     for number, categories in chains:
