@@ -16,6 +16,7 @@ from e2e_text_model import write_text_model
 from typer.testing import CliRunner
 
 from gpuserve.cli.main import app
+from gpuserve.kubernetes.spec import plain
 from gpuserve_images.__main__ import main
 from gpuserve_images.bases.recipes import recipe_tag
 from gpuserve_images.bases.serving import RECIPES
@@ -40,9 +41,12 @@ def test_yaml_examples_are_models_builders_or_pods(block):
         kubernetes_validate.validate(data, kubernetes_validate.latest_version(), strict=True)
         return
     if set(data) == {"builder"}:  # of a stack file
-        BuilderSpec.parse(data["builder"])
+        builder = BuilderSpec.parse(data["builder"])
+        assert BuilderSpec.parse(plain(builder)) == builder
         return
     spec = ModelSpec.parse({"name": "example", "builds": BUILDS} | data)
+    # On its way to the provider of Pulumi's engine, and to a Job.
+    assert ModelSpec.parse(plain(spec)) == spec
     for name, value in data["source"].items():
         given = getattr(spec.source, name)
         assert (list(given) if isinstance(value, list) else given) == value

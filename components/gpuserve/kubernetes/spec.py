@@ -37,6 +37,14 @@ class Spec(BaseModel):
             details = _without_echoes(error.errors(include_url=False))
             raise SpecError(_problem(cls, detail, file, path) for detail in details) from error
 
+    def chosen(self) -> dict[str, object]:
+        """Return what differs from the defaults.
+
+        Not what was given: a spec that was written out and read again, on its way to a provider or a Job, gives everything.
+        """
+        fields = type(self).model_fields.items()
+        return {name: value for name, field in fields if (value := getattr(self, name)) != field.get_default()}
+
 
 def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
     """Drop what follows from other errors: "too short" of lists whose wrong items pydantic does not count, and defaults from wrong fields."""

@@ -41,7 +41,7 @@ def service_facts(service: ServiceSpec, environment: Environment, url: str | Non
     this machine.
     """
     model = environment.models[service.model_name]
-    signature = _signature(model.model_dump_json(exclude_unset=True), environment.folder)
+    signature = _signature(model.model_dump_json(), environment.folder)
     return {
         "url": url,
         "host": sendable_host(service.traffic.host),

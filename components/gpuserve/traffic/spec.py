@@ -81,7 +81,7 @@ class TlsSpec(Spec):
             if self.mode != mode and given is not None:
                 msg = f"names {field} {given!r}, which mode {self.mode!r} does not use; remove it or set `mode: {mode}`"
                 raise ValueError(msg)
-        if self.mode == "none" and "plain" in self.model_fields_set:
+        if self.mode == "none" and "plain" in self.chosen():
             msg = f"says plain: {self.plain} and has no certificate, so all is plain; remove it, or say another `mode:`"
             raise ValueError(msg)
         return self

@@ -85,7 +85,7 @@ class BuilderSpec(Spec):
 
     @model_validator(mode="after")
     def _options_of_a_job(self) -> Self:
-        given = sorted(self.model_fields_set - {"kind"})
+        given = sorted(self.chosen().keys() - {"kind"})
         if self.kind == "local" and given:
             msg = f"names {', '.join(given)}, which only Jobs have; add `kind: job`, or remove them"
             raise ValueError(msg)

@@ -92,14 +92,6 @@ class CompileSpec(Spec):
     tactic_sources: tuple[TacticSource, ...] | None = None
     refit: bool = False
 
-    def chosen(self) -> dict[str, object]:
-        """Return what differs from the defaults."""
-        return {
-            name: value
-            for name in type(self).model_fields
-            if (value := getattr(self, name)) != type(self).model_fields[name].default
-        }
-
 
 LACKS: Mapping[str, Mapping[str, str]] = {
     "tensorrt-rtx": {

@@ -44,7 +44,7 @@ class BatchSpec(Spec):
 
     @model_validator(mode="after")
     def _nothing_about_no_batches(self) -> Self:
-        said = sorted(self.model_fields_set - {"axis"})
+        said = sorted(self.chosen().keys() - {"axis"})
         if self.axis == "none" and said:
             msg = f"has no batch axis, so {said} would have no effect; remove them, or `axis: none`"
             raise ValueError(msg)

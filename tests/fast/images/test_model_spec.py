@@ -1,5 +1,6 @@
 """What a model's YAML may say, and what it answers when it says something else."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 from e2e_small_model import write_model_folder
 
 from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.spec import plain
 from gpuserve_images.spec import ModelSpec, load_model
 from gpuserve_images.verify.spec import BarsSpec
 
@@ -218,6 +220,21 @@ def test_batch_sizes_to_verify_follow_the_batching():
 def test_a_folder_may_be_written_short():
     short, long = (ModelSpec.parse(GOOD | {"verify": {"inputs": inputs}}) for inputs in ("samples", [{"folder": "samples"}]))
     assert short == long
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch": "none"},
+        {"layout": {"versions": "all", "instances": 2}},
+        {"bake": {"form": "artifact"}, "builds": {"a": {"engine": "native", "base": "scratch"}}},
+        {"builds": {"a": RTX | {"compile": {"tf32": False}}}},
+    ],
+)
+def test_a_spec_survives_its_way_to_a_provider(changes):
+    spec = ModelSpec.parse(GOOD | changes)
+    assert ModelSpec.parse(json.loads(json.dumps(plain(spec)))) == spec
+    assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 def test_a_spec_survives_yaml(tmp_path):
