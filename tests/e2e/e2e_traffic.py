@@ -36,7 +36,7 @@ def infer(url: str, inputs: np.ndarray, host: str = HOST) -> np.ndarray:
     return np.array(output["data"], dtype=np.float32).reshape(output["shape"])
 
 
-def binary_request(inputs: np.ndarray) -> tuple[bytes, dict[str, str]]:
+def binary_request(inputs: np.ndarray, host: str = HOST) -> tuple[bytes, dict[str, str]]:
     """Return body and headers of a request with a binary tensor (Triton's binary tensor data extension): cheap to send often."""
     tensor = {
         "name": INPUT,
@@ -46,16 +46,16 @@ def binary_request(inputs: np.ndarray) -> tuple[bytes, dict[str, str]]:
     }
     outputs = [{"name": OUTPUT, "parameters": {"binary_data": True}}]
     head = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
-    return head + inputs.tobytes(), {"Host": HOST, "Inference-Header-Content-Length": str(len(head))}
+    return head + inputs.tobytes(), {"Host": host, "Inference-Header-Content-Length": str(len(head))}
 
 
 class Load:
     """Threads that send one request after the other until told to stop, and remember every outcome."""
 
-    def __init__(self, url: str, *, threads: int, rows: int = 1, pause: float = 0.0) -> None:
+    def __init__(self, url: str, *, threads: int, rows: int = 1, pause: float = 0.0, host: str = HOST) -> None:
         self.outcomes: Counter[str] = Counter()
         self._url = f"{url}/v2/models/{MODEL}/infer"
-        self._request = binary_request(random_inputs(rows, seed=1))
+        self._request = binary_request(random_inputs(rows, seed=1), host)
         self._pause = pause
         self._stop = threading.Event()
         self._lock = threading.Lock()

@@ -62,6 +62,18 @@ def test_python_examples_register_every_component(engine, monkeypatch):
         re.findall(r"^\| `(\w+)` \| .* \|", README.partition("## The components")[2].partition("###")[0], re.MULTILINE)
     )
     assert {"Deployment", "HorizontalPodAutoscaler", "Gateway", "ResourceQuota"} <= types
+    scaled = {"filetype-fp32", "filetype-int8"}
+    assert {name.removesuffix("-hpa") for name in _named(engine, "HorizontalPodAutoscaler")} >= scaled
+    for name in scaled:
+        server = engine.resources[f"{name}-deployment"]
+        assert "replicas" not in server.inputs["spec"]
+        assert any(urn.endswith("-quota") for urn in server.dependencies)
+    route = engine.resources["filetype-route"]
+    assert {urn.rpartition("::")[2] for urn in route.dependencies} >= {f"{name}-deployment" for name in scaled}
+
+
+def _named(engine: Any, kind: str) -> list[str]:
+    return [resource.name for resource in engine.registered if resource.type.endswith(f":{kind}")]
 
 
 def test_the_error_that_is_shown_is_what_is_said(monkeypatch, tmp_path):

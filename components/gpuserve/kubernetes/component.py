@@ -1,6 +1,7 @@
 """The thin resource around a pure function, the same for every component."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import pulumi
 
@@ -22,7 +23,11 @@ class Component(pulumi.ComponentResource):
         self._after = opts.depends_on if opts else None
 
     def register_children(
-        self, manifests: Mapping[str, Manifest], *, lasting: Collection[str] = ()
+        self,
+        manifests: Mapping[str, Manifest],
+        *,
+        lasting: Collection[str] = (),
+        after: Mapping[str, Sequence[pulumi.Resource]] | None = None,
     ) -> dict[str, KubernetesObject]:
         """Register ``manifests`` as children named ``<name>-<role>``.
 
@@ -31,5 +36,12 @@ class Component(pulumi.ComponentResource):
         Args:
             manifests: Role to manifest.
             lasting: Roles of the objects that are not called after the component, and so outlive its name. Default: none.
+            after: Role to what that object alone waits for besides. Default: nothing.
         """
-        return register(self._component_name, manifests, self, depends_on=self._after, lasting=lasting)
+        own = pulumi.ResourceOptions(depends_on=self._after)
+
+        def waits(role: str) -> Any:
+            more = pulumi.ResourceOptions(depends_on=list((after or {}).get(role, ())))
+            return pulumi.ResourceOptions.merge(own, more).depends_on
+
+        return register(self._component_name, manifests, self, after=waits, lasting=lasting)

@@ -1,6 +1,6 @@
 """From manifests to Pulumi resources: the only place where plain data meets the engine."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pulumi
@@ -40,7 +40,7 @@ def register(
     manifests: Mapping[str, Manifest],
     parent: pulumi.Resource,
     *,
-    depends_on: Any = None,
+    after: Callable[[str], Any] = lambda _role: None,
     lasting: Collection[str] = (),
 ) -> dict[str, KubernetesObject]:
     """Register each manifest as a child of ``parent`` named ``<name>-<role>``.
@@ -54,23 +54,23 @@ def register(
         name: The component's name.
         manifests: Role to manifest, in the order in which they are registered.
         parent: The component.
-        depends_on: Resources that must be ready before any of these, as ``pulumi.ResourceOptions`` takes them.
+        after: Gives what must be ready before the object of a role, as ``pulumi.ResourceOptions`` takes ``depends_on``. Default: nothing.
         lasting: Roles of the objects that stay the same objects when the component is renamed. Default: none.
     """
-    opts = pulumi.ResourceOptions(parent=parent, depends_on=depends_on)
     registered: dict[str, KubernetesObject] = {}
     within: dict[str, pulumi.ResourceOptions] = {}
     for role, manifest in manifests.items():
         metadata = manifest["metadata"]
-        child, its_opts = f"{name}-{role}", within.get(metadata.get("namespace", ""), opts)
+        child, its_opts = f"{name}-{role}", pulumi.ResourceOptions(parent=parent, depends_on=after(role))
+        if metadata.get("namespace", "") in within:
+            its_opts = pulumi.ResourceOptions.merge(its_opts, within[metadata["namespace"]])
         if role in lasting:
             # Stacks of earlier versions have it under the component's name.
             its_opts = pulumi.ResourceOptions.merge(its_opts, pulumi.ResourceOptions(aliases=[pulumi.Alias(name=child)]))
             child = _lasting_name(manifest)
         registered[role] = KubernetesObject(child, _owned(manifest), its_opts)
         if manifest["kind"] == "Namespace":
-            waiting = pulumi.ResourceOptions(depends_on=registered[role])
-            within[metadata["name"]] = pulumi.ResourceOptions.merge(opts, waiting)
+            within[metadata["name"]] = pulumi.ResourceOptions(depends_on=registered[role])
     return registered
 
 

@@ -112,7 +112,14 @@ class Platform(Component):
             GpuAutoscaler(scaler, autoscaling, pulumi.ResourceOptions(parent=self, depends_on=[servers[scaler]]))
         for stack, monitoring in plan.monitoring.items():
             MonitoringStack(stack, monitoring, built)
-        return {policy: TrafficPolicy(policy, traffic, after(traffic.namespace)) for policy, traffic in plan.traffic.items()}
+        asked = {
+            service.name: [servers[service.server(version.build)] for version in service.versions]
+            for service in environment.platform.services
+        }
+        return {
+            policy: TrafficPolicy(policy, traffic, after(traffic.namespace), servers=asked[policy])
+            for policy, traffic in plan.traffic.items()
+        }
 
 
 def _load(args: Mapping[str, Any], file: Path) -> Environment:

@@ -1,13 +1,13 @@
 """`TrafficPolicy`, the resource."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
 
 from gpuserve.kubernetes.component import Component
 from gpuserve.kubernetes.registration import KubernetesObject
-from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests, service_url
+from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests, routes, service_url
 from gpuserve.traffic.spec import TrafficSpec
 
 
@@ -27,11 +27,26 @@ class TrafficPolicy(Component):
         name: str,
         args: TrafficSpec | Mapping[str, Any],
         opts: pulumi.ResourceOptions | None = None,
+        *,
+        servers: Sequence[pulumi.Resource] = (),
     ) -> None:
+        """Declare the policy.
+
+        Args:
+            name: Name of the component and of its objects in the cluster, unique in the namespace.
+            args: A `TrafficSpec` or a mapping with its fields.
+            opts: Pulumi's options; depend on the pool, whose namespace the objects are in.
+            servers: The `ServingStack` of each version in the split and the mirror. The Gateway does not wait for them, but what leads
+                requests to them does: a version gets its share when it is ready, and never where it does not become so.
+
+        Raises:
+            SpecError: When ``args`` is not a valid policy; all its problems at once.
+        """
         spec = TrafficSpec.parse(args)
         super().__init__("TrafficPolicy", name, spec, opts)
         material = self._generate(name, spec) if spec.tls.mode == "generated" else None
-        self.resources = self.register_children(manifests(name, spec, material))
+        leading = dict.fromkeys(routes(name, spec), servers)
+        self.resources = self.register_children(manifests(name, spec, material), after=leading)
         gateway = self.resources.get("gateway") or self._existing_gateway(name, spec)
         live = pulumi.Output.all(spec=gateway.spec, status=gateway.status)
         self.url = live.apply(lambda found: service_url(found, spec))

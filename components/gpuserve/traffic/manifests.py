@@ -36,10 +36,15 @@ def manifests(name: str, spec: TrafficSpec, tls: TlsMaterial | None = None) -> d
         result["certificate"] = _certificate(name, spec)
     if spec.gateway.name is None:
         result["gateway"] = _gateway(name, spec)
-    result |= dialect_of(spec.gateway.class_name).routes(name, spec)
+    result |= routes(name, spec)
     if spec.tls.redirects:
         result["redirect"] = redirect(name, spec)
     return result
+
+
+def routes(name: str, spec: TrafficSpec) -> dict[str, Manifest]:
+    """Return the objects that lead requests to servers."""
+    return dialect_of(spec.gateway.class_name).routes(name, spec)
 
 
 def secret_name(name: str, spec: TrafficSpec) -> str | None:
