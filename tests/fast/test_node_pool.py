@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.metadata import is_patch
-from gpuserve.node_pool.accelerators import ACCELERATORS
+from gpuserve.node_pool.accelerators import ACCELERATORS, Accelerator
 from gpuserve.node_pool.manifests import manifests, placement
 from gpuserve.node_pool.spec import NodePoolSpec
 
@@ -138,8 +138,41 @@ def test_fractions_are_refused_with_the_way_to_share(changes: dict[str, Any]) ->
         assert way in message
 
 
-def test_unknown_accelerator_suggests_the_nearest() -> None:
-    assert "did you mean 'A100-SXM4-80GB'?" in refusal(accelerator="A100-SXM-80GB")
+@pytest.mark.parametrize("gpu", [gpu for gpu in ACCELERATORS.values() if gpu.product], ids=lambda gpu: gpu.name)
+def test_a_product_label_means_the_accelerator_whose_it_is(gpu: Accelerator) -> None:
+    assert gpu.product is not None
+    assert pool(accelerator=gpu.product) == pool(accelerator=gpu.name)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("A100-SXM-80GB", "did you mean 'A100-SXM4-80GB'?"),
+        ("A100", "did you mean 'A100-PCIe-40GB' or 'A100-PCIe-80GB' or 'A100-SXM4-40GB' or 'A100-SXM4-80GB'?"),
+        ("A100-80GB", "did you mean 'A100-PCIe-80GB' or 'A100-SXM4-80GB'?"),
+        ("A100-big", "did you mean 'A100-PCIe-40GB' or 'A100-PCIe-80GB' or 'A100-SXM4-40GB' or 'A100-SXM4-80GB'?"),
+        ("H100", "did you mean 'H100-PCIe' or 'H100-SXM5-80GB' or 'H100-NVL'?"),
+        ("NVIDIA H100 80GB HBM3", "did you mean 'H100-SXM5-80GB'?"),
+        ("L40s", "did you mean 'L40S'?"),
+        ("nvidia-l4", "did you mean 'L4'?"),
+        ("tesla-t4", "did you mean 'T4'?"),
+        ("Simulated", "did you mean 'simulated'?"),
+        ("simulatd", "did you mean 'simulated'?"),
+        ("rtx pro 6000", "did you mean 'RTX-PRO-6000'?"),
+        ("NVIDIA-A10-SHARED", "Fix: write `accelerator: A10` and `node_selector: {nvidia.com/gpu.product: NVIDIA-A10-SHARED}`"),
+        (
+            "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb",
+            "Fix: write `accelerator: A100-SXM4-40GB` and `node_selector: {nvidia.com/gpu.product",
+        ),
+    ],
+)
+def test_an_unknown_accelerator_suggests_those_of_its_model(written: str, meant: str) -> None:
+    assert meant in refusal(accelerator=written)
+
+
+@pytest.mark.parametrize("written", ["A11", "H20", "T4G", "GH200", "RTX-4090", "NVIDIA-RTX-6000-Ada-Generation", "-", "NVIDIA"])
+def test_no_other_model_is_suggested_for_which_engines_would_be_built(written: str) -> None:
+    assert "Fix: use one of 'A10', " in refusal(accelerator=written)
 
 
 @pytest.mark.parametrize(

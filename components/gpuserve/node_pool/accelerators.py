@@ -5,6 +5,7 @@ https://github.com/NVIDIA/k8s-device-plugin, ``internal/lm/resource.go``); compu
 https://developer.nvidia.com/cuda-gpus; memory from each product's data sheet on nvidia.com (decimal gigabytes, as printed there).
 """
 
+import re
 from dataclasses import dataclass
 
 from gpuserve.kubernetes.errors import suggestion
@@ -71,13 +72,55 @@ ACCELERATORS: dict[str, Accelerator] = {
 """Accelerator by name. ``simulated`` is a device plugin without GPUs behind it, as in the embedded cluster."""
 
 
+_BY_PRODUCT = {accelerator.product: accelerator for accelerator in ACCELERATORS.values() if accelerator.product is not None}
+
+_SHARED = re.compile(r"(.+)-(SHARED|MIG-[0-9a-z.+]+)")
+"""What feature discovery adds to the product of a GPU that is shared."""
+
+_MAKERS = {"nvidia", "tesla"}
+"""Words before a model's own name."""
+
+
 def accelerator(name: str) -> Accelerator:
-    """Return the accelerator called ``name``.
+    """Return the accelerator called ``name``, by gpuserve's name or by the product label of its nodes.
 
     Raises:
-        ValueError: When there is none; the message suggests the nearest name.
+        ValueError: When there is none; the message suggests those of the same model, and never another one: engines are compiled for it.
     """
-    found = ACCELERATORS.get(name)
+    found = ACCELERATORS.get(name) or _BY_PRODUCT.get(name)
     if found is None:
-        raise ValueError(f"is no accelerator that gpuserve knows; {suggestion(name, ACCELERATORS)}")
+        raise ValueError(f"is no accelerator that gpuserve knows; {_suggestion(name)}")
     return found
+
+
+def _suggestion(name: str) -> str:
+    shared = _SHARED.fullmatch(name)
+    whole = _BY_PRODUCT.get(shared[1]) if shared else None
+    if whole is not None:
+        return (
+            f"write `accelerator: {whole.name}` and `node_selector: {{nvidia.com/gpu.product: {name}}}`: these GPUs are shared"
+        )
+    meant = _same_model(name)
+    if meant:
+        return f"did you mean {' or '.join(repr(choice) for choice in meant)}?"
+    from difflib import get_close_matches
+
+    # One digit more or less is another GPU, so only words without any are taken for misspelt.
+    near = get_close_matches(name.lower(), ACCELERATORS, n=1) if not re.search(r"\d", name) else []
+    return f"did you mean {near[0]!r}?" if near else suggestion("", ACCELERATORS)
+
+
+def _same_model(name: str) -> list[str]:
+    """Return the accelerators of the model that ``name`` begins with: those that have the rest of it too, else all."""
+    model, *rest = _words(name) or [""]
+    family = [gpu for gpu in ACCELERATORS.values() if _words(gpu.name)[0] == model]
+    fitting = [gpu for gpu in family if all(any(word.startswith(part) for word in _described(gpu)) for part in rest)]
+    return [gpu.name for gpu in fitting or (family if re.search(r"\d", model) else [])]
+
+
+def _described(gpu: Accelerator) -> list[str]:
+    return [*_words(f"{gpu.name}-{gpu.product}"), f"{gpu.memory_gb}gb"]
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.findall(r"[a-z0-9]+", name.lower()) if word not in _MAKERS]

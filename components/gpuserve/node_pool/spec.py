@@ -20,12 +20,11 @@ def _whole(value: object) -> object:
 
 
 def _known_accelerator(name: str) -> str:
-    accelerator(name)
-    return name
+    return accelerator(name).name
 
 
 AcceleratorName = Annotated[str, BeforeValidator(known_at_plan_time), AfterValidator(_known_accelerator)]
-"""A name from `gpuserve.node_pool.accelerators.ACCELERATORS`."""
+"""A name from `gpuserve.node_pool.accelerators.ACCELERATORS`; the product that stands for it is replaced by it."""
 
 WholeGpus = Annotated[GpuCount, BeforeValidator(_whole)]
 """A number of GPUs; a fraction is refused with what to do instead."""
@@ -67,7 +66,8 @@ class NodePoolSpec(Spec):
 
     Attributes:
         name: Name of the pool; services choose it by this name.
-        accelerator: GPU product, such as ``A100-SXM4-80GB`` or ``L4``; ``simulated`` for devices without a GPU behind them.
+        accelerator: GPU product, such as ``A100-SXM4-80GB`` or ``L4``, or as the nodes' label ``nvidia.com/gpu.product`` writes it, such as
+            ``NVIDIA-L4``; ``simulated`` for devices without a GPU behind them.
         gpus: How many GPUs the pool's nodes have together.
         quota: What the pods of the pool's namespace may request together.
         namespace: Namespace of its pods. Default ``gpuserve-<name>``.
