@@ -179,6 +179,11 @@ def test_no_other_model_is_suggested_for_which_engines_would_be_built(written: s
     ("changes", "words"),
     [
         ({"name": "Local"}, "is not a DNS label"),
+        ({"namespace": "ml_team"}, "is not the name of a namespace"),
+        ({"namespace": ""}, "is not the name of a namespace"),
+        ({"namespace": "n" * 64}, "at most 63 characters"),
+        ({"namespace": "kube-system"}, "is a namespace of Kubernetes' own, and a pool owns its namespace"),
+        ({"namespace": "default"}, "Fix: write one that nothing else is in, or leave `namespace:` out"),
         ({"quota": {"gpus": 6, "memory": "16Gb"}}, "quota.memory = '16Gb'"),
         ({"quota": {"gpu": 6}}, "did you mean 'gpus'?"),
         ({"gpus": 0}, "gpus = 0"),
@@ -189,6 +194,20 @@ def test_no_other_model_is_suggested_for_which_engines_would_be_built(written: s
 )
 def test_bad_pools_are_refused_with_the_field(changes: dict[str, Any], words: str) -> None:
     assert words in refusal(**changes)
+
+
+def test_a_wrong_name_is_told_once_without_the_namespace_that_nobody_wrote() -> None:
+    assert "namespace" not in refusal(name="Local").replace("a DNS label", "")
+
+
+@pytest.mark.parametrize("namespace", ["3d-team", "recommendation-engine-feature-branch-preview-1234", "n" * 63, "defaults"])
+def test_a_pools_namespace_may_be_any_that_kubernetes_takes(namespace: str) -> None:
+    assert manifests("local", pool(namespace=namespace))["namespace"]["metadata"]["name"] == namespace
+
+
+def test_a_pools_longest_name_has_a_namespace() -> None:
+    name = "p" * 40
+    assert pool(name=name).namespace == f"gpuserve-{name}"
 
 
 def test_structure_must_be_known_at_plan_time() -> None:

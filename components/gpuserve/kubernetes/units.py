@@ -178,6 +178,34 @@ DnsLabel = Annotated[
 ]
 """A name that becomes part of Kubernetes object names."""
 
+Namespace = Annotated[
+    str,
+    BeforeValidator(known_at_plan_time),
+    AfterValidator(
+        _pattern(
+            r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+            63,
+            "is not the name of a namespace (an RFC 1123 label of at most 63 characters)",
+            "use lower-case letters, digits and '-', beginning and ending with a letter or digit, for example 'team-a'",
+        )
+    ),
+]
+"""A namespace, which somebody else may have named."""
+
+SecretName = Annotated[
+    str,
+    BeforeValidator(known_at_plan_time),
+    AfterValidator(
+        _pattern(
+            r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+            253,
+            "is not a name of a Kubernetes object (an RFC 1123 subdomain of at most 253 characters)",
+            "use lower-case letters, digits, '-' and '.', for example 'pull.example.com'",
+        )
+    ),
+]
+"""The name of a Secret or ServiceAccount that somebody else made."""
+
 DnsName = Annotated[
     str,
     BeforeValidator(known_at_plan_time),

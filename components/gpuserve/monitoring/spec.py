@@ -6,17 +6,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, field_v
 
 from gpuserve.kubernetes.errors import suggestion
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import DnsLabel, Duration, LabelKey, LabelValue, Percent
+from gpuserve.kubernetes.units import DnsLabel, Duration, LabelKey, LabelValue, Namespace, Percent
 from gpuserve.kubernetes.values import MetricsSource
 from gpuserve.monitoring.runtimes import RUNTIMES
 from gpuserve.monitoring.slo import SLOWEST_BURN
-
-Namespace = Annotated[
-    str,
-    BeforeValidator(known_at_plan_time),
-    Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63),
-]
-"""A namespace that somebody else may have named: an RFC 1123 label."""
 
 
 def _sane_window(window: Duration) -> Duration:

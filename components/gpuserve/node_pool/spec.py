@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, GpuCount, LabelKey, LabelValue, NodeName
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, GpuCount, LabelKey, LabelValue, Namespace, NodeName
 from gpuserve.node_pool.accelerators import accelerator
 
 
@@ -25,6 +25,24 @@ def _known_accelerator(name: str) -> str:
 
 AcceleratorName = Annotated[str, BeforeValidator(known_at_plan_time), AfterValidator(_known_accelerator)]
 """A name from `gpuserve.node_pool.accelerators.ACCELERATORS`; the product that stands for it is replaced by it."""
+
+
+def _nobody_elses(namespace: str) -> str:
+    if namespace == "default" or namespace.startswith("kube-"):
+        raise ValueError(
+            "is a namespace of Kubernetes' own, and a pool owns its namespace: it would restrict all pods there, and be deleted with the "
+            "pool; write one that nothing else is in, or leave `namespace:` out"
+        )
+    return namespace
+
+
+OwnNamespace = Annotated[Namespace, AfterValidator(_nobody_elses)]
+"""A namespace that a pool makes, and deletes."""
+
+
+def _named_after_the_pool(known: dict[str, Any]) -> str:
+    return f"gpuserve-{known['name']}"
+
 
 WholeGpus = Annotated[GpuCount, BeforeValidator(_whole)]
 """A number of GPUs; a fraction is refused with what to do instead."""
@@ -70,7 +88,8 @@ class NodePoolSpec(Spec):
             ``NVIDIA-L4``; ``simulated`` for devices without a GPU behind them.
         gpus: How many GPUs the pool's nodes have together.
         quota: What the pods of the pool's namespace may request together.
-        namespace: Namespace of its pods. Default ``gpuserve-<name>``.
+        namespace: Namespace of its pods, which the pool makes and owns: it admits restricted pods alone, and goes with the pool and all
+            that is in it, so nothing of others belongs there. Default ``gpuserve-<name>``.
         nodes: Names of nodes to reserve: each gets the label ``gpuserve.io/pool`` and the taint ``nvidia.com/gpu=present:NoSchedule``
             in place of the taints that it had (a node's taints are one value to the API server). Default none: the pool uses
             any node with the accelerator's product label as it is.
@@ -85,18 +104,11 @@ class NodePoolSpec(Spec):
     accelerator: AcceleratorName
     gpus: Annotated[WholeGpus, Field(ge=1)]
     quota: QuotaSpec
-    namespace: DnsLabel = ""
+    namespace: OwnNamespace = Field(default_factory=_named_after_the_pool)
     nodes: tuple[NodeName, ...] = ()
     node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
     tolerations: tuple[TolerationSpec, ...] = ()
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_namespace(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("name"), str) and "namespace" not in data:
-            return {**data, "namespace": f"gpuserve-{data['name']}"}
-        return data
 
     @model_validator(mode="after")
     def _quota_fits(self) -> Self:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 from gpuserve.kubernetes.spec import plain
 from gpuserve.platform.engines import engines_fit_the_pool
-from gpuserve.platform.naming import names_are_free
+from gpuserve.platform.naming import names_are_free, pools_own_their_namespaces
 from gpuserve.platform.quotas import builds_fit_the_quota, quota_holds_the_services
 from gpuserve.platform.sizes import DEFAULTS
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
@@ -29,6 +29,7 @@ def problems(platform: PlatformSpec, models: Models) -> Iterator[Problem]:
         for rule in _SERVICE_RULES:
             yield from rule(f"services[{index}]", service, platform, models)
     yield from names_are_free(platform)
+    yield from pools_own_their_namespaces(platform)
     yield from _unique_routes(platform)
     yield from quota_holds_the_services(platform)
     yield from _builder_can_work(platform)

@@ -41,6 +41,28 @@ def _named(kind: str, platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
         yield f"{kind}[{index}].name", item.name, item.name
 
 
+def pools_own_their_namespaces(platform: PlatformSpec) -> Iterator[Problem]:
+    """Yield the pools whose namespace is that of Prometheus or of the gateway, which the pool would restrict, and delete with itself."""
+    for index, pool in enumerate(platform.pools):
+        others = [("monitoring.namespace", "Prometheus runs")] if pool.namespace == platform.monitoring.namespace else []
+        if pool.namespace == platform.gateway_namespace and not _makes_gateways_with_pods(pool.name, platform):
+            others.append(("gateway_namespace", "the gateway runs"))
+        for field, who in others:
+            reason = f"is where {who} (`{field}`), and a pool owns its namespace: it restricts all pods there, and deletes it when it goes"
+            yield Problem(
+                f"pools[{index}].namespace",
+                pool.namespace,
+                reason,
+                "give the pool a namespace of its own, or leave `namespace:` out",
+            )
+
+
+def _makes_gateways_with_pods(pool: str, platform: PlatformSpec) -> bool:
+    """Tell whether the pool's namespace has a Gateway whose pods may be beside it; Traefik's are always in Traefik's own namespace."""
+    gateways = [service.traffic.gateway for service in platform.services if service.pool == pool]
+    return any(gateway.name is None and gateway.class_name != "traefik" for gateway in gateways)
+
+
 def _nodes(platform: PlatformSpec) -> Iterator[tuple[str, str, str]]:
     for index, pool in enumerate(platform.pools):
         for place, node in enumerate(pool.nodes):

@@ -6,7 +6,18 @@ from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
 from gpuserve.autoscaling.spec import QueueTime, Rate, Replicas, ScaleDownWindow
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, HostName, LabelKey, LabelValue, Percent, UrlPath
+from gpuserve.kubernetes.units import (
+    Bytes,
+    Cpu,
+    DnsLabel,
+    Duration,
+    HostName,
+    LabelKey,
+    LabelValue,
+    Namespace,
+    Percent,
+    UrlPath,
+)
 from gpuserve.monitoring.spec import RateWindow
 from gpuserve.node_pool.spec import NodePoolSpec, WholeGpus
 from gpuserve.serving.spec import Drain, Network, Rollout, StartupTimeout
@@ -146,7 +157,7 @@ class ServiceSpec(Spec):
     startup_timeout: StartupTimeout = Duration("300s")
     drain: Drain = Duration("10s")
     rollout: Rollout = "surge"
-    clients: tuple[DnsLabel, ...] = ()
+    clients: tuple[Namespace, ...] = ()
 
     @property
     def model_name(self) -> str:
@@ -180,7 +191,7 @@ class MonitoringSection(Spec):
     alerts: StrictBool = True
     dashboards: StrictBool = True
     discovery: Literal["annotations", "operator"] = "annotations"
-    namespace: DnsLabel = "monitoring"
+    namespace: Namespace = "monitoring"
     window: RateWindow = Duration("1m")
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
 
@@ -195,7 +206,8 @@ class PlatformSpec(Spec):
         services: What is served on them.
         builder: Where images are built: `local` (default), or `job` for a Job in the cluster, with options.
         monitoring: What is watched.
-        gateway_namespace: Namespace of the gateway's pods, which may reach the servers.
+        gateway_namespace: Namespace of the gateway's pods, which may reach the servers; default ``gateway-system``. It may be a pool's
+            where the class is one that puts a Gateway's pods beside it, as Istio's does.
         gateway_networks: Networks whose addresses may reach them too: those of a gateway that runs on its node's network.
         environment: What kind it is. In ``prod`` a service without TLS on a Gateway of its own, and one with fewer than two replicas of
             a version, are refused. Default ``dev``.
@@ -207,7 +219,7 @@ class PlatformSpec(Spec):
     services: Annotated[tuple[ServiceSpec, ...], Field(min_length=1)]
     builder: Builder = LOCAL
     monitoring: MonitoringSection = MonitoringSection()
-    gateway_namespace: DnsLabel = "gateway-system"
+    gateway_namespace: Namespace = "gateway-system"
     gateway_networks: tuple[Network, ...] = ()
     environment: Literal["local", "dev", "staging", "prod"] = "dev"
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, StringInput
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, Namespace, StringInput
 from gpuserve.kubernetes.values import Placement
 from gpuserve.serving.runtimes import runtime
 
@@ -143,6 +143,6 @@ class ServingSpec(Spec):
     rollout: Rollout = "surge"
     version_compatible: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
     ensemble: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
-    clients: tuple[DnsLabel, ...] = ("gateway-system",)
+    clients: tuple[Namespace, ...] = ("gateway-system",)
     client_networks: tuple[Network, ...] = ()
-    monitoring: DnsLabel = "monitoring"
+    monitoring: Namespace = "monitoring"

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, Namespace, SecretName
 from gpuserve_images.oci.reference import is_loopback
 
 _NEEDS_ITS_GPU = "tensorrt"
@@ -62,7 +62,7 @@ class BuilderSpec(Spec):
 
     kind: Literal["local", "job"] = "local"
     pool: DnsLabel | None = None
-    namespace: DnsLabel | None = None
+    namespace: Namespace | None = None
     deadline: Duration = Duration("1h")
     retries: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10, strict=True)] = 2
     start_within: Duration = Duration("10m")
@@ -72,9 +72,9 @@ class BuilderSpec(Spec):
     gpus: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=16, strict=True)] | None = None
     scratch: Bytes = Bytes("20Gi")
     registry_address: Annotated[str, AfterValidator(_address)] | None = None
-    registry_secret: DnsLabel | None = None
-    secrets: tuple[DnsLabel, ...] = ()
-    service_account: DnsLabel = "default"
+    registry_secret: SecretName | None = None
+    secrets: tuple[SecretName, ...] = ()
+    service_account: SecretName = "default"
     context: str | None = None
 
     def gpus_for(self, engine: str) -> int:
