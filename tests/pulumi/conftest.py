@@ -116,6 +116,11 @@ def engine() -> Recorder:
 
 @pytest.fixture
 def small_platform(tmp_path: Path) -> Callable[..., Platform]:
-    """A platform with one pool and one service, whose fields a test may replace; to be called in a program."""
+    """A platform with one pool and one service, whose fields a test may replace, as its name and options; to be called in a program."""
     write_model_folder(tmp_path / "models")
-    return lambda **changes: Platform("test", {**SMALL, **changes}, folder=tmp_path)
+
+    def declare(name: str = "test", **changes: Any) -> Platform:
+        options = {option: changes.pop(option) for option in ("opts", "own_names") if option in changes}
+        return Platform(name, {**SMALL, **changes}, folder=tmp_path, **options)
+
+    return declare

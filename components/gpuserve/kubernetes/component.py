@@ -6,19 +6,26 @@ from typing import Any
 import pulumi
 
 from gpuserve.kubernetes.metadata import Manifest
+from gpuserve.kubernetes.names import Named, Names
 from gpuserve.kubernetes.registration import KubernetesObject, register
 from gpuserve.kubernetes.spec import Spec, plain
 
 
-class Component(pulumi.ComponentResource):
+class Component(Named):
     """A component resource whose inputs are its spec and whose children are its manifests.
+
+    Attributes:
+        names: What the names of the resources below it begin with.
 
     The spec is registered as the component's inputs, so policies and ``pulumi preview`` see what the user declared.
     """
 
     def __init__(self, kind: str, name: str, spec: Spec, opts: pulumi.ResourceOptions | None) -> None:
-        """Register the component as ``gpuserve:index:<kind>``."""
-        super().__init__(f"gpuserve:index:{kind}", name, plain(spec), opts)
+        """Register the component as ``gpuserve:index:<kind>``; below a `Platform` with names of its own, under one of those."""
+        parent = opts.parent if opts else None
+        self.names = parent.names if isinstance(parent, Named) else Names()
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(aliases=self.names.aliases(name)))
+        super().__init__(f"gpuserve:index:{kind}", self.names.of(name), plain(spec), opts)
         self._component_name = name
         self._after = opts.depends_on if opts else None
 

@@ -6,6 +6,7 @@ from typing import Any
 import pulumi
 
 from gpuserve.kubernetes.metadata import Manifest, is_patch
+from gpuserve.kubernetes.names import Named, Names
 
 PROVIDER_VERSION = "4.25.0"
 """Version of the Kubernetes provider whose schema and await logic gpuserve is tested with."""
@@ -53,10 +54,11 @@ def register(
     Args:
         name: The component's name.
         manifests: Role to manifest, in the order in which they are registered.
-        parent: The component.
+        parent: The component, whose names the children's begin with.
         after: Gives what must be ready before the object of a role, as ``pulumi.ResourceOptions`` takes ``depends_on``. Default: nothing.
         lasting: Roles of the objects that stay the same objects when the component is renamed. Default: none.
     """
+    names = parent.names if isinstance(parent, Named) else Names()
     registered: dict[str, KubernetesObject] = {}
     within: dict[str, pulumi.ResourceOptions] = {}
     for role, manifest in manifests.items():
@@ -64,11 +66,14 @@ def register(
         child, its_opts = f"{name}-{role}", pulumi.ResourceOptions(parent=parent, depends_on=after(role))
         if metadata.get("namespace", "") in within:
             its_opts = pulumi.ResourceOptions.merge(its_opts, within[metadata["namespace"]])
+        aliases = names.aliases(child)
         if role in lasting:
             # Stacks of earlier versions have it under the component's name.
-            its_opts = pulumi.ResourceOptions.merge(its_opts, pulumi.ResourceOptions(aliases=[pulumi.Alias(name=child)]))
+            aliases.append(pulumi.Alias(name=names.of(child)))
             child = _lasting_name(manifest)
-        registered[role] = KubernetesObject(child, _owned(manifest), its_opts)
+            aliases += names.aliases(child)
+        its_opts = pulumi.ResourceOptions.merge(its_opts, pulumi.ResourceOptions(aliases=aliases))
+        registered[role] = KubernetesObject(names.of(child), _owned(manifest), its_opts)
         if manifest["kind"] == "Namespace":
             within[metadata["name"]] = pulumi.ResourceOptions(depends_on=registered[role])
     return registered

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pulumi
 
 from gpuserve.autoscaling.component import GpuAutoscaler
 from gpuserve.kubernetes.component import Component
 from gpuserve.kubernetes.errors import GpuserveError
+from gpuserve.kubernetes.names import names_below
 from gpuserve.kubernetes.waiting import once_known
 from gpuserve.monitoring.component import MonitoringStack
 from gpuserve.node_pool.component import GpuNodePool
@@ -30,6 +32,10 @@ class Platform(Component):
         args: The platform object, as in a stack file.
         folder: Folder of the stack files; model files are looked up in ``models`` below it.
         opts: Options; pass the Kubernetes provider here.
+        own_names: Begin the names of all resources below with that of the Platform (``east/filetype-fp32``), for a further Platform in
+            the same program, with a provider, pools and hosts of its own. Decide when it is made: to switch it makes all of it anew. A
+            renamed one needs its old name among the ``aliases`` of ``opts``. Default: no, and a stack, or its only Platform, can be
+            renamed as it is.
 
     Attributes:
         services: Output: service name -> ``{url, host, model, protocol, versions, example}``.
@@ -42,10 +48,14 @@ class Platform(Component):
         opts: pulumi.ResourceOptions | None = None,
         *,
         folder: Path = Path("stacks"),
+        own_names: bool = False,
     ) -> None:
         file = folder / f"Pulumi.{pulumi.get_stack()}.yaml"
         environment = _load(args, file)
+        if not own_names:
+            _require_first(name)
         super().__init__("Platform", name, environment.platform, opts)
+        self.names = names_below(name, opts) if own_names else self.names
         # Pools come first where they build the images, else last of the two: see `_register`.
         alone = pulumi.ResourceOptions(parent=self)
         building = self._pools(environment.platform, alone) if environment.platform.builder.kind == "job" else {}
@@ -70,7 +80,7 @@ class Platform(Component):
         for wanted in image_requests(platform):
             place = build_placement(platform, wanted) if building else None
             images[wanted] = ModelImage(
-                wanted.name,
+                self.names.of(wanted.name),
                 environment.models[wanted.model],
                 build=wanted.build,
                 folder=environment.folder,
@@ -79,7 +89,11 @@ class Platform(Component):
                 builder=_builder(platform.builder),
                 placement=place,
                 measured=wanted in scaling,
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[building[place.pool]] if place else None),
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    depends_on=[building[place.pool]] if place else None,
+                    aliases=self.names.aliases(wanted.name),
+                ),
             )
         return images
 
@@ -128,6 +142,20 @@ def _load(args: Mapping[str, Any], file: Path) -> Environment:
         return load_environment(args, file=file, path=f"config.{CONFIG_KEY}")
     except GpuserveError as error:
         raise pulumi.RunError(f"{error}") from error
+
+
+_FIRST: WeakKeyDictionary[object, str] = WeakKeyDictionary()
+"""The Platform whose resources have plain names, by the engine's connection: one per run of a program."""
+
+
+def _require_first(name: str) -> None:
+    """Refuse a second Platform with plain names, of which the engine would only say that some name is there twice."""
+    first = _FIRST.setdefault(pulumi.runtime.settings.get_monitor(), name)
+    if first != name:
+        raise pulumi.RunError(
+            f"Platform {name!r}: Platform {first!r} is in this program too, and both would give their resources the same names. "
+            f"Fix: pass own_names=True to the one that is new, as in Platform({name!r}, ..., own_names=True)"
+        )
 
 
 def _builder(spec: BuilderSpec) -> BuilderSpec:

@@ -58,7 +58,7 @@ class TrafficPolicy(Component):
         # cryptography takes a tenth of a second to import: only for who needs it
         from gpuserve.traffic.certificate_resource import GeneratedCertificate
 
-        made = GeneratedCertificate(f"{name}-certificate", spec.host, pulumi.ResourceOptions(parent=self))
+        made = GeneratedCertificate(self.names.of(f"{name}-certificate"), spec.host, pulumi.ResourceOptions(parent=self))
         return TlsMaterial(made.certificate, made.key, made.ca)
 
     def _existing_gateway(self, name: str, spec: TrafficSpec) -> KubernetesObject:
@@ -70,4 +70,4 @@ class TrafficPolicy(Component):
             "metadata": {"name": spec.gateway.name, "namespace": namespace},
         }
         found = pulumi.ResourceOptions(parent=self, id=f"{namespace}/{spec.gateway.name}")
-        return KubernetesObject(f"{name}-gateway", reference, found)
+        return KubernetesObject(self.names.of(f"{name}-gateway"), reference, found)
