@@ -95,7 +95,7 @@ class Workshop:
             "registry": "localhost:5000/models",
             "pools": [{"name": name, "accelerator": "simulated", "gpus": 2, "quota": {"gpus": 2}}],
             "services": [{**service, **changes.pop("service", {})}],
-            "monitoring": {"alerts": False, "dashboards": False, "namespace": f"gpuserve-{name}"},
+            "monitoring": {"alerts": False, "dashboards": False},
             **changes,
         }
         self.stack_file(name).write_text(yaml.safe_dump({"config": {"gpuserve:platform": platform}}))

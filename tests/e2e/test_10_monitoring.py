@@ -22,7 +22,7 @@ def _ask(stack: Stack, path: str, **parameters: str):
 
 @pytest.fixture(scope="module")
 def rules(stack: Stack) -> str:
-    return stack.cluster.get("configmap", "gpuserve-rules", "-n", "monitoring")["data"]["gpuserve.yaml"]
+    return stack.cluster.get("configmap", "gpuserve-rules-local", "-n", "monitoring")["data"]["gpuserve-local.yaml"]
 
 
 def test_every_query_of_rules_and_dashboard_returns_data(stack: Stack):

@@ -18,6 +18,7 @@ NEXT_POD = POD.replace('pod="p"', 'pod="r"')
 WHOLE, RANK = (POD.replace('model="filetype"', f'model="{name}"') for name in ("whole", "rank"))
 SHADOW_POD = POD.replace('pod="p"', 'pod="q"').replace("fp32", "int8")
 COMMON = 'namespace="n",pod="p",service="filetype",version="fp32"'
+SERVICE = 'stack="main",service="filetype"'
 SCRAPES = 60
 """Scrapes every 15 s, a quarter of an hour in all."""
 
@@ -68,14 +69,14 @@ def quiet(alert: str, *times: str) -> list[dict[str, Any]]:
 def silent(time: str) -> dict[str, Any]:
     """Return a check that the service is known to have no server."""
     told = {
-        "summary": "No server of filetype can be seen",
+        "summary": "No server of filetype of stack main can be seen",
         "description": (
             "For 5m Prometheus has had no metrics from any server that answers clients of filetype: their pods are gone, do not "
             "start, or cannot be scraped. Requests that find no server are counted nowhere, so the error budget does not show "
             "them. See `kubectl get pods -A -l gpuserve.io/service=filetype`."
         ),
     }
-    alert = {"exp_labels": {"severity": "page", "service": "filetype"}, "exp_annotations": told}
+    alert = {"exp_labels": {"severity": "page", "service": "filetype", "stack": "main"}, "exp_annotations": told}
     return {"alertname": "GpuserveServiceSilent", "eval_time": time, "exp_alerts": [alert]}
 
 
@@ -83,11 +84,16 @@ def promtool(
     folder: Path, series: list[dict[str, str]], *, shadows: tuple[str, ...] = (), ensemble: str | None = None, **tests: Any
 ) -> None:
     wanted = spec(*shadows, ensemble=ensemble)
-    (folder / "rules.yaml").write_text(manifests("platform", wanted)["rules"]["data"]["gpuserve.yaml"])
+    (folder / "rules.yaml").write_text(manifests("platform", wanted)["rules"]["data"]["gpuserve-main.yaml"])
+    promtool_checks(folder, ["rules.yaml"], series, **tests)
+
+
+def promtool_checks(folder: Path, rules: list[str], series: list[dict[str, str]], **tests: Any) -> None:
+    """Let Prometheus' own program run files of rules over ``series``, and compare with what the tests expect."""
     scenario = {"interval": "15s", "input_series": series, **tests}
-    unit = {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": [scenario]}
+    unit = {"rule_files": rules, "evaluation_interval": "15s", "tests": [scenario]}
     (folder / "test.yaml").write_text(yaml.safe_dump(unit))
-    for command in (["check", "rules", "rules.yaml"], ["test", "rules", "test.yaml"]):
+    for command in (["check", "rules", *rules], ["test", "rules", "test.yaml"]):
         done = subprocess.run([ensure("promtool", print), *command], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -99,7 +105,7 @@ def test_triton_metrics_become_the_five_series(tmp_path: Path) -> None:
         expected("gpuserve:queue_seconds", 0.012),
         expected("gpuserve:batch_size", 4),
         expected("gpuserve:latency_seconds", 0.02, f'{COMMON},quantile="0.95"'),
-        expected("gpuserve:slo_latency_seconds", 0.05, 'service="filetype"'),
+        expected("gpuserve:slo_latency_seconds", 0.05, SERVICE),
     ]
     promtool(tmp_path, triton(ok=10, failed=0.5, queue=0.012, batch=4), promql_expr_test=checks)
 
@@ -121,7 +127,7 @@ def test_a_request_to_an_ensemble_counts_once(tmp_path: Path) -> None:
         expected("gpuserve:queue_seconds", 0.0533),
         expected("gpuserve:batch_size", 5.311475),
         expected("gpuserve:latency_seconds", 0.09, f'{COMMON},quantile="0.95"'),
-        expected("gpuserve:service_requests_per_second", 41, 'service="filetype"'),
+        expected("gpuserve:service_requests_per_second", 41, SERVICE),
     ]
     promtool(tmp_path, ensemble(), ensemble="whole", promql_expr_test=checks)
 
@@ -152,18 +158,18 @@ def test_an_idle_server_has_no_queue_rather_than_none_known(tmp_path: Path) -> N
 
 
 def test_one_failure_in_fifty_burns_twenty_times_too_fast_and_alerts(tmp_path: Path) -> None:
-    burn = expected("gpuserve:burn_rate:5m", 20, 'service="filetype"')
+    burn = expected("gpuserve:burn_rate:5m", 20, SERVICE)
     fires = {
         "alertname": "GpuserveErrorBudgetBurn",
         "eval_time": "10m",
         "exp_alerts": [
             {
-                "exp_labels": {"severity": "page", "service": "filetype"},
+                "exp_labels": {"severity": "page", "service": "filetype", "stack": "main"},
                 "exp_annotations": {
-                    "summary": "filetype burns its error budget 20 times too fast",
+                    "summary": "filetype of stack main burns its error budget 20 times too fast",
                     "description": (
                         "Failed requests of filetype spend the 30-day error budget at 20 times the rate it allows. See which "
-                        "version fails on the dashboard 'gpuserve', panel 'Errors', and its pods' logs."
+                        "version fails on the dashboard 'gpuserve main', panel 'Errors', and its pods' logs."
                     ),
                 },
             },
@@ -197,9 +203,9 @@ def test_a_restart_shorter_than_the_alerts_patience_calls_nobody(tmp_path: Path)
 def test_copies_that_a_shadow_fails_burn_no_budget(tmp_path: Path) -> None:
     series = [*triton(ok=10), *elsewhere(SHADOW_POD, triton(ok=0, failed=10))]
     checks = [
-        expected("gpuserve:service_requests_per_second", 10, 'service="filetype"'),
-        expected("gpuserve:service_errors_per_second", 0, 'service="filetype"'),
-        expected("gpuserve:burn_rate:5m", 0, 'service="filetype"'),
+        expected("gpuserve:service_requests_per_second", 10, SERVICE),
+        expected("gpuserve:service_errors_per_second", 0, SERVICE),
+        expected("gpuserve:burn_rate:5m", 0, SERVICE),
     ]
     calm = quiet("GpuserveErrorBudgetBurn", "10m")
     promtool(tmp_path, series, shadows=("int8",), promql_expr_test=checks, alert_rule_test=calm)

@@ -32,7 +32,7 @@ def stack(**changes: Any) -> MonitoringSpec:
 
 def groups(spec: MonitoringSpec) -> dict[str, Any]:
     rules = manifests("platform", spec)["rules"]
-    found = rules["spec"] if "spec" in rules else yaml.safe_load(rules["data"]["gpuserve.yaml"])
+    found = rules["spec"] if "spec" in rules else yaml.safe_load(next(iter(rules["data"].values())))
     return {group["name"]: group for group in found["groups"]}
 
 
@@ -45,7 +45,7 @@ def alerts(spec: MonitoringSpec) -> dict[str, dict[str, Any]]:
 
 
 def board(spec: MonitoringSpec) -> dict[str, Any]:
-    return json.loads(manifests("platform", spec)["dashboard"]["data"]["gpuserve.json"])
+    return json.loads(next(iter(manifests("platform", spec)["dashboard"]["data"].values())))
 
 
 def test_a_runtime_gives_all_five_series_with_the_common_labels() -> None:
@@ -69,7 +69,7 @@ def test_every_series_that_a_query_reads_is_recorded_or_exported() -> None:
 
 def test_burn_rates_are_those_of_the_sre_workbook() -> None:
     alert = alerts(stack())["GpuserveErrorBudgetBurn"]
-    conditions = re.findall(r"gpuserve:burn_rate:(\w+) > ([\d.]+)", alert["expr"])
+    conditions = re.findall(r'gpuserve:burn_rate:(\w+){stack="main"} > ([\d.]+)', alert["expr"])
     assert conditions == [("1h", "14.4"), ("5m", "14.4"), ("6h", "6"), ("30m", "6")]
     assert records(stack())["gpuserve:slo_error_budget"] == "vector(0.001)"
 
@@ -80,7 +80,9 @@ def test_one_alert_watches_for_services_without_a_server() -> None:
     assert silent == alerts(stack())["GpuserveServiceSilent"]
     assert silent["for"] == "5m"
     assert silent["labels"] == alerts(several)["GpuserveErrorBudgetBurn"]["labels"]
-    assert {"gpuserve:slo_error_budget", "gpuserve:service_requests_per_second"} <= set(queries(several))
+    assert {f'gpuserve:{name}{{stack="main"}}' for name in ("slo_error_budget", "service_requests_per_second")} <= set(
+        queries(several)
+    )
 
 
 def test_versions_that_answer_no_client_count_for_no_objective() -> None:
@@ -89,11 +91,11 @@ def test_versions_that_answer_no_client_count_for_no_objective() -> None:
     shadows = [
         rule["labels"] for rule in groups(spec)["gpuserve-objectives"]["rules"] if rule["record"] == "gpuserve:slo_shadow"
     ]
-    assert shadows == [{"service": "filetype", "version": version} for version in ("int4", "int8")]
+    assert shadows == [{"stack": "main", "service": "filetype", "version": version} for version in ("int4", "int8")]
     plain = records(stack())
     for name in ("requests", "errors"):
-        summed = f"gpuserve:{name}_per_second"
-        left = f"sum by (service) ({summed} unless on (service, version) gpuserve:slo_shadow)"
+        summed = f'gpuserve:{name}_per_second{{namespace=~"gpuserve-local"}}'
+        left = f'sum by (service) ({summed} unless on (service, version) gpuserve:slo_shadow{{stack="main"}})'
         assert records(spec)[f"gpuserve:service_{name}_per_second"] == left
         assert plain[f"gpuserve:service_{name}_per_second"] == f"sum by (service) ({summed})"
 
@@ -129,7 +131,11 @@ def test_a_model_that_promises_a_latency_alone_is_drawn_with_it(sandbox: Any) ->
     sandbox.write()
     spec = open_stack("local", sandbox.stacks).plan.monitoring["platform"]
     (objective,) = groups(spec)["gpuserve-objectives"]["rules"]
-    assert objective == {"record": "gpuserve:slo_latency_seconds", "expr": "vector(0.05)", "labels": {"service": "tiny"}}
+    assert objective == {
+        "record": "gpuserve:slo_latency_seconds",
+        "expr": "vector(0.05)",
+        "labels": {"stack": "local", "service": "tiny"},
+    }
     (latency,) = [panel for panel in board(spec)["panels"] if panel["title"] == "Latency"]
     assert "gpuserve:slo_latency_seconds" in latency["targets"][-1]["expr"]
     assert "gpuserve-slo" not in groups(spec)
@@ -181,7 +187,7 @@ def test_every_panel_is_among_the_queries() -> None:
 
 def test_plain_prometheus_gets_a_configmap_where_it_looks() -> None:
     metadata = manifests("platform", stack())["rules"]["metadata"]
-    assert (metadata["namespace"], metadata["name"]) == ("monitoring", "gpuserve-rules")
+    assert (metadata["namespace"], metadata["name"]) == ("monitoring", "gpuserve-rules-main")
 
 
 def test_the_operator_gets_one_pod_monitor_and_a_rule_object() -> None:

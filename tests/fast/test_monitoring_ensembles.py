@@ -15,7 +15,7 @@ STEPS = [{"model": "tiny", "inputs": {"x": "raw"}, "outputs": {"y": "answer"}}]
 
 def rules(*sources: MetricsSource) -> list[dict[str, Any]]:
     spec = MonitoringSpec(sources=sources)
-    (group,) = yaml.safe_load(manifests("platform", spec)["rules"]["data"]["gpuserve.yaml"])["groups"]
+    (group,) = yaml.safe_load(manifests("platform", spec)["rules"]["data"]["gpuserve-main.yaml"])["groups"]
     return group["rules"]
 
 

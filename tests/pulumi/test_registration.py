@@ -39,7 +39,7 @@ def test_a_renamed_pool_keeps_its_namespace_which_would_be_deleted_with_the_old_
 
 @pytest.mark.parametrize("discovery", ["annotations", "operator"])
 def test_a_renamed_monitoring_stack_keeps_its_objects_whose_names_are_agreed_upon(engine: Any, discovery: str) -> None:
-    args = {"sources": [SOURCE], "discovery": discovery}
+    args = {"sources": [SOURCE], "discovery": discovery, "stack": "prod"}
     engine.run(lambda: MonitoringStack("platform", args))
     before = _objects(engine)
     engine.registered.clear()

@@ -8,7 +8,7 @@ from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.platform.compose import ImageOf, Plan, compose, image_requests
 from gpuserve.platform.images import attached_capacities, tagged_images
-from gpuserve.platform.load import CONFIG_KEY, Environment, load_stack, stack_file
+from gpuserve.platform.load import CONFIG_KEY, Environment, load_stack, stack_file, stack_name
 from gpuserve.platform.render import render
 from gpuserve_images.errors import ImageError
 
@@ -63,7 +63,7 @@ def open_stack(name: str, stacks: Path, *, measured: bool = False) -> Stack:
 
 def stack_names(stacks: Path) -> list[str]:
     """Return the names of all stack files in a folder."""
-    return sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in stacks.glob("Pulumi.*.yaml"))
+    return sorted(stack_name(path) for path in stacks.glob("Pulumi.*.yaml"))
 
 
 def _references(environment: Environment, image_of: ImageOf) -> frozenset[str]:

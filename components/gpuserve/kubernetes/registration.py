@@ -80,7 +80,7 @@ def register(
 
 
 def _lasting_name(manifest: Manifest) -> str:
-    """Name a child after its object alone: ``namespace/ml``, ``configmap/monitoring/gpuserve-rules``.
+    """Name a child after its object alone: ``namespace/ml``, ``configmap/monitoring/gpuserve-rules-prod``.
 
     No ``<name>-<role>`` has a slash in it, so that none of an older stack's children is taken for another's.
     """

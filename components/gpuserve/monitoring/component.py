@@ -7,7 +7,7 @@ import pulumi
 
 from gpuserve.kubernetes.component import Component
 from gpuserve.monitoring.manifests import manifests, queries
-from gpuserve.monitoring.spec import MonitoringSpec
+from gpuserve.monitoring.spec import MonitoringSpec, stack_label
 
 
 class MonitoringStack(Component):
@@ -25,6 +25,8 @@ class MonitoringStack(Component):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         spec = MonitoringSpec.parse(args)
+        if "stack" not in spec.model_fields_set:
+            spec = spec.model_copy(update={"stack": stack_label(pulumi.get_stack(), name)})
         super().__init__("MonitoringStack", name, spec, opts)
         objects = manifests(name, spec)
         self.resources = self.register_children(objects, lasting=objects)  # other programs know them by their names

@@ -6,20 +6,17 @@ from functools import lru_cache
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
+from gpuserve.monitoring.scope import Scope
 from gpuserve.monitoring.series import BATCH, ERRORS, LATENCY, QUEUE, REQUESTS, SERVICE_LABEL, VERSION_LABEL
-from gpuserve.monitoring.slo import BUDGET, LATENCY_OBJECTIVE, burn_rate
+from gpuserve.monitoring.slo import BUDGET, EACH, LATENCY_OBJECTIVE, burn_rate
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders import timeseries
     from grafana_foundation_sdk.builders.dashboard import QueryVariable
     from grafana_foundation_sdk.models.dashboard import DataSourceRef
 
-UID = "gpuserve"
-TITLE = "gpuserve"
-
-_CHOSEN = '{service=~"$service",version=~"$version"}'
-_SERVICE = '{service=~"$service"}'
-_PODS = f'up{{{SERVICE_LABEL}=~"$service",{VERSION_LABEL}=~"$version"}}'
+_SERVICE = 'service=~"$service"'
+_VERSION = 'version=~"$version"'
 _EACH = "{{service}} {{version}}"
 
 
@@ -48,35 +45,40 @@ class PanelSpec:
     queries: tuple[Query, ...]
 
 
-def panels(*, availability: bool, latency: bool) -> list[PanelSpec]:
+def panels(scope: Scope, *, availability: bool, latency: bool) -> list[PanelSpec]:
     """Return the dashboard's panels.
 
     Args:
+        scope: Whose series it draws.
         availability: Whether any service has an availability objective, so that there is a burn rate.
         latency: Whether any service has a latency objective.
     """
-    objective = (Query(f"max by (service) ({LATENCY_OBJECTIVE}{_SERVICE})", "{{service}} objective of p95"),)
+    chosen, promised = scope.pods(_SERVICE, _VERSION), scope.services(_SERVICE)
+    pods = scope.pods(f'{SERVICE_LABEL}=~"$service"', f'{VERSION_LABEL}=~"$version"')
+    objective = (Query(f"max by (service) ({LATENCY_OBJECTIVE}{promised})", "{{service}} objective of p95"),)
     found = [
-        _per_version("Requests", "reqps", "Completed requests, mirrored ones included.", "sum", REQUESTS),
-        _per_version("Errors", "reqps", "Requests that failed through no fault of the client.", "sum", ERRORS),
+        _per_version("Requests", "reqps", "Completed requests, mirrored ones included.", "sum", f"{REQUESTS}{chosen}"),
+        _per_version("Errors", "reqps", "Requests that failed through no fault of the client.", "sum", f"{ERRORS}{chosen}"),
         PanelSpec(
             "Latency",
             "s",
             "Time in the server, not counting the network. The worst pod of each version: quantiles cannot be averaged.",
             (
-                Query(f"max by (service, version, quantile) ({LATENCY}{_CHOSEN})", f"{_EACH} p{{{{quantile}}}}"),
+                Query(f"max by (service, version, quantile) ({LATENCY}{chosen})", f"{_EACH} p{{{{quantile}}}}"),
                 *(objective if latency else ()),
             ),
         ),
-        _per_version("Queue", "s", "Average wait for a free model instance; the autoscaler follows it.", "avg", QUEUE),
-        _per_version("Batch size", "short", "Inferences per execution.", "avg", BATCH),
+        _per_version(
+            "Queue", "s", "Average wait for a free model instance; the autoscaler follows it.", "avg", f"{QUEUE}{chosen}"
+        ),
+        _per_version("Batch size", "short", "Inferences per execution.", "avg", f"{BATCH}{chosen}"),
         PanelSpec(
             "Replicas",
             "short",
             "Pods whose metrics Prometheus can read.",
             (
                 Query(
-                    f"sum by ({SERVICE_LABEL}, {VERSION_LABEL}) ({_PODS})",
+                    f"sum by ({SERVICE_LABEL}, {VERSION_LABEL}) (up{pods})",
                     f"{{{{{SERVICE_LABEL}}}}} {{{{{VERSION_LABEL}}}}}",
                 ),
             ),
@@ -84,46 +86,46 @@ def panels(*, availability: bool, latency: bool) -> list[PanelSpec]:
     ]
     if availability:
         lines = tuple(
-            Query(f"{burn_rate(window)}{_SERVICE}", f"{{{{service}}}} over {window}") for window in ("5m", "1h", "6h")
+            Query(f"{burn_rate(window)}{promised}", f"{{{{service}}}} over {window}") for window in ("5m", "1h", "6h")
         )
         about = "1 spends the 30-day error budget in 30 days; over 14.4 for an hour, or 6 for six hours, somebody is called."
         found.append(PanelSpec("Error budget burn rate", "short", about, lines))
-        left = f"1 - {burn_rate('6h')}{_SERVICE} * on (service) {BUDGET}{_SERVICE}"
+        left = f"1 - {burn_rate('6h')}{promised} * on ({EACH}) {BUDGET}{promised}"
         about = "Share of the requests of the last six hours that succeeded."
         found.append(PanelSpec("Availability", "percentunit", about, (Query(left, "{{service}}"),)))
     return found
 
 
-def expressions(*, availability: bool, latency: bool) -> list[str]:
+def expressions(scope: Scope, *, availability: bool, latency: bool) -> list[str]:
     """Return every panel's PromQL with the variables as "All" fills them in."""
-    found = [query.expression for panel in panels(availability=availability, latency=latency) for query in panel.queries]
+    found = [query.expression for panel in panels(scope, availability=availability, latency=latency) for query in panel.queries]
     return [expression.replace("$service", ".+").replace("$version", ".+") for expression in found]
 
 
 @lru_cache
-def dashboard(*, availability: bool, latency: bool) -> str:
+def dashboard(scope: Scope, *, availability: bool, latency: bool) -> str:
     """Return the dashboard as JSON, with variables for data source, service and version."""
     from grafana_foundation_sdk.builders import dashboard as build
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
     board = (
-        build.Dashboard(TITLE)
-        .uid(UID)
+        build.Dashboard(f"gpuserve {scope.stack}")
+        .uid(f"gpuserve-{scope.stack}")
         .tags(["gpuserve"])
         .refresh("30s")
         .time("now-1h", "now")
         .with_variable(build.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(_variable("service", f"label_values({REQUESTS}, service)"))
-        .with_variable(_variable("version", f'label_values({REQUESTS}{{service=~"$service"}}, version)'))
+        .with_variable(_variable("service", f"label_values({REQUESTS}{scope.pods()}, service)"))
+        .with_variable(_variable("version", f"label_values({REQUESTS}{scope.pods(_SERVICE)}, version)"))
     )
-    for panel in panels(availability=availability, latency=latency):
+    for panel in panels(scope, availability=availability, latency=latency):
         board = board.with_panel(_panel(panel))
     plain = json.loads(JSONEncoder().encode(board.build()))
     return json.dumps(plain, indent=1, sort_keys=True) + "\n"
 
 
 def _per_version(title: str, unit: str, about: str, aggregate: str, series: str) -> PanelSpec:
-    query = Query(f"{aggregate} by (service, version) ({series}{_CHOSEN})", _EACH)
+    query = Query(f"{aggregate} by (service, version) ({series})", _EACH)
     return PanelSpec(title, unit, about, (query,))
 
 

@@ -9,9 +9,6 @@ from gpuserve.kubernetes.values import MetricsSource
 from gpuserve.monitoring import dashboard, rules
 from gpuserve.monitoring.spec import MonitoringSpec
 
-RULES_CONFIGMAP = "gpuserve-rules"
-"""ConfigMap that a plain Prometheus mounts as a folder of rule files."""
-
 OPERATOR_API = "monitoring.coreos.com/v1"
 POD_LABELS = ("gpuserve.io/service", "gpuserve.io/version")
 
@@ -39,8 +36,18 @@ def queries(spec: MonitoringSpec) -> list[str]:
     """
     found = list(rules.expressions(spec))
     if spec.dashboards:
-        found += dashboard.expressions(**_objectives(spec))
+        found += dashboard.expressions(spec.scope, **_objectives(spec))
     return list(dict.fromkeys(found))
+
+
+def rules_name(spec: MonitoringSpec) -> str:
+    """Return the name of the ConfigMap that a plain Prometheus mounts, with those of other stacks, as a folder of rule files."""
+    return f"gpuserve-rules-{spec.stack}"
+
+
+def dashboard_name(spec: MonitoringSpec) -> str:
+    """Return the name of the ConfigMap with the dashboard."""
+    return f"gpuserve-dashboard-{spec.stack}"
 
 
 def _objectives(spec: MonitoringSpec) -> dict[str, bool]:
@@ -63,17 +70,19 @@ def _rules(name: str, spec: MonitoringSpec, groups: list[dict[str, Any]]) -> Man
     if spec.discovery == "operator":
         marks = _chosen_labels(name, spec)
         body: dict[str, Any] = {"spec": {"groups": groups}}
-        return manifest(OPERATOR_API, "PrometheusRule", "gpuserve", namespace=spec.namespace, labels=marks, **body)
+        return manifest(
+            OPERATOR_API, "PrometheusRule", f"gpuserve-{spec.stack}", namespace=spec.namespace, labels=marks, **body
+        )
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text = yaml.dump({"groups": groups}, Dumper=dumper, sort_keys=False, width=1_000_000)
-    data = {"gpuserve.yaml": text}
-    return manifest("v1", "ConfigMap", RULES_CONFIGMAP, namespace=spec.namespace, labels=_labels(name), data=data)
+    data = {f"gpuserve-{spec.stack}.yaml": text}  # such files of all stacks lie in one folder
+    return manifest("v1", "ConfigMap", rules_name(spec), namespace=spec.namespace, labels=_labels(name), data=data)
 
 
 def _dashboard(name: str, spec: MonitoringSpec) -> Manifest:
     marks = {**_labels(name), "grafana_dashboard": "1"}
-    data = {"gpuserve.json": dashboard.dashboard(**_objectives(spec))}
-    return manifest("v1", "ConfigMap", "gpuserve-dashboard", namespace=spec.namespace, labels=marks, data=data)
+    data = {f"gpuserve-{spec.stack}.json": dashboard.dashboard(spec.scope, **_objectives(spec))}
+    return manifest("v1", "ConfigMap", dashboard_name(spec), namespace=spec.namespace, labels=marks, data=data)
 
 
 def _pod_monitors(name: str, spec: MonitoringSpec) -> dict[str, Manifest]:
@@ -84,7 +93,7 @@ def _pod_monitors(name: str, spec: MonitoringSpec) -> dict[str, Manifest]:
     monitors: dict[str, Manifest] = {}
     for (port, path), sources in sorted(kinds.items()):
         suffix = f"-{len(monitors)}" if len(kinds) > 1 else ""
-        role, object_name = f"pod-monitor{suffix}", f"gpuserve{suffix}"
+        role, object_name = f"pod-monitor{suffix}", f"gpuserve-{spec.stack}{suffix}"
         monitors[role] = manifest(
             OPERATOR_API,
             "PodMonitor",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 EVALUATIONS_PER_WINDOW = 4
 """The rate window holds four scrapes, so evaluating four times per window follows every scrape."""
 
-_RECORDED = re.compile(r"gpuserve:[a-z0-9_:]+")
+_RECORDED = re.compile(r"gpuserve:[a-z0-9_:]+(?:\{[^}]*\})?")
 
 
 def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
@@ -25,12 +25,14 @@ def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
         {"name": f"gpuserve-{runtime}", "interval": often, "rules": _common(runtime, spec)}
         for runtime in sorted({source.runtime for source in spec.sources})
     ]
-    objectives = objective_rules(spec.slos)
+    objectives = objective_rules(spec.slos, spec.scope)
     if objectives:
         found.append({"name": "gpuserve-objectives", "interval": f"{window}s", "rules": objectives})
     promises = [slo for slo in spec.slos if slo.availability is not None]
     if promises:
-        burning = burn_rules(shadows=any(slo.shadows for slo in promises)) + (alerts() if spec.alerts else [])
+        burning = burn_rules(spec.scope, shadows=any(slo.shadows for slo in promises)) + (
+            alerts(spec.scope) if spec.alerts else []
+        )
         found.append({"name": "gpuserve-slo", "interval": f"{window}s", "rules": burning})
     return found
 
@@ -51,5 +53,5 @@ def expressions(spec: "MonitoringSpec") -> Iterator[str]:
 def _common(runtime: str, spec: "MonitoringSpec") -> list[dict[str, Any]]:
     """Return the ensembles first: a group's rules run in their order, and the series are about them."""
     ensembles = ensemble_rules(source for source in spec.sources if source.runtime == runtime)
-    expressions = RUNTIMES[runtime].expressions(f"{spec.window.whole_seconds}s", bool(ensembles))
+    expressions = RUNTIMES[runtime].expressions(f"{spec.window.whole_seconds}s", bool(ensembles), spec.scope)
     return ensembles + [{"record": name, "expr": expr} for name, expr in expressions.items()]

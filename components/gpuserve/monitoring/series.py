@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpuserve.kubernetes.values import MetricsSource
+    from gpuserve.monitoring.scope import Scope
 
 REQUESTS = "gpuserve:requests_per_second"
 ERRORS = "gpuserve:errors_per_second"
@@ -50,12 +51,12 @@ class RuntimeMetrics:
 
     Attributes:
         name: The runtime's name in a `MetricsSource`.
-        expressions: From the rate window (``1m``), and whether any version is an ensemble (see `ENSEMBLE`), to the PromQL of each of
-            `SERIES`.
+        expressions: From the rate window (``1m``), whether any version is an ensemble (see `ENSEMBLE`), and whose pods are meant, to the
+            PromQL of each of `SERIES`.
     """
 
     name: str
-    expressions: Callable[[str, bool], Mapping[str, str]]
+    expressions: Callable[[str, bool, "Scope"], Mapping[str, str]]
 
 
 def ensemble_rules(sources: Iterable["MetricsSource"]) -> list[dict[str, Any]]:
@@ -86,9 +87,14 @@ def of_models(expression: str) -> str:
     return f"{expression} unless on ({_ENSEMBLE_KEY}) {ENSEMBLE}"
 
 
-def rate(metric: str, window: str) -> str:
-    """Return the per-second rate of a counter, of raw series."""
-    return f'rate({metric}{{{SERVICE_LABEL}!=""}}[{window}])'
+def rate(metric: str, window: str, scope: "Scope") -> str:
+    """Return the per-second rate of a counter, of a stack's raw series."""
+    return f"rate({metric}{raw(scope)}[{window}])"
+
+
+def raw(scope: "Scope", *matchers: str) -> str:
+    """Return a selector of the raw series of a stack's servers."""
+    return scope.pods(f'{SERVICE_LABEL}!=""', *matchers)
 
 
 def per_pod(aggregate: str, expression: str, *extra: str) -> str:
@@ -97,8 +103,8 @@ def per_pod(aggregate: str, expression: str, *extra: str) -> str:
     A metric may have a ``version`` label of its own (Triton's model version), so the pods' labels are kept first and take the
     common names afterwards.
     """
-    raw = ", ".join(("namespace", "pod", SERVICE_LABEL, VERSION_LABEL, *extra))
-    reduced = f"{aggregate} by ({raw}) ({expression})"
+    kept = ", ".join(("namespace", "pod", SERVICE_LABEL, VERSION_LABEL, *extra))
+    reduced = f"{aggregate} by ({kept}) ({expression})"
     for common, label in (("service", SERVICE_LABEL), ("version", VERSION_LABEL)):
         reduced = f'label_replace({reduced}, "{common}", "$1", "{label}", "(.+)")'
     return f"{aggregate} by ({', '.join((*LABELS, *extra))}) ({reduced})"

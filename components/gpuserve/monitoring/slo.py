@@ -11,15 +11,17 @@ Servers count the requests, so a service without any has no errors either, and n
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gpuserve.monitoring.scope import STACK_LABEL
 from gpuserve.monitoring.series import ERRORS, REQUESTS, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gpuserve.monitoring.scope import Scope
     from gpuserve.monitoring.spec import SloSpec
 
 BUDGET = "gpuserve:slo_error_budget"
-"""Share of the requests that may fail, per service."""
+"""Share of the requests that may fail, per service of a stack."""
 
 LATENCY_OBJECTIVE = "gpuserve:slo_latency_seconds"
 SERVICE_REQUESTS = "gpuserve:service_requests_per_second"
@@ -50,11 +52,15 @@ def burn_rate(window: str) -> str:
     return f"gpuserve:burn_rate:{window}"
 
 
-def objective_rules(slos: "Iterable[SloSpec]") -> list[dict[str, Any]]:
+EACH = f"{STACK_LABEL}, service"
+"""The labels of what is recorded per service."""
+
+
+def objective_rules(slos: "Iterable[SloSpec]", scope: "Scope") -> list[dict[str, Any]]:
     """Return the objectives as series, so that one rule serves every service."""
     rules: list[dict[str, Any]] = []
     for slo in slos:
-        labels = {"service": slo.service}
+        labels = {STACK_LABEL: scope.stack, "service": slo.service}
         if slo.availability is not None:
             budget = 1 - slo.availability.fraction
             rules.append({"record": BUDGET, "expr": f"vector({budget:.10g})", "labels": dict(labels)})
@@ -65,58 +71,65 @@ def objective_rules(slos: "Iterable[SloSpec]") -> list[dict[str, Any]]:
     return rules
 
 
-def burn_rules(*, shadows: bool) -> list[dict[str, Any]]:
+def burn_rules(scope: "Scope", *, shadows: bool) -> list[dict[str, Any]]:
     """Return per-service rates and their burn rates.
 
     The sums come first because over a long window they are a handful of series, while pods come and go. Their rates are
     recorded once per rate window, so that sums over time count every request once.
 
     Args:
+        scope: Whose requests count.
         shadows: Whether any service has a shadow, which the sums leave out.
     """
-    others = f" unless on (service, version) {SHADOW}" if shadows else ""
+    others = f" unless on (service, version) {SHADOW}{scope.services()}" if shadows else ""
+    whose = {STACK_LABEL: scope.stack}
     totals = [
-        {"record": SERVICE_REQUESTS, "expr": f"sum by (service) ({REQUESTS}{others})"},
-        {"record": SERVICE_ERRORS, "expr": f"sum by (service) ({ERRORS}{others})"},
+        {"record": SERVICE_REQUESTS, "expr": f"sum by (service) ({REQUESTS}{scope.pods()}{others})", "labels": dict(whose)},
+        {"record": SERVICE_ERRORS, "expr": f"sum by (service) ({ERRORS}{scope.pods()}{others})", "labels": dict(whose)},
     ]
-    return totals + [{"record": burn_rate(window), "expr": _burn(window)} for window in WINDOWS]
+    return totals + [{"record": burn_rate(window), "expr": _burn(window, scope)} for window in WINDOWS]
 
 
-def _burn(window: str) -> str:
-    failed = ratio(f"sum_over_time({SERVICE_ERRORS}[{window}])", f"sum_over_time({SERVICE_REQUESTS}[{window}])")
-    return f"({failed}) / on (service) {BUDGET}"
+def _burn(window: str, scope: "Scope") -> str:
+    own = scope.services()
+    failed = ratio(f"sum_over_time({SERVICE_ERRORS}{own}[{window}])", f"sum_over_time({SERVICE_REQUESTS}{own}[{window}])")
+    return f"({failed}) / on ({EACH}) {BUDGET}{own}"
 
 
-def alerts() -> list[dict[str, Any]]:
+def alerts(scope: "Scope") -> list[dict[str, Any]]:
     """Return the alerts; each fires once per service."""
-    return [_burning(), _silent()]
+    return [_burning(scope), _silent(scope)]
 
 
-def _burning() -> dict[str, Any]:
-    conditions = [f"({burn_rate(burn.long)} > {burn.rate:g} and {burn_rate(burn.short)} > {burn.rate:g})" for burn in BURNS]
+def _burning(scope: "Scope") -> dict[str, Any]:
+    own = scope.services()
+    conditions = [
+        f"({burn_rate(burn.long)}{own} > {burn.rate:g} and {burn_rate(burn.short)}{own} > {burn.rate:g})" for burn in BURNS
+    ]
     return {
         "alert": "GpuserveErrorBudgetBurn",
         "expr": " or ".join(conditions),
         "labels": {"severity": "page"},
         "annotations": {
-            "summary": "{{ $labels.service }} burns its error budget {{ $value | humanize }} times too fast",
+            "summary": "{{ $labels.service }} of stack {{ $labels.stack }} burns its error budget {{ $value | humanize }} times too fast",
             "description": (
                 "Failed requests of {{ $labels.service }} spend the 30-day error budget at {{ $value | humanize }} times the "
-                "rate it allows. See which version fails on the dashboard 'gpuserve', panel 'Errors', and its pods' logs."
+                "rate it allows. See which version fails on the dashboard 'gpuserve {{ $labels.stack }}', panel 'Errors', and its pods' logs."
             ),
         },
     }
 
 
-def _silent() -> dict[str, Any]:
+def _silent(scope: "Scope") -> dict[str, Any]:
     """Return the alert of a service without a server; an idle one answers 0 requests per second, which is a series too."""
+    own = scope.services()
     return {
         "alert": "GpuserveServiceSilent",
-        "expr": f"{BUDGET} unless on (service) {SERVICE_REQUESTS}",
+        "expr": f"{BUDGET}{own} unless on ({EACH}) {SERVICE_REQUESTS}{own}",
         "for": SILENCE,
         "labels": {"severity": "page"},
         "annotations": {
-            "summary": "No server of {{ $labels.service }} can be seen",
+            "summary": "No server of {{ $labels.service }} of stack {{ $labels.stack }} can be seen",
             "description": (
                 f"For {SILENCE} Prometheus has had no metrics from any server that answers clients of {{{{ $labels.service }}}}: "
                 "their pods are gone, do not start, or cannot be scraped. Requests that find no server are counted nowhere, so "

@@ -1,5 +1,7 @@
 """What you may say about monitoring."""
 
+import re
+from hashlib import sha256
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, field_validator
@@ -9,6 +11,7 @@ from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import DnsLabel, Duration, LabelKey, LabelValue, Namespace, Percent
 from gpuserve.kubernetes.values import MetricsSource
 from gpuserve.monitoring.runtimes import RUNTIMES
+from gpuserve.monitoring.scope import Scope
 from gpuserve.monitoring.slo import SLOWEST_BURN
 
 
@@ -19,8 +22,28 @@ def _sane_window(window: Duration) -> Duration:
     return window
 
 
+MAX_STACK = 30
+"""Characters of a stack in names: the id of its dashboard has room for 40 in Grafana, and no other name is shorter."""
+
+StackName = Annotated[
+    str,
+    BeforeValidator(known_at_plan_time),
+    Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_STACK),
+]
+"""A stack as objects and series are told apart by."""
+
 RateWindow = Annotated[Duration, AfterValidator(_sane_window)]
 """The window that rates are taken over."""
+
+
+def stack_label(*names: str) -> str:
+    """Return what the objects and series of a stack are told apart by: its name, or what is left of it in a name of the cluster."""
+    whole = "-".join(names)
+    label = re.sub(r"[^a-z0-9]+", "-", whole.lower()).strip("-")
+    if label == whole and len(label) <= MAX_STACK:
+        return label
+    told = sha256(whole.encode()).hexdigest()[:8]
+    return f"{label[: MAX_STACK - 9].strip('-')}-{told}".strip("-")
 
 
 class SloSpec(Spec):
@@ -59,10 +82,13 @@ class MonitoringSpec(Spec):
     """What is watched, and how it is handed to Prometheus and Grafana.
 
     Attributes:
-        sources: The pods to watch.
+        stack: Whose series and objects these are: the label ``stack`` of what is recorded per service, and the end of the objects'
+            names. Each stack that shares a Prometheus has its own. Default ``main``; `MonitoringStack` takes Pulumi's stack and the
+            component's name.
+        sources: The pods to watch, in namespaces where no other stack has any.
         slos: Objectives, at most one per service; default none.
         discovery: ``annotations`` (default): a Prometheus that finds pods by ``prometheus.io/scrape`` and reads rules from the
-            ConfigMap ``gpuserve-rules``. ``operator``: PodMonitor and PrometheusRule for prometheus-operator.
+            ConfigMap ``gpuserve-rules-<stack>``. ``operator``: PodMonitor and PrometheusRule for prometheus-operator.
         alerts: Alerts on the availability objectives: one for budgets that burn too fast, one for services without a server;
             default on.
         dashboards: A Grafana dashboard in a ConfigMap with the label ``grafana_dashboard: "1"``; default on.
@@ -72,6 +98,7 @@ class MonitoringSpec(Spec):
             chooses them; those of gpuserve's own stay as they are. Default none.
     """
 
+    stack: StackName = "main"
     sources: tuple[MetricsSource, ...] = ()
     slos: tuple[SloSpec, ...] = ()
     discovery: Annotated[Literal["annotations", "operator"], BeforeValidator(known_at_plan_time)] = "annotations"
@@ -81,6 +108,11 @@ class MonitoringSpec(Spec):
     window: RateWindow = Duration("1m")
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])
 
+    @property
+    def scope(self) -> Scope:
+        """Whose series the expressions read."""
+        return Scope.of(self.stack, (source.namespace for source in self.sources))
+
     @field_validator("sources")
     @classmethod
     def _runtimes_are_known(cls, sources: tuple[MetricsSource, ...]) -> tuple[MetricsSource, ...]:
@@ -89,6 +121,13 @@ class MonitoringSpec(Spec):
             runtime = min(unknown)
             msg = f"names runtime {runtime!r}, whose metrics nobody has mapped; {suggestion(runtime, RUNTIMES)}"
             raise ValueError(msg)
+        return sources
+
+    @field_validator("sources")
+    @classmethod
+    def _namespaces_are_known(cls, sources: tuple[MetricsSource, ...]) -> tuple[MetricsSource, ...]:
+        for source in sources:
+            known_at_plan_time(source.namespace)
         return sources
 
     @field_validator("slos")

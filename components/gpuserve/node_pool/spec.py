@@ -83,7 +83,7 @@ class NodePoolSpec(Spec):
     A node pool declares who uses nodes that exist; it creates no machines.
 
     Attributes:
-        name: Name of the pool; services choose it by this name.
+        name: Name of the pool; services choose it by this name. Stacks that share a cluster have pools of different names.
         accelerator: GPU product, such as ``A100-SXM4-80GB`` or ``L4``, or as the nodes' label ``nvidia.com/gpu.product`` writes it, such as
             ``NVIDIA-L4``; ``simulated`` for devices without a GPU behind them.
         gpus: How many GPUs the pool's nodes have together.

@@ -1,6 +1,7 @@
 """The top of the tree: one resource that holds a whole environment."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,6 +14,7 @@ from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.kubernetes.names import names_below
 from gpuserve.kubernetes.waiting import once_known
 from gpuserve.monitoring.component import MonitoringStack
+from gpuserve.monitoring.spec import stack_label
 from gpuserve.node_pool.component import GpuNodePool
 from gpuserve.platform.compose import ImageRequest, Plan, build_placement, compose, image_requests, request, scaled_by_capacity
 from gpuserve.platform.load import CONFIG_KEY, Environment, load_environment
@@ -52,6 +54,8 @@ class Platform(Component):
     ) -> None:
         file = folder / f"Pulumi.{pulumi.get_stack()}.yaml"
         environment = _load(args, file)
+        if own_names:
+            environment = replace(environment, label=stack_label(pulumi.get_stack(), name))
         if not own_names:
             _require_first(name)
         super().__init__("Platform", name, environment.platform, opts)

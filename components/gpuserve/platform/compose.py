@@ -201,6 +201,7 @@ def _monitoring(environment: Environment, sources: list[MetricsSource]) -> Monit
         if (promise := environment.models[service.model_name].slo) is not None
     ]
     return MonitoringSpec(
+        stack=section.stack or environment.label,
         sources=tuple(sources),
         slos=tuple(slos),
         alerts=section.alerts,

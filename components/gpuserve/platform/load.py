@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
+from gpuserve.monitoring.spec import stack_label
 from gpuserve.platform.checks import NO_SUCH_MODEL, NO_SUCH_POOL, problems
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve_images.spec import ModelSpec, load_model
@@ -26,16 +27,23 @@ class Environment:
         platform: What the stack file says.
         models: The models its services name, by name.
         folder: Folder of the model files; paths in them are relative to it.
+        label: What tells its monitoring from that of other stacks: the stack's name. Default ``main``.
     """
 
     platform: PlatformSpec
     models: Mapping[str, ModelSpec]
     folder: Path
+    label: str = "main"
 
 
 def stack_file(stack: str, stacks: Path) -> Path:
     """Return where a stack is declared."""
     return stacks / f"Pulumi.{stack}.yaml"
+
+
+def stack_name(file: Path) -> str:
+    """Return the stack that a file declares."""
+    return file.name.removeprefix("Pulumi.").removesuffix(".yaml")
 
 
 def load_stack(stack: str, stacks: Path = Path("stacks")) -> Environment:
@@ -77,7 +85,7 @@ def load_environment(data: object, *, file: Path, path: str) -> Environment:
             found.append(replace(counted, field=f"{path}.{counted.field}", file=str(file)))
     if found:
         raise SpecError(found)
-    return Environment(platform, {name: models[name] for name in sorted(wanted)}, folder)
+    return Environment(platform, {name: models[name] for name in sorted(wanted)}, folder, stack_label(stack_name(file)))
 
 
 def _parse(data: Mapping[str, Any], file: str, path: str) -> tuple[PlatformSpec | None, list[Problem], dict[str, list[int]]]:

@@ -18,7 +18,7 @@ from gpuserve.kubernetes.units import (
     Percent,
     UrlPath,
 )
-from gpuserve.monitoring.spec import RateWindow
+from gpuserve.monitoring.spec import RateWindow, StackName
 from gpuserve.node_pool.spec import NodePoolSpec, WholeGpus
 from gpuserve.serving.spec import Drain, Network, Rollout, StartupTimeout
 from gpuserve.traffic.spec import GatewaySpec, RequestTimeout, TlsSpec, Weight, require_whole
@@ -179,6 +179,8 @@ class MonitoringSection(Spec):
     """What is watched, and how it is handed to Prometheus and Grafana.
 
     Attributes:
+        stack: What the rules, PodMonitors and dashboard of the stack are called after, and the label ``stack`` of what they record per
+            service; default the stack's name. To be given where two projects have stacks of one name on one Prometheus.
         alerts: Alerts on each service's SLO: its error budget burns too fast, or no server of it is left.
         dashboards: A Grafana dashboard as a ConfigMap that Grafana's sidecar loads.
         discovery: ``annotations`` for a plain Prometheus that discovers pods, ``operator`` for prometheus-operator.
@@ -188,6 +190,7 @@ class MonitoringSection(Spec):
             kube-prometheus-stack ``release`` with the name of its release. Default none.
     """
 
+    stack: StackName | None = None
     alerts: StrictBool = True
     dashboards: StrictBool = True
     discovery: Literal["annotations", "operator"] = "annotations"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve.cli.stack import Stack, open_stack
+from gpuserve.monitoring.manifests import dashboard_name
 from gpuserve.platform.compose import image_requests
 from gpuserve_embedded import cluster
 from gpuserve_embedded.cluster.layout import PROMETHEUS
@@ -86,7 +87,7 @@ def _up(opened: Stack, folder: Path, file: Path, steps: Steps, *, external: bool
         prediction = first_prediction(declared, services, file, progress)
     with steps.step("Ready: every part of every service") as progress:
         waiting = wait_until_ready(opened, variables.get("KUBECONFIG"), progress)
-    monitoring = declared.platform.monitoring
+    monitoring = opened.plan.monitoring["platform"]
     return Answer(
         stack=stack,
         services=services,
@@ -94,7 +95,7 @@ def _up(opened: Stack, folder: Path, file: Path, steps: Steps, *, external: bool
         file=file,
         prediction=prediction,
         prometheus=None if external else PROMETHEUS,
-        dashboard=f"ConfigMap {monitoring.namespace}/gpuserve-dashboard",
+        dashboard=f"ConfigMap {monitoring.namespace}/{dashboard_name(monitoring)}",
         waiting=waiting,
         seconds=steps.seconds,
     )

@@ -10,6 +10,7 @@ An ensemble has metrics like any model, and its models have theirs. Its requests
 failed one twice, when it answers and when it is done. It executes nothing itself and has no queue, so waits and batches are its models'.
 """
 
+from gpuserve.monitoring.scope import Scope
 from gpuserve.monitoring.series import (
     BATCH,
     ERRORS,
@@ -17,13 +18,13 @@ from gpuserve.monitoring.series import (
     QUANTILES,
     QUEUE,
     REQUESTS,
-    SERVICE_LABEL,
     RuntimeMetrics,
     of_ensemble,
     of_models,
     per_pod,
     rate,
     ratio,
+    raw,
 )
 
 SUMMARY_QUANTILES = "0.5:0.05,0.95:0.005,0.99:0.001"
@@ -35,16 +36,16 @@ _FAILURE_COUNTS = 2
 """How often an ensemble counts a failed request."""
 
 
-def _expressions(window: str, ensembles: bool) -> dict[str, str]:
-    succeeded = per_pod("sum", _asked(rate("nv_inference_request_success", window), ensembles))
-    failed = per_pod("sum", _asked(rate("nv_inference_request_failure", window), ensembles, _FAILURE_COUNTS))
-    queued = per_pod("sum", rate("nv_inference_queue_duration_us", window))
+def _expressions(window: str, ensembles: bool, scope: Scope) -> dict[str, str]:
+    succeeded = per_pod("sum", _asked(rate("nv_inference_request_success", window, scope), ensembles))
+    failed = per_pod("sum", _asked(rate("nv_inference_request_failure", window, scope), ensembles, _FAILURE_COUNTS))
+    queued = per_pod("sum", rate("nv_inference_queue_duration_us", window, scope))
     inferences, executions = (
         per_pod("sum", of_models(counted) if ensembles else counted)
-        for counted in (rate("nv_inference_count", window), rate("nv_inference_exec_count", window))
+        for counted in (rate("nv_inference_count", window, scope), rate("nv_inference_exec_count", window, scope))
     )
     quantiles = "|".join(QUANTILES)
-    summary = f'nv_inference_request_summary_us{{{SERVICE_LABEL}!="",quantile=~"{quantiles}"}}'
+    summary = "nv_inference_request_summary_us" + raw(scope, f'quantile=~"{quantiles}"')
     latency = per_pod("max", _asked(summary, ensembles), "quantile")
     return {
         REQUESTS: f"{succeeded} + {failed}",
@@ -55,15 +56,15 @@ def _expressions(window: str, ensembles: bool) -> dict[str, str]:
     }
 
 
-def _asked(raw: str, ensembles: bool, counts: int = 1) -> str:
+def _asked(series: str, ensembles: bool, counts: int = 1) -> str:
     """Return the raw series of what clients asked: those of a pod's ensemble, which counts each ``counts`` times, else all.
 
     What the pod itself exports decides, so that those from before a model became an ensemble still count.
     """
     if not ensembles:
-        return raw
-    own = of_ensemble(raw) if counts == 1 else f"({of_ensemble(raw)}) / {counts}"
-    return f"{own} or on (namespace, pod) {raw}"
+        return series
+    own = of_ensemble(series) if counts == 1 else f"({of_ensemble(series)}) / {counts}"
+    return f"{own} or on (namespace, pod) {series}"
 
 
 METRICS = RuntimeMetrics("triton", _expressions)
