@@ -106,7 +106,10 @@ def write(workshop: Workshop, name: str, promise: str) -> str:
     model["slo"]["latency_p95"] = promise
     path.write_text(yaml.safe_dump(model))
     registry = empty_place(name)
-    workshop.write_stack(name, registry=registry, service={"scale": {"min": 1, "max": 2, "scale_down_window": "15s"}})
+    service = {"scale": {"min": 1, "max": 2, "scale_down_window": "15s"}}
+    # Its rules are among those that the cluster's Prometheus mounts.
+    monitoring = {"alerts": False, "dashboards": False, "stack": "second"}
+    workshop.write_stack(name, registry=registry, service=service, monitoring=monitoring)
     return registry
 
 
