@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
 from gpuserve_images.export.backends.opset import at_opset
 from gpuserve_images.export.backends.sklearn_probe import probe
+from gpuserve_images.export.backends.sklearn_refused import require_exportable
 from gpuserve_images.export.backends.sklearn_texts import words_kept
 from gpuserve_images.export.backends.sklearn_trees import trees_kept
 
@@ -55,6 +56,7 @@ class SklearnModel:
         """Convert with skl2onnx."""
         from skl2onnx import convert_sklearn
 
+        require_exportable(self._estimator)
         try:
             with trees_kept():
                 converted: Any = convert_sklearn(
