@@ -20,7 +20,7 @@ from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Po
 from gpuserve_images.export.backends.opset import at_opset
 from gpuserve_images.export.backends.sklearn_probe import probe
 from gpuserve_images.export.backends.sklearn_refused import require_exportable
-from gpuserve_images.export.backends.sklearn_texts import words_kept
+from gpuserve_images.export.backends.sklearn_texts import fill_kept_apart, groups_kept, word_options
 from gpuserve_images.export.backends.sklearn_trees import trees_kept
 
 ML_OPSET = 3
@@ -57,19 +57,20 @@ class SklearnModel:
         from skl2onnx import convert_sklearn
 
         require_exportable(self._estimator)
+        options = {**word_options(self._estimator), **_without_zipmap(self._estimator)}
         try:
-            with trees_kept():
+            with trees_kept(), groups_kept():
                 converted: Any = convert_sklearn(
                     self._estimator,
                     initial_types=[(name, _skl_type(port)) for name, port in zip(self._columns(), self.inputs, strict=True)],
                     target_opset={"": self._wishes.opset, "ai.onnx.ml": ML_OPSET},
-                    options=_without_zipmap(self._estimator),
+                    options=options,
                 )
         except FailureError:
             raise
         except Exception as error:
             raise _refusal(error) from error
-        words_kept(converted, self._estimator)
+        fill_kept_apart(converted, self._estimator)
         del converted.graph.output[len(self.outputs) :]
         out.write_bytes(at_opset(converted, self._wishes.opset).SerializeToString())
 
@@ -256,10 +257,10 @@ def _skl_type(port: Port) -> Any:
     return getattr(data_types, NUMPY_TYPES[port.dtype])([None, *port.shape[1:]])
 
 
-def _without_zipmap(estimator: Any) -> dict[int, Any] | None:
+def _without_zipmap(estimator: Any) -> dict[int, Any]:
     """Ask for a tensor of probabilities in place of a list of dictionaries, where the estimator would make one."""
     if not (is_classifier(estimator) and hasattr(estimator, "predict_proba")):
-        return None
+        return {}
     return {id(estimator): {"zipmap": False}}
 
 

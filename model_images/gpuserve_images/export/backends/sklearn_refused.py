@@ -124,6 +124,13 @@ def _missing_category(estimator: Any) -> _Fault | None:
     return None
 
 
+def _weights(estimator: Any) -> _Fault | None:
+    if not estimator.sublinear_tf:
+        return None
+    reason = "weighs a count by 1 + log(count), for which skl2onnx writes log(1 + count)"
+    return "sublinear_tf=True", reason, "Train with sublinear_tf=False, or with binary=True."
+
+
 _FAULTS: Mapping[str, Callable[[Any], _Fault | None]] = {
     "_BaseImputer": _imputer,
     "HistGradientBoostingRegressor": _histogram_regressor,
@@ -133,5 +140,7 @@ _FAULTS: Mapping[str, Callable[[Any], _Fault | None]] = {
     "OneHotEncoder": _one_hot,
     "OrdinalEncoder": _ordinal,
     "TargetEncoder": _missing_category,
+    "TfidfTransformer": _weights,
+    "TfidfVectorizer": _weights,
 }
 """What asks an estimator for a fault, by the name of its class in scikit-learn."""
