@@ -35,8 +35,7 @@ def requests_to(
         ImageError: When samples do not fit the model, or inputs cannot be generated.
     """
     from gpuserve_images.onnx_model.signature import read_signature
-    from gpuserve_images.verify.generated import generate, table_sizes
-    from gpuserve_images.verify.inputs import Requests, verification_inputs
+    from gpuserve_images.verify.inputs import generated_inputs, verification_inputs
 
     source, signature = (known, read_signature(known)) if isinstance(known, Path) else (None, known)
     if declared is not None:
@@ -48,8 +47,7 @@ def requests_to(
             )
     spec = wish.generate(declared, names)
     if spec is not None:
-        tensors = generate(signature, spec, table_sizes(source) if source else None, max(wish.batches))
-        return Requests(tuple(f"generated input {number}" for number in range(len(tensors))), tensors)
+        return generated_inputs(signature, spec, max(wish.batches), source)
     assert declared is not None  # noqa: S101 - without a YAML, inputs are generated
     assert wish.file is not None  # noqa: S101 - the YAML came from it
     build = wish.build or next(iter(declared.builds))

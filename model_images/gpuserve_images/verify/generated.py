@@ -31,13 +31,19 @@ _SAME_VALUES = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze",
 
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 _WORD = 8
+_LONGEST = 4
+_CAPITALS = 0.25
 
 _BLOCK = 2**20
 """Numbers that are made at once: on the way to their own type they need some 32 bytes each."""
 
 
 def generate(
-    signature: Signature, spec: GenerateSpec, bounds: Mapping[str, int] | None = None, batch: int = 1
+    signature: Signature,
+    spec: GenerateSpec,
+    bounds: Mapping[str, int] | None = None,
+    batch: int = 1,
+    words: Mapping[str, Sequence[str]] | None = None,
 ) -> Sequence[Tensors]:
     """Return `spec.count` requests, each with a batch of 1, made anew whenever one is asked for: together they may need more than memory.
 
@@ -49,6 +55,7 @@ def generate(
         spec: Count, seed, ranges and shapes.
         bounds: Number of values that an integer input may have, by input (see `table_sizes`).
         batch: Most requests that will be joined. Default 1.
+        words: Terms that the model knows of an input of text, by input (see `known_words`). Default: none, texts are made-up words.
 
     Raises:
         SourceError: When the spec names no input of the model, a range does not fit its type, a dimension is not known, or the
@@ -61,7 +68,10 @@ def generate(
                 raise SourceError(
                     f"{FIELD}.{field}", "names no input of the model", _sentence(suggestion(name, names)), value=name
                 )
-    plans = tuple(_plan(tensor, spec, bounds or {}, alone=signature.alone) for tensor in signature.inputs)
+    plans = tuple(
+        replace(_plan(tensor, spec, bounds or {}, alone=signature.alone), words=(words or {}).get(tensor.name, ()))
+        for tensor in signature.inputs
+    )
     require_memory(signature, [(tensor, plan.shape) for tensor, plan in zip(signature.inputs, plans, strict=True)], spec, batch)
     return _Requests(plans, spec.seed, range(spec.count))
 
@@ -106,6 +116,7 @@ class _Plan:
     shape: tuple[int, ...]
     low: float
     high: float
+    words: Sequence[str] = ()
 
     @property
     def numbers(self) -> int:
@@ -120,6 +131,8 @@ class _Plan:
         return made.reshape(self.shape)
 
     def _values(self, source: _Uniform, count: int) -> "NDArray[Any] | list[str]":
+        if self.dtype == np.dtype(object) and self.words:
+            return [_phrase(shares, self.words) for shares in source.take(count * _WORD).reshape(-1, _WORD)]
         if self.dtype == np.dtype(object):
             letters = _LETTERS[(source.take(count * _WORD) * len(_LETTERS)).astype(np.int64)]
             return ["".join(letters[start : start + _WORD]) for start in range(0, count * _WORD, _WORD)]
@@ -150,6 +163,13 @@ class _Requests(Sequence[Tensors]):
             return replace(self, numbers=self.numbers[index])
         source = _Uniform(self.seed, self.numbers[index] * sum(plan.numbers for plan in self.plans))
         return {plan.name: plan.draw(source) for plan in self.plans}
+
+
+def _phrase(shares: NDArray[np.float64], words: Sequence[str]) -> str:
+    """Return one to `_LONGEST` terms that the model knows, one time in four in capitals, by `_WORD` random numbers."""
+    count = 1 + int(shares[0] * _LONGEST)
+    phrase = " ".join(words[int(share * len(words))] for share in shares[1 : 1 + count])
+    return phrase.upper() if shares[-1] < _CAPITALS else phrase
 
 
 def _plan(tensor: TensorSpec, spec: GenerateSpec, bounds: Mapping[str, int], *, alone: bool) -> _Plan:

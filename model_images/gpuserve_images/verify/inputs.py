@@ -9,6 +9,8 @@ from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
 from gpuserve_images.samples.picking import sample_set
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.verify.generated import generate, table_sizes
+from gpuserve_images.verify.spec import GenerateSpec
+from gpuserve_images.verify.vocabularies import known_words
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ def verification_inputs(model: ModelSpec, build: str, folder: Path, signature: S
         build: Name of the build.
         folder: Folder of the model's YAML file.
         signature: The model's inputs.
-        onnx: The model as an ONNX file, whose tables bound generated integers; None where there is none.
+        onnx: The model as an ONNX file, whose tables bound generated integers and whose vocabularies generated texts are made of; None
+            where there is none.
 
     Raises:
         SourceError: When the samples are missing or do not fit, or inputs cannot be generated, or are too large.
@@ -41,8 +44,25 @@ def verification_inputs(model: ModelSpec, build: str, folder: Path, signature: S
     spec = model.verify.generated
     if spec is not None:
         batch = max(model.verify_batches()) if signature.batched else 1
-        tensors = generate(signature, spec, table_sizes(onnx) if onnx else None, batch)
-        return Requests(tuple(f"generated input {number}" for number in range(len(tensors))), tensors)
+        return generated_inputs(signature, spec, batch, onnx)
     files = sample_set(model, build, folder).verify
     samples = encode_all(load_codec(model.io, folder), files, signature, "verify.inputs")
     return Requests(tuple(file.name for file in samples.files), samples.tensors)
+
+
+def generated_inputs(signature: Signature, spec: GenerateSpec, batch: int, onnx: Path | None) -> Requests:
+    """Return requests that are made up, of what an ONNX file knows: indices of its tables, words of its vocabularies.
+
+    Args:
+        signature: The model's inputs.
+        spec: Count, seed, ranges and shapes.
+        batch: Most requests that will be joined.
+        onnx: The model as an ONNX file; None where there is none.
+
+    Raises:
+        SourceError: When inputs cannot be generated, or are too large.
+    """
+    texts = any(tensor.dtype == "BYTES" for tensor in signature.inputs)
+    bounds, words = table_sizes(onnx) if onnx else None, known_words(onnx) if onnx and texts else None
+    tensors = generate(signature, spec, bounds, batch, words)
+    return Requests(tuple(f"generated input {number}" for number in range(len(tensors))), tensors)
