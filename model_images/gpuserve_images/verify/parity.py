@@ -134,6 +134,9 @@ Role = Literal["text", "label", "truth", "classes", "numbers"]
 numbers names the class."""
 
 _FEWEST_CLASSES = 2
+_ROWS_AND_CLASSES = 2
+"""Axes of an output that has one number for each class in each row, and no others."""
+
 _NAMES_A_CLASS = ("text", "label", "truth")
 
 
@@ -148,7 +151,7 @@ def _roles(rows: Tensors, classes: Sequence[str]) -> dict[str, Role]:
         if array is None:
             reason, fix = "is no output of the model", f"Name some of {', '.join(sorted(rows))}."
             raise ParityError("verify.classes", reason, fix, value=name)
-        if _role(array) == "numbers" and array.shape[-1] < _FEWEST_CLASSES:
+        if _role(array) == "numbers" and (array.ndim < _ROWS_AND_CLASSES or array.shape[-1] < _FEWEST_CLASSES):
             reason = f"has one row of shape {list(array.shape[1:])} per sample, and no axis of classes"
             raise ParityError("verify.classes", reason, "Leave it out.", value=name)
     found: dict[str, Role] = {name: _role(array) for name, array in rows.items()}
@@ -164,7 +167,7 @@ def _of_several_rows(signature: Signature) -> tuple[str, ...]:
     return tuple(
         tensor.name
         for tensor in signature.outputs
-        if tensor.shape[:1] + tensor.shape[-1:] == tensor.shape
+        if len(tensor.shape) == _ROWS_AND_CLASSES
         and tensor.shape[0] in rows
         and tensor.shape[-1] >= _FEWEST_CLASSES
         and tensor.dtype.startswith("FP")

@@ -1,6 +1,7 @@
 """Parity by kind of output: labels, single numbers, and outputs whose rows are not the batch's."""
 
 import numpy as np
+import onnx
 import pytest
 
 from gpuserve_images.onnx_model.signature import Signature
@@ -149,10 +150,12 @@ class TestClasses:
                 r"verify.classes \(class\): is no output of the model. Fix: Name some of embedding, mask, scores, tokens\.",
             ),
             ("price", r"verify.classes \(price\): has one row of shape \[1\] per sample, and no axis of classes"),
+            ("mean", r"verify.classes \(mean\): has one row of shape \[\] per sample, and no axis of classes"),
         ],
     )
     def test_what_has_no_classes_is_refused(self, name, words):
-        source = _Played("price", lambda x: x) if name == "price" else _Several(self.OUTPUTS, self.answers(0))
+        numbers = {"price": lambda x: x, "mean": lambda x: x[:, 0]}
+        source = _Played(name, numbers[name]) if name in numbers else _Several(self.OUTPUTS, self.answers(0))
         with pytest.raises(ParityError, match=words):
             measure(source, reference_outputs(source, NUMBERED, (1,)), NUMBERED, Named(classes=[name]))
 
@@ -240,6 +243,17 @@ class TestSizes:
     def test_a_label_of_a_whole_run_is_that_of_its_samples(self):
         versions = (_Several(["version"], lambda _, number=number: {"version": np.array(number)}) for number in (1, 2))
         assert compared(*versions, self.SIZES).top1_agreement == 0
+
+    @pytest.mark.parametrize("rows", ["n", 4])
+    def test_an_output_without_axes_is_compared_run_by_run(self, tmp_path, rows):
+        value = onnx.helper.make_tensor_value_info
+        mean = onnx.helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0)
+        inputs, outputs = [value("x", onnx.TensorProto.FLOAT, [rows, 1])], [value("mean", onnx.TensorProto.FLOAT, [])]
+        graph = onnx.helper.make_graph([mean], "mean", inputs, outputs)
+        opset = [onnx.helper.make_opsetid("", 17)]
+        onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "mean.onnx")
+        parity = compared(tmp_path / "mean.onnx", tmp_path / "mean.onnx", (4,))
+        assert (parity.max_abs_error, parity.cosine, parity.top1_agreement) == (0, 1, None)
 
     def test_an_answer_without_any_row_can_be_compared(self):
         nothing = _Played("boxes", lambda x: np.zeros((0, 4), np.float32))
