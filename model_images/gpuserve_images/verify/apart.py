@@ -86,6 +86,9 @@ def _differing(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
     rows = left.reshape(len(left), -1), right.reshape(len(right), -1)
     if left.dtype.kind not in "fiub":
         return (rows[0] != rows[1]).mean(axis=1) > LARGE
+    if left.dtype.kind in "iu" and rows[0].shape[1] == 1:
+        # A label: the numbers of two classes may be near each other, and are no less another answer.
+        return rows[0][:, 0] != rows[1][:, 0]
     real = rows[0].astype(np.float64), rows[1].astype(np.float64)
     # Squares of the largest doubles are infinite.
     scale = max(1.0, *(float(np.abs(values).max()) for values in real))

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gpuserve_images.verify.apart import mixed_rows
+from gpuserve_images.verify.apart import Mixed, mixed_rows
 from gpuserve_images.verify.parity import ParityError, reference_outputs
 
 RANDOM = np.random.default_rng(5)
@@ -53,6 +53,14 @@ def test_so_are_labels(tmp_path):
     hundred = numpy_helper.from_array(np.array(100, np.float32), "hundred")
     with pytest.raises(ParityError, match="rows depend on each other"):
         reference_outputs(model(tmp_path, nodes, TensorProto.INT64, constants=[hundred]), SAMPLES, SIZES)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint16])
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_labels_whose_numbers_are_near_each_other_are_other_answers(kind, shape):
+    labels = np.arange(1000, 1008, dtype=kind).reshape(shape)
+    assert mixed_rows({1: {"label": labels}, 8: {"label": labels + 1}}) == Mixed("label", (1, 8), 8)
+    assert mixed_rows({1: {"label": labels}, 8: {"label": labels.copy()}}) is None
 
 
 def test_a_range_that_quantisation_takes_from_the_whole_batch_is_no_mixing(tmp_path):
