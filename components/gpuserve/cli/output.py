@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,12 +12,10 @@ import yaml
 from rich.console import Console
 
 from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.yaml_scalars import TEXT, tag_of
 
 PIPE_WIDTH = 200
 """Columns of a table that no terminal bounds: more than any of ours needs."""
-
-_NUMBER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?|0o[0-7]+|0x[0-9a-fA-F]+")
-"""What is a number in YAML 1.2, which Kubernetes' tools read: PyYAML writes YAML 1.1, where 12e4 is a word."""
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -32,7 +29,8 @@ class _ManifestDumper(_Dumper):
 
 
 def _text(dumper: Any, value: str) -> Any:
-    style = "|" if "\n" in value else "'" if _NUMBER.fullmatch(value) else None
+    # PyYAML writes YAML 1.1, where 12e4 is a text; Kubernetes' tools read numbers as Pulumi's engine does.
+    style = "|" if "\n" in value else None if tag_of(value) == TEXT else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

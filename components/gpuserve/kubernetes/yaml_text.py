@@ -1,35 +1,14 @@
 """Reading YAML that people wrote."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-_BOOL = "tag:yaml.org,2002:bool"
+from gpuserve.kubernetes.yaml_scalars import BOOL, BOOLS, DATE, FLOAT, INT, MERGE, number, tag_of
 
-
-def _loader() -> Any:
-    """Return a loader that takes words and numbers as YAML 1.2 does, and with it Pulumi's engine and editors.
-
-    The library keeps to 1.1, where `no` is false and `1e3` is a text. libyaml, where it is there, is ten times as fast.
-    """
-    resolvers = {
-        first: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    loader: Any = type("_Loader", (base,), {"yaml_implicit_resolvers": resolvers})
-    loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-    exponent = re.compile(r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
-    loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+.0123456789"))
-    return loader
-
-
-_LOADER = _loader()
-
-
-_MERGE = "tag:yaml.org,2002:merge"
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml, where it is there, is ten times as fast."""
 
 
 class YamlSyntaxError(ValueError):
@@ -44,14 +23,56 @@ class YamlSyntaxError(ValueError):
         self.fix = fix
 
 
+class _Loader(_Base):
+    """Takes bare words as Pulumi's engine does, and so do most editors; the library keeps to YAML 1.1."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        """Return the tag of a node that has none."""
+        if kind is yaml.ScalarNode and implicit[0]:
+            return tag_of(value)
+        return super().resolve(kind, value, implicit)
+
+
+def _bool(_: Any, node: yaml.ScalarNode) -> bool:
+    if node.value not in BOOLS:
+        raise _unlike(node)
+    return BOOLS[node.value]
+
+
+def _number(_: Any, node: yaml.ScalarNode) -> int | float:
+    value = number(node.value)
+    if value is None:
+        raise _unlike(node)
+    return value
+
+
+def _date(_: Any, node: yaml.ScalarNode) -> None:
+    reason = "is a date without quotes, to which Pulumi would add a time and a zone"
+    raise YamlSyntaxError(f"{_where(node.start_mark)}{reason}", "put it in quotes")
+
+
+for _tag, _construct in ((BOOL, _bool), (INT, _number), (FLOAT, _number), (DATE, _date)):
+    _Loader.add_constructor(_tag, _construct)
+
+
+def _unlike(node: yaml.ScalarNode) -> YamlSyntaxError:
+    kind = node.tag.rpartition(":")[2]
+    return YamlSyntaxError(f"{_where(node.start_mark)}is not what its tag `!!{kind}` says", "leave the tag out")
+
+
+def _where(mark: yaml.Mark) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}: "
+
+
 def read_yaml(text: str) -> Any:
     """Return the one document of a YAML text.
 
     Raises:
-        YamlSyntaxError: When it is none. One that gives a key twice is none either; the library would take the last one.
+        YamlSyntaxError: When it is none. One that gives a key twice is none either; the library would take the last one. Refused too are dates
+            without quotes, which the engine would write otherwise than the file does.
     """
     try:
-        loader = _LOADER(text)
+        loader = _Loader(text)
         try:
             node = loader.get_single_node()
             repeated = list(_repeated_keys(node))
@@ -62,7 +83,7 @@ def read_yaml(text: str) -> Any:
         raise YamlSyntaxError("; ".join(repeated), "keep one of the two")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        where = _where(mark) if mark else ""
         said = " ".join(part for part in (error.problem, error.context) if part)
         reason = f"{where}{said}"
     except yaml.YAMLError as error:
@@ -85,7 +106,7 @@ def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
             continue
         lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
                 continue
             line, column, name = key.start_mark.line + 1, key.start_mark.column + 1, (key.tag, key.value)
             if name in lines:
