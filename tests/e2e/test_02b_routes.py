@@ -79,7 +79,7 @@ def test_a_path_is_taken_off_the_request_and_its_copy(stack: Stack, quiet: Clust
         # Ten in a row have asked both versions: of five requests, the split sends one to the second.
         wait_for("the route", lambda: all(ready(f"{stack.url}{PATH}") == 200 for _ in range(10)), seconds=60)
         gateway = quiet.get("gateways.gateway.networking.k8s.io", "paths", "-n", NAMESPACE)
-        url = address_url(gateway, "HTTP", spec.host, spec.path)
+        url = address_url(gateway, "HTTP", spec)
         assert url == f"{stack.url}{PATH}"
         before = answered()
         for _ in range(REQUESTS):

@@ -86,6 +86,15 @@ def test_predict_asks_below_the_path_of_the_service(
     assert result.exit_code == 0, result.output
 
 
+def test_predict_asks_at_the_port_that_is_exposed_for_the_listener(address: str, sandbox: Any, ask: Cli) -> None:
+    port = int(address.rpartition(":")[2])
+    sandbox.service["traffic"]["gateway"] = {"http_port": 8000, "exposed_http_port": port}
+    sandbox.write()
+    result = ask("tiny", sandbox.models / "samples" / "0.npz", OneGateway(8000))
+    assert result.exit_code == 0, result.output
+    assert Doubler.seen["host"] == "tiny.example.com"
+
+
 def test_predict_sends_a_name_that_a_wildcard_host_stands_for(address: str, sandbox: Any, ask: Cli) -> None:
     sandbox.service["traffic"]["host"] = "*.example.com"
     sandbox.write()

@@ -172,6 +172,27 @@ def test_the_address_of_a_service_has_its_path(sandbox: Any) -> None:
     assert " http://127.0.0.1:8080/models/one/v2/models/tiny/infer " in service["example"]
 
 
+def test_a_service_is_asked_at_the_port_that_is_exposed_for_its_listener(sandbox: Any) -> None:
+    sandbox.service["traffic"]["tls"] = {"mode": "generated"}
+    sandbox.service["traffic"]["gateway"] = {
+        "http_port": 8000,
+        "https_port": 8443,
+        "exposed_http_port": 80,
+        "exposed_https_port": 443,
+    }
+    sandbox.write()
+    objects = healthy()
+    gateway = next(found for found in objects if found["kind"] == "Gateway")
+    gateway["spec"]["listeners"] = [
+        {"protocol": "HTTP", "port": 8000, "hostname": "tiny.example.com"},
+        {"protocol": "HTTPS", "port": 8443, "hostname": "tiny.example.com"},
+    ]
+    service = inspection.services(open_stack("local", sandbox.stacks), FakeCluster(*objects))["tiny"]
+    assert service["url"] == "https://127.0.0.1"
+    assert "--connect-to tiny.example.com:443:127.0.0.1:443 " in service["example"]
+    assert " https://tiny.example.com/v2/models/tiny/infer " in service["example"]
+
+
 def test_a_service_with_tls_is_asked_by_its_name_and_its_redirect_is_a_part(sandbox: Any) -> None:
     sandbox.service["traffic"]["tls"] = {"mode": "generated"}
     sandbox.write()

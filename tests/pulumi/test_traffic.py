@@ -78,6 +78,14 @@ def test_addresses_have_the_path(engine: Any) -> None:
     assert found["https_url"] == "https://filetype.example.com:8443/models/one"
 
 
+def test_addresses_have_the_ports_that_are_exposed(engine: Any) -> None:
+    chart = {"http_port": 8000, "https_port": 8443, "exposed_http_port": 80, "exposed_https_port": 443}
+    found = outputs(engine, {**GENERATED, "gateway": chart})
+    assert found["url"] == found["https_url"] == "https://filetype.example.com"
+    (rule,) = engine.resources["filetype-redirect"].inputs["spec"]["rules"]
+    assert rule["filters"][0]["requestRedirect"]["port"] == 443
+
+
 def test_an_existing_gateway_is_read_and_not_registered(engine: Any) -> None:
     found = outputs(engine, {**LOCAL, "gateway": {"name": "shared", "namespace": "gateway-system", "class": "traefik"}})
     assert "filetype-gateway" not in engine.types()

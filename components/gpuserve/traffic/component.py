@@ -50,7 +50,7 @@ class TrafficPolicy(Component):
         gateway = self.resources.get("gateway") or self._existing_gateway(name, spec)
         live = pulumi.Output.all(spec=gateway.spec, status=gateway.status)
         self.url = live.apply(lambda found: service_url(found, spec))
-        self.https_url = live.apply(lambda found: address_url(found, "HTTPS", spec.host, spec.path))
+        self.https_url = live.apply(lambda found: address_url(found, "HTTPS", spec))
         self.ca: pulumi.Output[str | None] = pulumi.Output.from_input(material.ca if material else None)
         self.register_outputs({"url": self.url, "https_url": self.https_url, "ca": self.ca})
 

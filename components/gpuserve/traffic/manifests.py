@@ -73,31 +73,31 @@ def listeners(name: str, spec: TrafficSpec) -> list[dict[str, Any]]:
     return [{**listener, "allowedRoutes": {"namespaces": {"from": "Same"}}} for listener in found]
 
 
-def address_url(gateway: Mapping[str, Any], protocol: str, host: str, path: str = "/") -> str | None:
+def address_url(gateway: Mapping[str, Any], protocol: str, spec: TrafficSpec) -> str | None:
     """Return the base address of a policy on a live Gateway's listener, without a slash at its end.
 
     Args:
         gateway: The Gateway with ``spec.listeners`` and ``status.addresses``.
         protocol: ``HTTP`` or ``HTTPS``.
-        host: The policy's host: picks the listener, and where the Gateway reports no address, stands for it.
-        path: The policy's path; default everything.
+        spec: The policy. Its host picks the listener, and where the Gateway reports no address, stands for it.
 
     Returns:
-        For example ``http://127.0.0.1:8080/models/filetype``; ``None`` when no listener speaks ``protocol`` for the host.
+        For example ``http://127.0.0.1:8080/models/filetype``, at the port that is exposed; ``None`` when no listener speaks
+        ``protocol`` for the host.
     """
-    spec: Mapping[str, Any] = gateway.get("spec") or {}
+    declared: Mapping[str, Any] = gateway.get("spec") or {}
     status: Mapping[str, Any] = gateway.get("status") or {}
-    spoken = (listener for listener in spec.get("listeners") or [] if listener["protocol"] == protocol)
-    matching = [listener for listener in spoken if _answers_for(listener, host)]
+    spoken = (listener for listener in declared.get("listeners") or [] if listener["protocol"] == protocol)
+    matching = [listener for listener in spoken if _answers_for(listener, spec.host)]
     if not matching:
         return None
-    chosen = max(matching, key=partial(_precision, host))
+    chosen = max(matching, key=partial(_precision, spec.host))
     addresses = [str(address["value"]) for address in status.get("addresses") or [] if address.get("value")]
-    address = addresses[0] if addresses else sendable_host(host)
+    address = addresses[0] if addresses else sendable_host(spec.host)
     bracketed = f"[{address}]" if ":" in address else address
     scheme, usual = ("http", 80) if protocol == "HTTP" else ("https", 443)
-    port = int(chosen["port"])
-    return f"{scheme}://{bracketed}{'' if port == usual else f':{port}'}{path.rstrip('/')}"
+    port = spec.gateway.reached_at(protocol, int(chosen["port"]))
+    return f"{scheme}://{bracketed}{'' if port == usual else f':{port}'}{spec.path.rstrip('/')}"
 
 
 def service_url(gateway: Mapping[str, Any], spec: TrafficSpec) -> str | None:
@@ -106,9 +106,7 @@ def service_url(gateway: Mapping[str, Any], spec: TrafficSpec) -> str | None:
     Somebody else's Gateway is asked in clear only where it has nothing better.
     """
     clear = spec.gateway.name is None and not spec.tls.redirects
-    found = (
-        address_url(gateway, protocol, spec.host, spec.path) for protocol in (("HTTP", "HTTPS") if clear else ("HTTPS", "HTTP"))
-    )
+    found = (address_url(gateway, protocol, spec) for protocol in (("HTTP", "HTTPS") if clear else ("HTTPS", "HTTP")))
     return next(filter(None, found), None)
 
 

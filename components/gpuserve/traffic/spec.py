@@ -99,8 +99,12 @@ class GatewaySpec(Spec):
         class_name: Written ``class``: the GatewayClass, which also decides the dialect: ``traefik`` is told of split, mirror and timeout
             by objects of Traefik's own, any other by plain Gateway API. Default ``traefik``; with ``name`` there is no default: it is
             that Gateway's ``gatewayClassName``.
-        http_port: Port of the plain listener; default 80. Not used with ``name``.
-        https_port: Port of the TLS listener; default 443. Not used with ``name``.
+        http_port: Port of the plain listener; default 80. Traefik takes a listener only on the port of one of its entryPoints, 8000 in its
+            Helm chart. Not used with ``name``.
+        https_port: Port of the TLS listener; default 443; 8443 for Traefik's Helm chart. Not used with ``name``.
+        exposed_http_port: Port at which clients reach the plain listener, where what stands before the gateway exposes another, as the
+            Service of Traefik's chart does (``exposedPort``: 80 for 8000). Default the listener's own port.
+        exposed_https_port: The same for the TLS listener, where requests in clear are sent too; 443 for 8443 in Traefik's chart.
         name: Name of an existing Gateway to attach to; its listeners and certificates are its owner's business.
         namespace: Namespace of that Gateway; default the policy's.
     """
@@ -110,6 +114,8 @@ class GatewaySpec(Spec):
     class_name: ObjectName = Field(default="traefik", alias="class")
     http_port: Port = 80
     https_port: Port = 443
+    exposed_http_port: Port | None = None
+    exposed_https_port: Port | None = None
     name: ObjectName | None = None
     namespace: ObjectName | None = None
 
@@ -127,7 +133,22 @@ class GatewaySpec(Spec):
         if self.http_port == self.https_port:
             msg = f"has http_port and https_port both {self.http_port}; give each listener its own port"
             raise ValueError(msg)
+        plain, secure = self._exposed()
+        if plain is not None and plain == secure:
+            msg = f"exposes both listeners at port {plain}; give exposed_http_port and exposed_https_port a port each, for example 80 and 443"
+            raise ValueError(msg)
         return self
+
+    def reached_at(self, protocol: str, port: int) -> int:
+        """Return the port at which clients reach a listener of ``protocol`` (``HTTP`` or ``HTTPS``) with the given port of its own."""
+        exposed = self.exposed_http_port if protocol == "HTTP" else self.exposed_https_port
+        return port if exposed is None else exposed
+
+    def _exposed(self) -> tuple[int | None, int | None]:
+        """Return the ports of the plain and the TLS listener for clients; ``None`` where an existing Gateway decides."""
+        if self.name is not None:
+            return self.exposed_http_port, self.exposed_https_port
+        return self.reached_at("HTTP", self.http_port), self.reached_at("HTTPS", self.https_port)
 
 
 class RouteSpec(Spec):

@@ -59,13 +59,13 @@ def http_route(name: str, spec: "TrafficSpec", rule: dict[str, Any]) -> Manifest
 
 
 def redirect(name: str, spec: "TrafficSpec") -> Manifest:
-    """Return the HTTPRoute that sends requests in clear to the policy's listener with the certificate.
+    """Return the HTTPRoute that sends requests in clear to the policy's listener with the certificate, at the port that clients know.
 
     301 is the only permanent status that every conformant gateway has. Clients repeat a POST as a GET after it, or not at all: one that asks
     in clear is to be mended, not served.
     """
     parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name, "sectionName": HTTP}
-    target = {"scheme": "https", "port": spec.gateway.https_port, "statusCode": 301}
+    target = {"scheme": "https", "port": spec.gateway.reached_at("HTTPS", spec.gateway.https_port), "statusCode": 301}
     return _route(
         redirect_name(name), name, spec, parent, {"filters": [{"type": "RequestRedirect", "requestRedirect": target}]}
     )
