@@ -31,7 +31,7 @@ def exported(job: Job, kind: ExportFormat) -> Stage:
         return export(files, kind, job.model.export, work.out / MODEL, work.progress, folder=job.folder)
 
     options = {"export": identity(kind, job.model.export, job.folder)}
-    return Stage(EXPORT, run, after={"source": job.source}, options=options, version=2)
+    return Stage(EXPORT, run, after={"source": job.source}, options=options, version=3)
 
 
 def optimised(job: Job, before: Stage | Source, target: Target) -> Stage:
