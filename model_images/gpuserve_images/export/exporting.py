@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from gpuserve_images.errors import ExportError
 from gpuserve_images.export.environments import BACKENDS, Format, environment
+from gpuserve_images.export.missing import require_same
 from gpuserve_images.export.processes import ExportProcess
 from gpuserve_images.export.spec import ExportSpec
 from gpuserve_images.export.tidying import require_names, tidy
 from gpuserve_images.onnx_model.files import check, external_files, load
+from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import DATA_TYPES, DYNAMIC, Signature, TensorSpec, read_signature
 from gpuserve_images.records import Progress, StageRecord, sha256_file, sha256_json, silent
 from gpuserve_images.samples.codec import Tensors
@@ -89,6 +91,14 @@ class SourceRunner:
         """
         return self._process.ask({"do": "run"}, inputs)[1]
 
+    def missing(self) -> Tensors:
+        """Return pairs of rows that the framework answers: a whole one, and the same with a number missing; empty where there are none.
+
+        Raises:
+            ExportError: When the framework ended.
+        """
+        return self._process.ask({"do": "missing"})[1]
+
     def export(self, out: Path) -> None:
         """Write the model as ONNX, as its converter leaves it.
 
@@ -151,9 +161,12 @@ def export(  # noqa: PLR0913 - keywords of one public call
     with source_runner(files, kind, spec, folder=folder) as runner:
         progress("export", 1, 3)
         runner.export(out)
-    progress("export", 2, 3)
-    tidy(out, runner.signature.inputs, runner.signature.outputs, str(files.entry))
-    check(out)
+        progress("export", 2, 3)
+        tidy(out, runner.signature.inputs, runner.signature.outputs, str(files.entry))
+        check(out)
+        missing = runner.missing()
+        if missing:
+            require_same(runner.run(missing), Session(out).run(missing), str(files.entry))
     written = read_signature(out)
     if not runner.signature.same_interface(written):
         reason = f"became another interface as ONNX: {written.outputs} in place of {runner.signature.outputs}"

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from gpuserve_images.export.backends.model import Arrays, FailureError, Model, WishedInput, Wishes
+from gpuserve_images.export.backends.model import Arrays, FailureError, Model, TakesMissing, WishedInput, Wishes
 from gpuserve_images.export.backends.wire import receive, send
 
 PACKAGE = "gpuserve_images.export.backends"
@@ -30,6 +30,8 @@ def main() -> None:
             elif model is not None and message["do"] == "export":
                 model.export(Path(message["out"]))
                 send(stream, {})
+            elif model is not None and message["do"] == "missing":
+                send(stream, {}, model.missing() if isinstance(model, TakesMissing) else {})
             elif model is not None:
                 send(stream, {}, _run(model, arrays))
         except FailureError as failure:

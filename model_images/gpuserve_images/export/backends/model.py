@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -127,4 +127,13 @@ class Model(Protocol):
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         """Return the outputs in order, computed by the framework itself."""
+        ...
+
+
+@runtime_checkable
+class TakesMissing(Protocol):
+    """A model that may answer rows with missing numbers, of which generated inputs hold none."""
+
+    def missing(self) -> Arrays:
+        """Return pairs of rows that the model answers: a whole one, and the same with a number missing; empty where it answers none."""
         ...

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
 from gpuserve_images.export.backends.opset import at_opset
-from gpuserve_images.export.backends.sklearn_probe import probe
+from gpuserve_images.export.backends.sklearn_probe import missing_pairs, probe
 from gpuserve_images.export.backends.sklearn_refused import require_exportable
 from gpuserve_images.export.backends.sklearn_texts import fill_kept_apart, groups_kept, word_options
 from gpuserve_images.export.backends.sklearn_trees import trees_kept
@@ -87,6 +87,18 @@ class SklearnModel:
                 reason = f"is asked about a text that its encoder was not fitted on: {' '.join(str(error).split())}"
                 fix = "Declare samples of real requests (`verify: {inputs: ...}`), or fit with handle_unknown='ignore'."
                 raise FailureError(reason, fix) from error
+
+    def missing(self) -> Arrays:
+        """Return pairs of rows that scikit-learn answers: a whole one, and the same with a number missing."""
+        answered = [pair for pair in missing_pairs(probe(self._estimator, self.inputs)) if self._answers(pair)]
+        return {name: np.concatenate([pair[name] for pair in answered]) for name in answered[0]} if answered else {}
+
+    def _answers(self, inputs: Arrays) -> bool:
+        try:
+            self.run(inputs)
+        except (ValueError, TypeError, FailureError):
+            return False
+        return True
 
     def _shapes(self) -> list[tuple[int, ...]]:
         """Return the shapes of the outputs, for which the estimator is asked."""

@@ -1,6 +1,6 @@
 """Rows that a scikit-learn model can be asked about before anybody sent one: in columns of categories, such as it knows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +11,8 @@ from gpuserve_images.export.backends.model import FREE, Arrays, Port
 _Known: TypeAlias = dict[int, Any]
 """A category that the model knows, by the index of its column."""
 ROWS = 2
+MOST_COLUMNS = 64
+"""Columns of an input that are asked about with a number missing: each takes a question of its own."""
 
 
 def probe(estimator: Any, inputs: Sequence[Port]) -> Arrays:
@@ -19,6 +21,15 @@ def probe(estimator: Any, inputs: Sequence[Port]) -> Arrays:
     if len(inputs) == 1:
         return {inputs[0].name: _rows(inputs[0], known)}
     return {port.name: _rows(port, {0: known[place]} if place in known else {}) for place, port in enumerate(inputs)}
+
+
+def missing_pairs(rows: Arrays) -> Iterator[Arrays]:
+    """Yield for each column of real numbers two equal rows, the second with that number missing."""
+    for name, array in rows.items():
+        for column in range(min(array.shape[1], MOST_COLUMNS) if array.dtype.kind == "f" and len(array.shape) > 1 else 0):
+            pair = {other: np.repeat(values[:1], 2, axis=0) for other, values in rows.items()}
+            pair[name][1, column] = np.nan
+            yield pair
 
 
 def _rows(port: Port, known: Mapping[int, Any]) -> NDArray[Any]:
