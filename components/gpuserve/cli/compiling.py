@@ -1,5 +1,6 @@
 """`gpuserve compile`: a model file to engines or an optimised ONNX file in a folder, without a registry or a cluster."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -73,8 +74,10 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
     )
     chosen = choose(model, build, options)
     place = output or Path(f"{chosen.model.name}-{chosen.build}")
-    if place.exists() and not force and (not place.is_dir() or any(place.iterdir())):
-        raise SpecError([Problem("--output", str(place), "is there already", "name another folder, or give --force")])
+    try:
+        _require_writable(place, force=force)
+    except OSError as error:
+        raise _not_written(place, error.strerror or str(error)) from error
     try:
         with progress() as tell:
             result = _compile(chosen, gpu, place, tell)
@@ -105,7 +108,10 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
         stages = [run.model_dump() for run in runs(chain, runner)]
         files = made.outputs(runner)
         texts = {"report.json": report.model_dump_json(indent=2), "report.html": report.html()}
-        _write(place, files, texts)
+        try:
+            _write(place, files, texts)
+        except OSError as error:
+            raise _not_written(place, error.strerror or str(error)) from error
     return {
         "output": str(place),
         "files": {path: (place / path).stat().st_size for path in sorted([*files, *texts])},
@@ -119,6 +125,22 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
         "missed": list(made.missed),
         "stages": stages,
     }
+
+
+def _require_writable(place: Path, *, force: bool) -> None:
+    """Find out before a long build that its result could not be written, as far as that shows without writing."""
+    if place.exists() and not force and (not place.is_dir() or any(place.iterdir())):
+        raise SpecError([Problem("--output", str(place), "is there already", "name another folder, or give --force")])
+    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise _not_written(place, f"{there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _not_written(place, f"nothing may be written into {there}")
+
+
+def _not_written(place: Path, why: str) -> SpecError:
+    fix = "name a folder that may be written to, or one that can be made"
+    return SpecError([Problem("--output", str(place), f"cannot be written: {why}", fix)])
 
 
 def _write(place: Path, files: dict[str, Path], texts: dict[str, str]) -> None:

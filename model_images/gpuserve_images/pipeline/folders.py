@@ -33,7 +33,9 @@ def usable(root: Path) -> Generator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise _full(error, root) from error
-        if error.errno in _CLOSED and (error.filename is None or _about(error, root)):
+        closed = error.errno in _CLOSED and (error.filename is None or _about(error, root))
+        # Making a folder that may not be made, such as one below /proc.
+        if closed or (error.errno == errno.ENOENT and error.filename is not None and root.is_relative_to(str(error.filename))):
             fix = "Set XDG_CACHE_HOME to a folder that can."
             raise StoreError(str(root), f"cannot be written: {error}", fix) from error
         if error.errno in _NO_FOLDER and _about(error, root):

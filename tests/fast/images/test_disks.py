@@ -124,6 +124,19 @@ class TestNoFolder:
         with Runner(tmp_path) as runner, pytest.raises(StoreError, match=r"cannot be written: .*Fix: Set XDG_CACHE_HOME"):
             runner.get(Stage("any", fail))
 
+    def test_a_folder_that_cannot_be_made_is_named(self):
+        with (
+            Runner(Path("/proc/nowhere/gpuserve/images")) as runner,
+            pytest.raises(
+                StoreError, match=r"^/proc/nowhere.* cannot be written: .*Fix: Set XDG_CACHE_HOME to a folder that can"
+            ),
+        ):
+            runner.get(Stage("any", lambda work: StageRecord(stage="any")))
+
+    def test_a_missing_file_of_a_stage_is_left_alone(self, tmp_path):
+        with pytest.raises(FileNotFoundError), usable(tmp_path):
+            (tmp_path / "key" / "model.onnx").read_bytes()
+
     def test_a_build_says_it_before_any_work(self, sandbox, registry, tmp_path):
         (tmp_path / "cache").touch()
         base = bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
