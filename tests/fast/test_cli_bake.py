@@ -109,6 +109,29 @@ def test_a_place_that_is_not_text_is_a_sentence(bake, folder):
     assert "not UTF-8" in bake(os.fsdecode(b"folder/a:/caf\xe9"), fails=True)
 
 
+def test_a_digest_is_no_name_to_give(bake, folder, registry):
+    name = f"{registry.host}/given:1@sha256:{'0' * 64}"
+    before = len(registry.requests())
+    said = bake("folder:/f", "--image", name, fails=True)
+    assert said.startswith(
+        f"--image = '{name}': has a digest, which follows from the files. Fix: write {registry.host}/given:1"
+    )
+    assert len(registry.requests()) == before
+
+
+def test_a_tag_that_is_new_or_moved_is_something_done(bake, folder, registry):
+    name = f"{registry.host}/again:1"
+    assert bake("folder:/f", "--image", name)["pushed"]
+    assert not bake("folder:/f", "--image", name)["pushed"]
+    assert bake("folder:/f", "--image", name, "--tag", "t2")["pushed"]
+    assert not bake("folder:/f", "--image", name, "--tag", "t2")["pushed"]
+    (folder / "a").write_text("other")
+    assert bake("folder:/f", "--image", name)["pushed"]
+    (folder / "a").write_text("a")
+    back = bake("folder:/f", "--image", name)
+    assert (back["uploaded_bytes"], back["pushed"]) == (0, True)
+
+
 class TestSigned:
     @pytest.fixture
     def key(self, tmp_path):

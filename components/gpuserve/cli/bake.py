@@ -70,8 +70,7 @@ def bake(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
         if one_model:
             result = _model(choose(Path(what[0]), build, Options()), registry, base, (server, gpu), tell)
         else:
-            # A signed image gets its tag after its signature: who finds the tag finds both.
-            result = _files(what, image, base, tell, tagged=sign is None)
+            result = _files(what, image, base, tell)
         finish(result)
     if as_json:
         typer.echo(to_json(result))
@@ -96,16 +95,19 @@ def _model(chosen: Chosen, registry: str, base: str, target: tuple[str, str], te
     return report.model_dump(mode="json")
 
 
-def _files(what: Sequence[str], image: str, base: str, tell: "Tell", *, tagged: bool) -> dict[str, Any]:
-    """Bake files; where the image is not tagged yet, whoever finishes it does that."""
+def _files(what: Sequence[str], image: str, base: str, tell: "Tell") -> dict[str, Any]:
+    """Bake files; whoever finishes the image gives it its tag."""
     from gpuserve_images.oci import File, Layer, bake
     from gpuserve_images.oci.reference import Reference
 
+    named = Reference.parse(image)
+    if named.digest:
+        reason = "has a digest, which follows from the files"
+        raise _problem("--image", image, reason, f"write {image.partition('@')[0]}")
     places = placed(what)
     layers = [Layer({place: File(path, mode(path))}, comment=place) for place, path in places.items()]
     on = None if base in {"", "scratch"} else base
-    named = Reference.parse(image)
-    target = image if tagged else Reference(named.registry, named.repository)
+    target = Reference(named.registry, named.repository)
     made = bake(str(target), layers, base=on, progress=lambda done, total: tell("push", done, total))
     return {
         "reference": made.reference,
@@ -137,10 +139,11 @@ class _Finish:
         reference: str = result["reference"]
         if self._key is not None:
             result["signature"] = sign(reference, self._key)
-            # A model's image has its tag already: it is signed with its build where the model says by whom.
-            result["pushed"] = tag_image(reference, result["tag"]) or result["pushed"]
-        for tag in self._tags:
-            tag_image(reference, f"{reference.partition('@')[0]}:{tag}")
+        # An image of files gets its tag after its signature: who finds the tag finds both. A model's has its tag already: it is signed with
+        # its build where the model says by whom.
+        tags = [result["tag"], *(f"{reference.partition('@')[0]}:{tag}" for tag in self._tags)]
+        changed = [tag_image(reference, tag) for tag in tags]
+        result["pushed"] = result["pushed"] or any(changed)
         result["tags"] = list(self._tags)
 
 
