@@ -147,6 +147,27 @@ def test_an_existing_gateway_is_attached_to_in_its_dialect_and_not_made(kind: st
 
 
 @pytest.mark.parametrize(
+    ("gateway", "spoken"),
+    [
+        ({}, "traefik"),
+        ({"class": "traefik-internal"}, "traefik"),
+        ({"class": "internal-traefik", "name": "shared"}, "traefik"),
+        ({"class": "internal", "dialect": "traefik"}, "traefik"),
+        ({"class": "traefik", "dialect": "traefik"}, "traefik"),
+        ({"class": "traefik-internal", "dialect": "gateway-api"}, "gateway-api"),
+        ({"class": "eg"}, "gateway-api"),
+    ],
+)
+def test_traefik_is_spoken_to_as_such_whatever_its_class_is_called(gateway: dict[str, str], spoken: str) -> None:
+    spec = policy(gateway=gateway, mirror={"to": INT8, "percent": 10})
+    objects = manifests("filetype", spec)
+    assert ("mirror" in objects) == (spoken == "traefik")
+    assert ("timeouts" in objects["route"]["spec"]["rules"][0]) == (spoken == "gateway-api")
+    if "name" not in gateway:
+        assert objects["gateway"]["spec"]["gatewayClassName"] == gateway.get("class", "traefik")
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"split": [{"to": FP32, "weight": 80}]}, "has weights 80 = 80, not 100"),
@@ -169,6 +190,15 @@ def test_an_existing_gateway_is_attached_to_in_its_dialect_and_not_made(kind: st
             "Fix: add `class:` with that Gateway's gatewayClassName",
         ),
         ({"gateway": {"http_port": 443}}, "both 443"),
+        (
+            {"gateway": {"dialect": "gateway-api"}},
+            "Traefik answers mirrored requests with 500 in it, and ignores timeouts. Fix: remove",
+        ),
+        ({"gateway": {"class": "eg", "dialect": "nginx"}}, "gateway.dialect = 'nginx'"),
+        (
+            {"gateway": {"class": "traefik-lan"}, "mirror": {"to": INT8, "percent": "2.5%"}},
+            "Traefik mirrors whole percents only",
+        ),
         ({"gateway": {"clas": "traefik"}}, "gateway.clas = 'traefik': unknown field"),
         ({"timeout": "0s"}, "is not between 1ms and 99999s"),
         ({"namespace": "elsewhere"}, "has an endpoint in 'gpuserve-local'"),

@@ -44,7 +44,7 @@ def manifests(name: str, spec: TrafficSpec, tls: TlsMaterial | None = None) -> d
 
 def routes(name: str, spec: TrafficSpec) -> dict[str, Manifest]:
     """Return the objects that lead requests to servers."""
-    return dialect_of(spec.gateway.class_name).routes(name, spec)
+    return dialect_of(spec.gateway).routes(name, spec)
 
 
 def secret_name(name: str, spec: TrafficSpec) -> str | None:

@@ -96,9 +96,11 @@ class GatewaySpec(Spec):
     """The Gateway: one of this policy's own, or one that exists.
 
     Attributes:
-        class_name: Written ``class``: the GatewayClass, which also decides the dialect: ``traefik`` is told of split, mirror and timeout
-            by objects of Traefik's own, any other by plain Gateway API. Default ``traefik``; with ``name`` there is no default: it is
-            that Gateway's ``gatewayClassName``.
+        class_name: Written ``class``: the GatewayClass. Default ``traefik``; with ``name`` there is no default: it is that Gateway's
+            ``gatewayClassName``.
+        dialect: How the gateway is told of split, mirror and timeout: ``traefik`` by objects of Traefik's own, ``gateway-api`` by plain
+            Gateway API, in which Traefik answers mirrored requests with 500 and ignores timeouts. Default ``traefik`` for a class with that
+            word in its name, such as ``traefik-internal``, else ``gateway-api``: say it for a Traefik whose class is called otherwise.
         http_port: Port of the plain listener; default 80. Traefik takes a listener only on the port of one of its entryPoints, 8000 in its
             Helm chart. Not used with ``name``.
         https_port: Port of the TLS listener; default 443; 8443 for Traefik's Helm chart. Not used with ``name``.
@@ -112,6 +114,7 @@ class GatewaySpec(Spec):
     model_config = ConfigDict(populate_by_name=True)
 
     class_name: ObjectName = Field(default="traefik", alias="class")
+    dialect: Annotated[Literal["gateway-api", "traefik"] | None, BeforeValidator(known_at_plan_time)] = None
     http_port: Port = 80
     https_port: Port = 443
     exposed_http_port: Port | None = None

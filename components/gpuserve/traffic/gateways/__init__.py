@@ -9,7 +9,10 @@ from gpuserve.traffic.gateways import gateway_api, traefik
 if TYPE_CHECKING:
     from gpuserve.kubernetes.metadata import Manifest
     from gpuserve.kubernetes.units import Percent
-    from gpuserve.traffic.spec import TrafficSpec
+    from gpuserve.traffic.spec import GatewaySpec, TrafficSpec
+
+TRAEFIK = "traefik"
+"""The dialect, and the class, of Traefik."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,14 @@ class Dialect:
 
 DIALECTS: Mapping[str, Dialect] = {
     "gateway-api": Dialect(gateway_api.routes, gateway_api.lacks),
-    "traefik": Dialect(traefik.routes, traefik.lacks),
+    TRAEFIK: Dialect(traefik.routes, traefik.lacks),
 }
 
 
-def dialect_of(gateway_class: str) -> Dialect:
-    """Return the dialect for a GatewayClass; classes that need none of their own speak plain Gateway API."""
-    return DIALECTS.get(gateway_class, DIALECTS["gateway-api"])
+def dialect_of(gateway: "GatewaySpec") -> Dialect:
+    """Return the dialect that is named, else what the GatewayClass is called after.
+
+    A class's controller is known to the cluster alone. Of the two mistakes in guessing by its name, plain Gateway API for a Traefik would
+    go unseen, and Traefik's objects for another are refused where nobody knows their kinds.
+    """
+    return DIALECTS[gateway.dialect or (TRAEFIK if TRAEFIK in gateway.class_name else "gateway-api")]
