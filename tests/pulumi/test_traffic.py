@@ -103,3 +103,31 @@ def test_a_bad_policy_registers_nothing(engine: Any) -> None:
     with pytest.raises(SpecError, match="has weights 90 = 90, not 100"):
         engine.run(lambda: TrafficPolicy("filetype", {**LOCAL, "split": [{"to": FP32, "weight": 90}]}))
     assert engine.resources == {}
+
+
+@pytest.mark.parametrize(
+    ("gateway", "words"),
+    [
+        ({"class": "eg"}, r"services\[1\]\.traffic\.gateway\.class = 'eg': is not where service 'm0' .* Fix: attach both"),
+        (
+            {"dialect": "gateway-api"},
+            r"services\[0\]\.traffic\.gateway\.dialect = 'gateway-api': is not enough .* Fix: remove it",
+        ),
+    ],
+)
+def test_a_platform_whose_hosts_lead_nowhere_registers_nothing(
+    engine: Any, small_platform: Any, gateway: dict[str, str], words: str
+) -> None:
+    services = [
+        {
+            "name": f"m{place}",
+            "model": "small",
+            "pool": "local",
+            "versions": [{"build": "fp32", "weight": 100}],
+            "traffic": {"host": "api.example.com", "path": f"/m{place}", "gateway": gateway},
+        }
+        for place in range(2)
+    ]
+    with pytest.raises(pulumi.RunError, match=words):
+        engine.run(lambda: small_platform(services=services))
+    assert engine.resources == {}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 from gpuserve.kubernetes.spec import plain
 from gpuserve.platform.engines import engines_fit_the_pool
+from gpuserve.platform.hosts import hosts_are_shared_well
 from gpuserve.platform.naming import names_are_free, pools_own_their_namespaces
 from gpuserve.platform.quotas import builds_fit_the_quota, quota_holds_the_services
 from gpuserve.platform.sizes import DEFAULTS
@@ -30,7 +31,7 @@ def problems(platform: PlatformSpec, models: Models) -> Iterator[Problem]:
             yield from rule(f"services[{index}]", service, platform, models)
     yield from names_are_free(platform)
     yield from pools_own_their_namespaces(platform)
-    yield from _unique_routes(platform)
+    yield from hosts_are_shared_well(platform)
     yield from quota_holds_the_services(platform)
     yield from _builder_can_work(platform)
     yield from builds_fit_the_quota(platform, models)
@@ -154,17 +155,6 @@ _SERVICE_RULES: tuple[_ServiceRule, ...] = (
     _production_is_ready,
     engines_fit_the_pool,
 )
-
-
-def _unique_routes(platform: PlatformSpec) -> Iterator[Problem]:
-    first: dict[tuple[str, str], int] = {}
-    for index, service in enumerate(platform.services):
-        route = (service.traffic.host, service.traffic.path)
-        if route in first:
-            other = platform.services[first[route]].name
-            reason = f"with path {route[1]!r} is already taken by service {other!r} (services[{first[route]}])"
-            yield Problem(f"services[{index}].traffic.host", route[0], reason, "use another host or another path")
-        first.setdefault(route, index)
 
 
 def _builder_can_work(platform: PlatformSpec) -> Iterator[Problem]:

@@ -53,7 +53,8 @@ class ServiceTrafficSpec(Spec):
     """How requests reach a service.
 
     Attributes:
-        host: Host name that clients send.
+        host: Host name that clients send. Services share one with a path each, at one Gateway that exists, or where each makes its own for
+            Traefik, whose Gateways have one address; of Gateways of others each has its own.
         path: URL prefix, taken off before a server sees it; default everything. Gateways route HTTP alone: gRPC has paths of its
             own, so its clients ask a version's Service, on port 8001, from namespaces that the service names under ``clients``.
         mirror: Shadow traffic; default none.

@@ -22,15 +22,17 @@ class Dialect:
     Attributes:
         routes: Pure function: name and spec to the manifests behind the Gateway, the HTTPRoute last.
         lacks: Pure function: the mirrored share to ``{field: why it is refused}`` for what the gateway cannot do.
+        one_address: True where all Gateways of a class have the address of the one program that serves them, false where each has its own.
     """
 
     routes: "Callable[[str, TrafficSpec], dict[str, Manifest]]"
     lacks: "Callable[[Percent | None], Mapping[str, str]]"
+    one_address: bool = False
 
 
 DIALECTS: Mapping[str, Dialect] = {
     "gateway-api": Dialect(gateway_api.routes, gateway_api.lacks),
-    TRAEFIK: Dialect(traefik.routes, traefik.lacks),
+    TRAEFIK: Dialect(traefik.routes, traefik.lacks, one_address=True),
 }
 
 
