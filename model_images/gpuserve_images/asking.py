@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from gpuserve_images.layouts.steps import answering, takers
 from gpuserve_images.layouts.wiring import wired_signature
-from gpuserve_images.onnx_model.signature import Signature, read_signature
+from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec, read_signature
 from gpuserve_images.samples.codec import Codec, CodecError, Tensors, load_codec
 from gpuserve_images.sources.resolving import at_hand
 from gpuserve_images.spec import ModelSpec, load_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+TEXTS = "USOT"
+"""Kinds of NumPy's arrays of text: str, bytes, objects, and its own strings."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,16 @@ class Asking:
     def encoded(self, file: Path) -> Tensors:
         """Return the request about a file: what the codecs of the models that take it make of it.
 
+        Where the model files are on this machine, it is compared with what they take, and has the axes that a server declares.
+
         Raises:
             ValueError: When the file is none that the models take.
             CodecError: When a codec fails, or does not make what is asked for.
         """
+        tensors, signature = self._made(file), self.signature()
+        return tensors if signature is None else _fitted(tensors, signature, str(file))
+
+    def _made(self, file: Path) -> Tensors:
         ensemble = self.model.layout.ensemble
         if ensemble is None:
             return self._codec(self.model.name).encoded(file)
@@ -74,7 +83,7 @@ class Asking:
         return codec.decoded({own: outputs[name] for own, name in step.outputs.items()})
 
     def signature(self) -> Signature | None:
-        """Return the inputs and outputs; None where that would take a download or a framework.
+        """Return the inputs and outputs as Triton declares them; None where that would take a download or a framework.
 
         Raises:
             LayoutError: When the steps of the ensemble do not fit together.
@@ -84,12 +93,53 @@ class Asking:
             files = at_hand(model.source, self.folder)
             if files is None or files.format != "onnx":
                 return None
-            found[name] = read_signature(files.entry)
+            found[name] = model.batch.seen(read_signature(files.entry))
         ensemble = self.model.layout.ensemble
-        return found[self.model.name] if ensemble is None else wired_signature(ensemble, found)
+        if ensemble is None:
+            return _served(found[self.model.name])
+        alone = not all(signature.batched for signature in found.values())
+        return _served(wired_signature(ensemble, found).model_copy(update={"alone": alone}))
 
     def _codec(self, model: str) -> Codec:
         return load_codec(self.models[model].io, self.folder)
+
+
+def _served(signature: Signature) -> Signature:
+    """Return a signature as Triton has it: no tensor is without an axis of its own, behind that of the batch where there is one."""
+    bare = 1 if signature.batched else 0
+
+    def served(tensor: TensorSpec) -> TensorSpec:
+        return tensor.model_copy(update={"shape": (*tensor.shape, 1)}) if len(tensor.shape) == bare else tensor
+
+    sides = {"inputs": signature.inputs, "outputs": signature.outputs}
+    return signature.model_copy(update={side: tuple(map(served, tensors)) for side, tensors in sides.items()})
+
+
+def _fitted(tensors: Tensors, signature: Signature, where: str) -> Tensors:
+    """Return a request with the axes that the server declares.
+
+    Raises:
+        CodecError: When it has other inputs than the model, or of another type or shape.
+    """
+    wanted = {tensor.name: tensor for tensor in signature.inputs}
+    if tensors.keys() != wanted.keys():
+        fix = f"Give exactly {sorted(wanted)}."
+        raise CodecError(where, "gives other inputs than the model takes", fix, value=str(sorted(tensors)))
+    found: Tensors = {}
+    for name, array in tensors.items():
+        tensor = wanted[name]
+        bare = array.ndim == len(tensor.shape) - 1 and tensor.shape[-1] == 1
+        found[name] = array[..., None] if bare else array
+        shape = found[name].shape
+        fits = len(shape) == len(tensor.shape) and all(
+            want in (DYNAMIC, got) for want, got in zip(tensor.shape, shape, strict=True)
+        )
+        typed = array.dtype.kind in TEXTS if tensor.dtype == "BYTES" else array.dtype == tensor.numpy_dtype
+        if not fits or not typed:
+            fix = f"The model takes {tensor.dtype} of shape {list(tensor.shape)}."
+            value = f"{array.dtype} {list(array.shape)}"
+            raise CodecError(f"{where}: {name}", "has another type or shape than the model takes", fix, value=value)
+    return found
 
 
 def _taken(file: Path, made: Tensors, model: str, own: str, name: str) -> "NDArray[Any]":

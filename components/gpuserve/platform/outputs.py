@@ -89,7 +89,7 @@ def curl_example(url: str, service: ServiceSpec, model: str, signature: Signatur
 def _zeros(tensor: TensorSpec) -> str:
     """Return a tensor as the protocol's JSON inside single quotes, its data written by the shell."""
     shape = [max(size, 1) for size in tensor.shape]
-    zero = {"BOOL": "false", "BYTES": '"\\""'}.get(tensor.dtype, "0")
+    zero = {"BOOL": "false", "BYTES": '"\\"\\""'}.get(tensor.dtype, "0")
     data = f"'$(yes {zero} | head -n {math.prod(shape)} | paste -sd, -)'"
     head = json.dumps({"name": tensor.name, "shape": shape, "datatype": tensor.dtype})
     return f'{head[:-1]}, "data":[{data}]}}'

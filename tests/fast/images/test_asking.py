@@ -1,10 +1,12 @@
 """How clients ask a model: files, requests and words, of a model alone and of an ensemble."""
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from e2e_small_ensemble import ENSEMBLE, write_prepare
 from e2e_small_model import FEATURES, write_model_folder
+from onnx import TensorProto, helper
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.asking import Asking
@@ -13,6 +15,7 @@ from gpuserve_images.spec import load_model
 
 CODEC = """
 import numpy as np
+import onnx
 
 def encode(path):
     return {{"x": np.full((1, {width}), len(path.read_bytes()), np.float32)}}
@@ -97,3 +100,25 @@ def test_without_its_models_at_hand_nothing_is_known_of_its_inputs(folder):
     (folder / "prepare.yaml").unlink()
     with pytest.raises(SpecError, match=r"prepare.yaml: .*does not exist"):
         asking(folder).signature()
+
+
+def test_a_request_has_the_axes_that_a_server_declares_and_the_types_that_the_model_takes(tmp_path):
+    folder = write_model_folder(tmp_path / "one", layout={}).parent
+    one = helper.make_tensor_value_info("word", TensorProto.STRING, ["batch"])
+    out = helper.make_tensor_value_info("same", TensorProto.STRING, ["batch"])
+    graph = helper.make_graph([helper.make_node("Identity", ["word"], ["same"])], "same", [one], [out])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "small.onnx")
+    alone = asking(folder, verify={"inputs": None, "max_abs_error": 0.1}, builds={"fp32": {"engine": "onnxruntime"}})
+
+    def made(**tensors):
+        np.savez(folder / "given.npz", **tensors)
+        return alone.encoded(folder / "given.npz")
+
+    for given in (np.array(["good"]), np.array([["good"]])):
+        assert made(word=given)["word"].tolist() == [["good"]]
+    with pytest.raises(CodecError, match=r"given.npz \(\['words'\]\): gives other inputs .*\['word'\]"):
+        made(words=np.array(["good"]))
+    with pytest.raises(CodecError, match=r"word \(float64 \[1\]\): has another type or shape .*BYTES of shape \[-1, 1\]"):
+        made(word=np.array([1.0]))
+    with pytest.raises(CodecError, match=r"has another type or shape"):
+        made(word=np.array([["a", "b"]]))
