@@ -44,8 +44,13 @@ class Registered:
 
 @dataclass
 class Recorder:
-    """Runs a program and keeps its registrations by name, and all of them in their order."""
+    """Runs a program and keeps its registrations by name, and all of them in their order.
 
+    Attributes:
+        failing: Names of resources that the engine is asked for and cannot make, as a Deployment whose pods never become ready.
+    """
+
+    failing: set[str] = field(default_factory=set[str])
     resources: dict[str, Registered] = field(default_factory=dict[str, Registered])
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     registered: list[Registered] = field(default_factory=list[Registered])
@@ -96,6 +101,8 @@ class _Monitor(MockMonitor):
             )
             self._recorder.resources[request.name] = registered
             self._recorder.registered.append(registered)
+        if request.name in self._recorder.failing:
+            raise RuntimeError(f"{request.name} is never ready")
         return super().RegisterResource(request)
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the method's name in the protocol

@@ -32,15 +32,6 @@ def test_only_pools_come_before_an_image_that_they_build(engine: Any, small_plat
     assert order[: order.index(IMAGE)] == ["namespace/gpuserve-local", "local-quota"]
 
 
-def test_requests_are_led_to_servers_that_are_ready_and_the_gateway_waits_for_none(engine: Any, small_platform: Any) -> None:
-    engine.run(small_platform)
-    waits = {name: {urn.rpartition("::")[2] for urn in found.dependencies} for name, found in engine.resources.items()}
-    for role in ("transport", "split", "route"):
-        assert {"small-fp32-deployment", "small-fp32-service"} <= waits[f"small-{role}"]
-    assert not {name for name in waits["small-gateway"] if name.startswith("small-fp32")}
-    assert names(engine).index("small-fp32-deployment") < names(engine).index("small-split")
-
-
 @pytest.mark.parametrize("kind", ["local", "job"])
 def test_a_preview_plans_what_the_update_does(engine: Any, small_platform: Any, kind: str) -> None:
     def planned(*, preview: bool) -> dict[str, tuple[Any, ...]]:

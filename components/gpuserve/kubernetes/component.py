@@ -1,7 +1,6 @@
 """The thin resource around a pure function, the same for every component."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import pulumi
 
@@ -27,14 +26,10 @@ class Component(Named):
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(aliases=self.names.aliases(name)))
         super().__init__(f"gpuserve:index:{kind}", self.names.of(name), plain(spec), opts)
         self._component_name = name
-        self._after = opts.depends_on if opts else None
+        self._after = pulumi.ResourceOptions(depends_on=opts.depends_on if opts else None)
 
     def register_children(
-        self,
-        manifests: Mapping[str, Manifest],
-        *,
-        lasting: Collection[str] = (),
-        after: Mapping[str, Sequence[pulumi.Resource]] | None = None,
+        self, manifests: Mapping[str, Manifest], *, lasting: Collection[str] = (), after: Sequence[pulumi.Resource] = ()
     ) -> dict[str, KubernetesObject]:
         """Register ``manifests`` as children named ``<name>-<role>``.
 
@@ -43,12 +38,7 @@ class Component(Named):
         Args:
             manifests: Role to manifest.
             lasting: Roles of the objects that are not called after the component, and so outlive its name. Default: none.
-            after: Role to what that object alone waits for besides. Default: nothing.
+            after: Resources that these children wait for besides, and are deleted before. Default: none.
         """
-        own = pulumi.ResourceOptions(depends_on=self._after)
-
-        def waits(role: str) -> Any:
-            more = pulumi.ResourceOptions(depends_on=list((after or {}).get(role, ())))
-            return pulumi.ResourceOptions.merge(own, more).depends_on
-
-        return register(self._component_name, manifests, self, after=waits, lasting=lasting)
+        waiting = pulumi.ResourceOptions.merge(self._after, pulumi.ResourceOptions(depends_on=list(after)))
+        return register(self._component_name, manifests, self, depends_on=waiting.depends_on, lasting=lasting)

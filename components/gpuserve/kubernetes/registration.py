@@ -1,6 +1,6 @@
 """From manifests to Pulumi resources: the only place where plain data meets the engine."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pulumi
@@ -41,7 +41,7 @@ def register(
     manifests: Mapping[str, Manifest],
     parent: pulumi.Resource,
     *,
-    after: Callable[[str], Any] = lambda _role: None,
+    depends_on: Any = None,
     lasting: Collection[str] = (),
 ) -> dict[str, KubernetesObject]:
     """Register each manifest as a child of ``parent`` named ``<name>-<role>``.
@@ -55,17 +55,16 @@ def register(
         name: The component's name.
         manifests: Role to manifest, in the order in which they are registered.
         parent: The component, whose names the children's begin with.
-        after: Gives what must be ready before the object of a role, as ``pulumi.ResourceOptions`` takes ``depends_on``. Default: nothing.
+        depends_on: Resources that must be ready before any of these, as ``pulumi.ResourceOptions`` takes them.
         lasting: Roles of the objects that stay the same objects when the component is renamed. Default: none.
     """
+    opts = pulumi.ResourceOptions(parent=parent, depends_on=depends_on)
     names = parent.names if isinstance(parent, Named) else Names()
     registered: dict[str, KubernetesObject] = {}
     within: dict[str, pulumi.ResourceOptions] = {}
     for role, manifest in manifests.items():
         metadata = manifest["metadata"]
-        child, its_opts = f"{name}-{role}", pulumi.ResourceOptions(parent=parent, depends_on=after(role))
-        if metadata.get("namespace", "") in within:
-            its_opts = pulumi.ResourceOptions.merge(its_opts, within[metadata["namespace"]])
+        child, its_opts = f"{name}-{role}", within.get(metadata.get("namespace", ""), opts)
         aliases = names.aliases(child)
         if role in lasting:
             # Stacks of earlier versions have it under the component's name.
@@ -75,7 +74,8 @@ def register(
         its_opts = pulumi.ResourceOptions.merge(its_opts, pulumi.ResourceOptions(aliases=aliases))
         registered[role] = KubernetesObject(names.of(child), _owned(manifest), its_opts)
         if manifest["kind"] == "Namespace":
-            within[metadata["name"]] = pulumi.ResourceOptions(depends_on=registered[role])
+            waiting = pulumi.ResourceOptions(depends_on=registered[role])
+            within[metadata["name"]] = pulumi.ResourceOptions.merge(opts, waiting)
     return registered
 
 

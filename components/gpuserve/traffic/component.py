@@ -6,8 +6,9 @@ from typing import Any
 import pulumi
 
 from gpuserve.kubernetes.component import Component
+from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.kubernetes.registration import KubernetesObject
-from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests, routes, service_url
+from gpuserve.traffic.manifests import WAY, TlsMaterial, address_url, manifests, service_url
 from gpuserve.traffic.spec import TrafficSpec
 
 
@@ -45,14 +46,22 @@ class TrafficPolicy(Component):
         spec = TrafficSpec.parse(args)
         super().__init__("TrafficPolicy", name, spec, opts)
         material = self._generate(name, spec) if spec.tls.mode == "generated" else None
-        leading = dict.fromkeys(routes(name, spec), servers)
-        self.resources = self.register_children(manifests(name, spec, material), after=leading)
+        self.resources = self._register(manifests(name, spec, material), servers)
         gateway = self.resources.get("gateway") or self._existing_gateway(name, spec)
         live = pulumi.Output.all(spec=gateway.spec, status=gateway.status)
         self.url = live.apply(lambda found: service_url(found, spec))
         self.https_url = live.apply(lambda found: address_url(found, "HTTPS", spec))
         self.ca: pulumi.Output[str | None] = pulumi.Output.from_input(material.ca if material else None)
         self.register_outputs({"url": self.url, "https_url": self.https_url, "ca": self.ca})
+
+    def _register(self, objects: Mapping[str, Manifest], servers: Sequence[pulumi.Resource]) -> dict[str, KubernetesObject]:
+        """Register the objects; those on a request's way wait for the servers, and each for those that it names."""
+        found = self.register_children({role: one for role, one in objects.items() if role not in WAY})
+        ready: list[pulumi.Resource] = [*servers]
+        for role in filter(objects.__contains__, WAY):
+            found |= self.register_children({role: objects[role]}, after=ready)
+            ready.append(found[role])
+        return found
 
     def _generate(self, name: str, spec: TrafficSpec) -> TlsMaterial:
         # cryptography takes a tenth of a second to import: only for who needs it

@@ -10,6 +10,9 @@ from gpuserve.traffic.gateways import dialect_of
 from gpuserve.traffic.gateways.gateway_api import AWAIT_SECONDS, HTTP, HTTPS, redirect
 from gpuserve.traffic.spec import TrafficSpec
 
+WAY = ("transport", "split", "mirror", "route")
+"""Roles of the objects that lead a request to a server, from the server outwards: each names some before it."""
+
 
 @dataclass(frozen=True)
 class TlsMaterial:
@@ -36,15 +39,10 @@ def manifests(name: str, spec: TrafficSpec, tls: TlsMaterial | None = None) -> d
         result["certificate"] = _certificate(name, spec)
     if spec.gateway.name is None:
         result["gateway"] = _gateway(name, spec)
-    result |= routes(name, spec)
+    result |= dialect_of(spec.gateway).routes(name, spec)
     if spec.tls.redirects:
         result["redirect"] = redirect(name, spec)
     return result
-
-
-def routes(name: str, spec: TrafficSpec) -> dict[str, Manifest]:
-    """Return the objects that lead requests to servers."""
-    return dialect_of(spec.gateway).routes(name, spec)
 
 
 def secret_name(name: str, spec: TrafficSpec) -> str | None:
