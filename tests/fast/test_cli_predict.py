@@ -180,7 +180,7 @@ def test_a_redirect_is_no_answer(address: str, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def ask(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     def run(service: str, file: object, cluster: OneGateway, *options: str) -> Any:
-        monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: cluster)
+        monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda **_: cluster)
         return cli("predict", service, file, "-s", "local", "--stacks", sandbox.stacks, *options)
 
     return run

@@ -123,7 +123,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.usefixtures("measured")
 def test_status_of_a_healthy_service(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda **_: FakeCluster(*healthy()))
     result = cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json")
     assert result.exit_code == 0, result.output
     service = json.loads(result.stdout)["services"]["tiny"]
@@ -142,7 +142,7 @@ def test_an_ensemble_is_what_clients_are_told_of(sandbox: Any, cli: Cli, monkeyp
     sandbox.model["layout"] = {"ensemble": {"name": "whole", "inputs": ["raw"], "outputs": ["answer"], "steps": steps}}
     sandbox.model["batch"] = "none"
     sandbox.write()
-    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda **_: FakeCluster(*healthy()))
     service = json.loads(cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)["services"]["tiny"]
     assert service["model"] == "whole"
     assert "/v2/models/whole/infer" in service["example"]
@@ -157,7 +157,7 @@ def test_a_wildcard_host_is_shown_as_a_name_that_can_be_sent(sandbox: Any, cli: 
     gateway = next(found for found in objects if found["kind"] == "Gateway")
     gateway["spec"]["listeners"][0]["hostname"] = "*.example.com"
     del gateway["status"]["addresses"]
-    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*objects))
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda **_: FakeCluster(*objects))
     service = json.loads(cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)["services"]["tiny"]
     assert (service["host"], service["url"]) == ("any.example.com", "http://any.example.com:8080")
     assert "-H 'Host: any.example.com'" in service["example"]
@@ -213,7 +213,7 @@ def test_status_shows_what_images_were_measured_to_answer(
     sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch, measured: dict[str, dict[str, Any]]
 ) -> None:
     measured["tiny"] = CAPACITY
-    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda **_: FakeCluster(*healthy()))
     service = json.loads(cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)["services"]["tiny"]
     assert service["capacity"]["fp32"] == CAPACITY
     shown = cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
@@ -228,7 +228,7 @@ def test_status_does_not_need_the_registry(sandbox: Any, cli: Cli, monkeypatch: 
         raise RegistryError("localhost:5000", "models/tiny", "is down", "Start it")
 
     monkeypatch.setattr("gpuserve_images.verify.attached.attached_capacity", down)
-    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*healthy()))
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda **_: FakeCluster(*healthy()))
     result = cli("status", "-s", "local", "--stacks", sandbox.stacks)
     assert (result.exit_code, len(asked)) == (0, 1)
     assert "measured capacities are not shown: registry localhost:5000" in result.stderr
@@ -272,7 +272,7 @@ def test_status_names_the_one_object_that_is_missing(
 ) -> None:
     objects = healthy()
     gone = objects.pop(position)
-    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda: FakeCluster(*objects))
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda **_: FakeCluster(*objects))
     result = cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json")
     assert result.exit_code == 1
     service = json.loads(result.stdout)["services"]["tiny"]

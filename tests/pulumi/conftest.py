@@ -40,6 +40,7 @@ class Registered:
     parent: str
     dependencies: list[str]
     aliases: list[str]
+    provider: str
 
 
 @dataclass
@@ -97,7 +98,13 @@ class _Monitor(MockMonitor):
         if request.type != "pulumi:pulumi:Stack":
             inputs = pulumi.runtime.rpc.deserialize_properties(request.object)
             registered = Registered(
-                request.type, request.name, inputs, request.parent, sorted(request.dependencies), _aliases(request)
+                request.type,
+                request.name,
+                inputs,
+                request.parent,
+                sorted(request.dependencies),
+                _aliases(request),
+                request.provider or request.providers.get("kubernetes", ""),
             )
             self._recorder.resources[request.name] = registered
             self._recorder.registered.append(registered)

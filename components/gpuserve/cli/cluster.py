@@ -6,23 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes
-import yaml
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
+from gpuserve.cli.kubeconfig import NO_YAML, configured, line, no_kubeconfig, readable
 from gpuserve.kubernetes.errors import GpuserveError
+from gpuserve.platform.cluster import AMBIENT, ClusterChoice
 
 TIMEOUT = 10
 """Seconds to wait for one answer of the API server."""
 
 Object = Mapping[str, Any]
 """A Kubernetes object as the API server returns it."""
-
-_NO_YAML = (yaml.YAMLError, UnicodeDecodeError)
-"""What reading a kubeconfig raises where the file is none."""
 
 
 class ClusterUnreachableError(GpuserveError):
@@ -70,28 +68,31 @@ class Cluster:
             raise _silent(self.address, error) from error
 
 
-def connect(kubeconfig: str | None = None) -> Cluster:
+def connect(kubeconfig: str | None = None, chosen: ClusterChoice = AMBIENT) -> Cluster:
     """Return a cluster to read.
 
     Args:
-        kubeconfig: Its kubeconfig; without one, what the environment names: ``KUBECONFIG``, ``~/.kube/config``, or the
+        kubeconfig: Path of its kubeconfig; without one, what the environment names: ``KUBECONFIG``, ``~/.kube/config``, or the
             pod this runs in.
+        chosen: What the stack file says, which comes first. Default: nothing.
 
     Raises:
-        ClusterUnreachableError: When none is named, or it does not answer.
+        SpecError: When the stack file names what the kubeconfig does not have, or what only Pulumi can read.
+        ClusterUnreachableError: When no cluster is named, or it does not answer.
     """
     named = kubeconfig or os.environ.get("KUBECONFIG", "")
+    chosen = readable(chosen, named)
     try:
-        client = _client(named)
-    except (ConfigException, OSError, *_NO_YAML, TypeError) as error:
+        configuration = configured(named, chosen)
+    except (ConfigException, OSError, *NO_YAML, TypeError) as error:
         where = f"KUBECONFIG = {named!r}" if named else "KUBECONFIG"
         raise ClusterUnreachableError(
             f"{where}: {_no_config(named, error)}. Fix: run `make up`, or set KUBECONFIG to your cluster's file"
         ) from error
     try:
-        return Cluster(client)
+        return Cluster(kubernetes.client.ApiClient(configuration))
     except (HTTPError, ApiException, OSError) as error:
-        raise _silent(client.configuration.host, error) from error
+        raise _silent(configuration.host, error) from error
 
 
 def _silent(address: str, error: Exception) -> ClusterUnreachableError:
@@ -100,33 +101,11 @@ def _silent(address: str, error: Exception) -> ClusterUnreachableError:
     return ClusterUnreachableError(f"cluster {address}: does not answer ({reason}). Fix: {fix}")
 
 
-def _client(named: str) -> kubernetes.client.ApiClient:
-    configuration = kubernetes.client.Configuration()
-    configuration.retries = False
-    if not named and "KUBERNETES_SERVICE_HOST" in os.environ:
-        kubernetes.config.load_incluster_config(client_configuration=configuration)
-    else:
-        kubernetes.config.load_kube_config(config_file=named or None, client_configuration=configuration)
-    return kubernetes.client.ApiClient(configuration)
-
-
 def _no_config(named: str, error: Exception) -> str:
     """Return why no cluster is named, in the user's terms where the library's are vague."""
-    wrong = _no_kubeconfig(error)
+    wrong = no_kubeconfig(error)
     if not named:
         return f"is not set, and {Path('~/.kube/config').expanduser()} {wrong or 'names no cluster either'}"
     if not any(Path(file).exists() for file in named.split(os.pathsep)):
         return "the file does not exist"
-    return wrong or f"names no cluster ({_line(error)})"
-
-
-def _no_kubeconfig(error: Exception) -> str:
-    """Return what is wrong with a file that holds something else; nothing where it is a kubeconfig."""
-    if isinstance(error, _NO_YAML):
-        return f"is no YAML ({_line(error)})"
-    # The library does not look before it takes a file's content for an object of lists.
-    return "is no kubeconfig: it has no lists of clusters, contexts and users" if isinstance(error, TypeError) else ""
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return wrong or f"names no cluster ({line(error)})"

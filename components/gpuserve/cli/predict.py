@@ -75,7 +75,7 @@ def _address(stack: "Stack", service: str) -> tuple[str, str | None]:
     from gpuserve.cli.inspection import authority, live
     from gpuserve.traffic.manifests import service_url
 
-    traffic, cluster = stack.plan.traffic[service], connect()
+    traffic, cluster = stack.plan.traffic[service], connect(chosen=stack.environment.cluster)
     gateway = live(cluster, service, traffic)
     url = service_url(gateway, traffic) if gateway else None
     if url is None:

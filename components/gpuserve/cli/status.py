@@ -17,7 +17,8 @@ def status(stack: StackOption, stacks: StacksOption = STACKS, as_json: JsonOptio
     from gpuserve.cli.inspection import services
     from gpuserve.cli.stack import open_stack
 
-    found = services(open_stack(stack, stacks), connect(), _Capacities())
+    loaded = open_stack(stack, stacks)
+    found = services(loaded, connect(chosen=loaded.environment.cluster), _Capacities())
     if as_json:
         typer.echo(to_json({"services": found}))
     else:

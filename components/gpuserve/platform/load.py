@@ -10,6 +10,7 @@ from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
 from gpuserve.monitoring.spec import stack_label
 from gpuserve.platform.checks import NO_SUCH_MODEL, NO_SUCH_POOL, problems
+from gpuserve.platform.cluster import AMBIENT, ClusterChoice, cluster_choice
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve_images.spec import ModelSpec, load_model
 
@@ -28,12 +29,14 @@ class Environment:
         models: The models its services name, by name.
         folder: Folder of the model files; paths in them are relative to it.
         label: What tells its monitoring from that of other stacks: the stack's name. Default ``main``.
+        cluster: Which cluster the stack file names, for commands that ask it. Default: that of the environment.
     """
 
     platform: PlatformSpec
     models: Mapping[str, ModelSpec]
     folder: Path
     label: str = "main"
+    cluster: ClusterChoice = AMBIENT
 
 
 def stack_file(stack: str, stacks: Path) -> Path:
@@ -58,7 +61,9 @@ def load_stack(stack: str, stacks: Path = Path("stacks")) -> Environment:
     if not isinstance(config, Mapping) or CONFIG_KEY not in config:
         fix = f"add `config:` with a `{CONFIG_KEY}:` object (see docs)"
         raise SpecError([Problem(f"config.{CONFIG_KEY}", None, "is required but missing", fix, str(file))])
-    return load_environment(cast("Mapping[str, Any]", config)[CONFIG_KEY], file=file, path=f"config.{CONFIG_KEY}")
+    values = cast("Mapping[str, Any]", config)
+    environment = load_environment(values[CONFIG_KEY], file=file, path=f"config.{CONFIG_KEY}")
+    return replace(environment, cluster=cluster_choice(values, str(file)))
 
 
 def load_environment(data: object, *, file: Path, path: str) -> Environment:

@@ -22,7 +22,7 @@ def wait_until_ready(stack: Stack, kubeconfig: str | None, progress: Progress) -
     Raises:
         ClusterUnreachableError: When the cluster does not answer.
     """
-    cluster = connect(kubeconfig)
+    cluster = connect(kubeconfig, stack.environment.cluster)
     deadline = time.monotonic() + _PATIENCE
     while True:
         found = services(stack, cluster)
