@@ -5,6 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
+
+from gpuserve.platform.quotas import quota_holds_the_most, room_seconds
+from gpuserve.platform.spec import PlatformSpec
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,95 @@ def test_the_amount_that_a_fix_names_is_enough(
     quota[name] = said
     sandbox.write()
     assert cli("check", "-s", "local", "--stacks", sandbox.stacks).exit_code == 0
+
+
+def platform(*services: dict[str, Any], **quota: Any) -> PlatformSpec:
+    """Return services of one GPU a pod on a pool with a quota, of one version where they do not say otherwise."""
+    declared = [
+        {
+            "name": f"s{number}",
+            "pool": "p",
+            "versions": [{"build": "a", "weight": 100}],
+            "traffic": {"host": f"s{number}.example.com"},
+            **service,
+        }
+        for number, service in enumerate(services)
+    ]
+    pool = {"name": "p", "accelerator": "simulated", "gpus": 1000, "quota": quota}
+    return PlatformSpec.parse({"environment": "local", "registry": "localhost:5000/m", "pools": [pool], "services": declared})
+
+
+def notes(*services: dict[str, Any], **quota: Any) -> list[str]:
+    return [str(problem) for problem in quota_holds_the_most(platform(*services, **quota))]
+
+
+GROWING = {"scale": {"min": 1, "max": 3, "queue_time": "10ms"}}
+
+
+def test_a_quota_that_is_full_at_the_most_replicas_leaves_no_room_for_a_rollout() -> None:
+    (said,) = notes(GROWING, GROWING, gpus=6)
+    assert said.startswith("pools[0].quota.gpus = 6: holds no new pod of a rollout beside the services at their most replicas")
+    assert said.endswith("Fix: raise it to at least 7 GPUs, or lower scale.max")
+    assert notes(GROWING, GROWING, gpus=7) == []
+    in_place = {**GROWING, "rollout": "in-place"}
+    assert notes(in_place, in_place, gpus=6) == []
+    assert notes(in_place, GROWING, gpus=6) == [said]
+
+
+def test_a_maximum_above_the_quota_is_one_that_autoscalers_do_not_reach() -> None:
+    (said,) = notes({"scale": {"max": 500, "qps": 9}}, gpus=40)
+    assert "is less than the 500 GPUs that the services on it may grow to: autoscalers stop there; while they fill it" in said
+    assert "at least 501 GPUs" in said
+    (said,) = notes({"scale": {"max": 500, "qps": 9}, "rollout": "in-place"}, gpus=40)
+    assert "autoscalers stop there. Fix: raise it to at least 500 GPUs, or lower scale.max" in said
+
+
+def test_processors_and_memory_are_reckoned_too() -> None:
+    tight = {"gpus": 100, "cpu": "300m", "memory": "7Gi"}
+    cpu, memory = notes(GROWING, **tight)
+    assert "pools[0].quota.cpu = '300m'" in cpu
+    assert "pools[0].quota.memory = '7Gi'" in memory
+    assert "at least 8Gi" in memory
+
+
+@pytest.mark.parametrize(
+    ("gpus", "waits"),
+    [
+        (121, 118 * 10),  # 120 pods, and one new one at a time: those of 59 others come first
+        (122, 59 * 10),
+        (179, 20),  # two pods each, of 59 others, 59 at once
+        (180, 0),
+    ],
+)
+def test_a_new_pod_waits_for_those_that_share_the_room_with_it(gpus: int, waits: int) -> None:
+    services = [{"scale": {"min": 2}} for _ in range(60)]
+    assert set(room_seconds(platform(*services, gpus=gpus), {f"s{i}": 10 for i in range(60)}).values()) == {waits}
+
+
+@pytest.mark.parametrize(("gpus", "seconds"), [(8, 3 * 350), (7, 3 * 350 + 3 * 350)])
+def test_up_follows_a_rollout_of_as_many_replicas_as_there_may_be(
+    gpus: int, seconds: int, sandbox: Any, cli: Callable[..., Any]
+) -> None:
+    sandbox.platform["pools"][0].update(gpus=8, quota={"gpus": gpus})
+    sandbox.service["scale"] = {"min": 1, "max": 3, "queue_time": "10ms"}
+    sandbox.write()
+    objects = list(yaml.safe_load_all(cli("render", "-s", "local", "--stacks", sandbox.stacks).stdout))
+    servers = [found for found in objects if found["kind"] == "Deployment"]
+    assert len(servers) == 2
+    assert {server["metadata"]["annotations"]["pulumi.com/timeoutSeconds"] for server in servers} == {str(seconds)}
+    assert {server["spec"]["progressDeadlineSeconds"] for server in servers} == {seconds - 2 * 350}
+
+
+def test_each_waits_for_as_long_as_the_others_take() -> None:
+    seconds = {"s0": 350, "s1": 1250, "s2": 50}
+    services = platform({}, {"scale": {"min": 2}}, {"rollout": "in-place"}, gpus=5)
+    assert room_seconds(services, seconds) == {"s0": 2 * 1250, "s1": 350, "s2": 0}
+
+
+def test_autoscalers_shrink_so_that_one_new_pod_has_room_some_day() -> None:
+    assert room_seconds(platform(GROWING, GROWING, gpus=6), {"s0": 10, "s1": 10}) == {"s0": 30, "s1": 30}
+
+
+def test_nobody_waits_for_over_a_day() -> None:
+    growing = {"scale": {"max": 5000, "qps": 9}}
+    assert room_seconds(platform(growing, growing, gpus=6), {"s0": 300, "s1": 300}) == {"s0": 86400, "s1": 86400}

@@ -1,4 +1,4 @@
-"""What the pools' quotas must hold: every service at its fewest replicas and while it is updated, and a Job that builds."""
+"""What the pools' quotas must hold (every service at its fewest replicas and while it is updated, a Job that builds), and should."""
 
 from collections.abc import Iterator, Mapping
 from math import ceil, isclose
@@ -10,6 +10,12 @@ from gpuserve.platform.sizes import DEFAULTS
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve_images.spec import ModelSpec
 
+_ROUNDING = 1e-9
+"""Three times 100m is a little more than 300m to a computer."""
+
+_LONGEST_WAIT = 24 * 3600
+"""Seconds for which a new pod is waited for at most, however many come before it."""
+
 _UNITS = {"gpus": " GPUs", "cpu": " processors"}
 
 
@@ -20,11 +26,10 @@ def quota_holds_the_services(platform: PlatformSpec) -> Iterator[Problem]:
     else the first `up` would work, and each later one wait for a pod that is refused.
     """
     for index, pool in enumerate(platform.pools):
-        services = [service for service in platform.services if service.pool == pool.name]
-        surging = [service for service in services if service.rollout == "surge"]
+        services, surging = _on(pool, platform)
         for name, limit in _limits(pool):
             least = sum(len(service.versions) * service.scale.min * _requested(service, name) for service in services)
-            most = least + max((_requested(service, name) for service in surging), default=0)
+            most = least + _largest(surging, name)
             if not _exceeds(most, limit):
                 continue
             if _exceeds(least, limit):
@@ -35,8 +40,70 @@ def quota_holds_the_services(platform: PlatformSpec) -> Iterator[Problem]:
                 otherwise = (
                     f"write `rollout: in-place` for {', '.join(service.name for service in surging)}, to stop the old one first"
                 )
-            fix = f"raise it to at least {_said(most, name)}, or {otherwise}"
-            yield Problem(f"pools[{index}].quota.{name}", limit if name == "gpus" else str(limit), reason, fix)
+            yield _problem(index, name, limit, reason, f"raise it to at least {_said(most, name)}, or {otherwise}")
+
+
+def quota_holds_the_most(platform: PlatformSpec) -> Iterator[Problem]:
+    """Yield the quotas that the services on a pool do not fit into at their most replicas, and while one is updated then.
+
+    They work: autoscalers stop at the quota, and a rollout waits until one of them takes a pod away. So these are for notes.
+    """
+    for index, pool in enumerate(platform.pools):
+        services, surging = _on(pool, platform)
+        for name, limit in _limits(pool):
+            full = _full(services, name)
+            most = full + _largest(surging, name)
+            if not _exceeds(most, limit):
+                continue
+            waits = "while they fill it, a rollout waits for room until one of them shrinks"
+            if _exceeds(full, limit):
+                reason = f"is less than the {_said(full, name)} that the services on it may grow to: autoscalers stop there"
+                reason += f"; {waits}" if surging else ""
+            else:
+                reason = f"holds no new pod of a rollout beside the services at their most replicas: {waits}"
+            fix = f"raise it to at least {_said(most, name)}, or lower scale.max"
+            yield _problem(index, name, limit, reason, fix)
+
+
+def room_seconds(platform: PlatformSpec, replacement: Mapping[str, int]) -> dict[str, int]:
+    """Return how long a new pod of each service may wait for room in its pool's quota, in seconds, when all servers are replaced.
+
+    As many are replaced at once as the quota has room for beside all services at their most replicas; one at least, for autoscalers
+    shrink. With room for one of each version nobody waits, and neither does who is replaced in place. Nobody waits for over a day.
+
+    Args:
+        platform: The pools with their quotas, and the services.
+        replacement: Longest time to replace one pod, in seconds, by service.
+    """
+    waits = dict.fromkeys(replacement, 0)
+    for pool in platform.pools:
+        services, surging = _on(pool, platform)
+        room = [(_number(limit) - _full(services, name)) / (_largest(surging, name) or 1) for name, limit in _limits(pool)]
+        at_once = max(1, int(min(room) + _ROUNDING))
+        if at_once >= sum(len(service.versions) for service in surging):
+            continue
+        each = {service.name: service.scale.max * replacement[service.name] for service in surging}
+        whole = sum(len(service.versions) * each[service.name] for service in surging)
+        waits |= {name: min(ceil((whole - own) / at_once), _LONGEST_WAIT) for name, own in each.items()}
+    return waits
+
+
+def _on(pool: NodePoolSpec, platform: PlatformSpec) -> tuple[list[ServiceSpec], list[ServiceSpec]]:
+    """Return the services on a pool, and those of them whose rollouts start a new pod before an old one goes."""
+    services = [service for service in platform.services if service.pool == pool.name]
+    return services, [service for service in services if service.rollout == "surge"]
+
+
+def _full(services: list[ServiceSpec], name: str) -> float:
+    return sum(len(service.versions) * service.scale.max * _requested(service, name) for service in services)
+
+
+def _largest(services: list[ServiceSpec], name: str) -> float:
+    return max((_requested(service, name) for service in services), default=0)
+
+
+def _problem(index: int, name: str, limit: Quantity | int, reason: str, fix: str) -> Problem:
+    return Problem(f"pools[{index}].quota.{name}", limit if name == "gpus" else str(limit), reason, fix)
 
 
 def _limits(pool: NodePoolSpec) -> Iterator[tuple[str, Quantity | int]]:
@@ -47,7 +114,6 @@ def _limits(pool: NodePoolSpec) -> Iterator[tuple[str, Quantity | int]]:
 
 
 def _exceeds(amount: float, limit: Quantity | int) -> bool:
-    # Three times 100m is a little more than 300m to a computer.
     return amount > _number(limit) and not isclose(amount, _number(limit))
 
 
