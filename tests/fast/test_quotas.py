@@ -1,5 +1,6 @@
 """What a quota must hold, in amounts that a quota can be given."""
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,20 @@ def test_a_maximum_above_the_quota_is_one_that_autoscalers_do_not_reach() -> Non
     assert "at least 501 GPUs" in said
     (said,) = notes({"scale": {"max": 500, "qps": 9}, "rollout": "in-place"}, gpus=40)
     assert "autoscalers stop there. Fix: raise it to at least 500 GPUs, or lower scale.max" in said
+
+
+@pytest.mark.parametrize(("gpus", "noted"), [(6, True), (7, False)])
+def test_check_and_render_say_so_and_go_on(gpus: int, noted: bool, sandbox: Any, cli: Callable[..., Any]) -> None:
+    sandbox.platform["pools"][0].update(gpus=8, quota={"gpus": gpus})
+    sandbox.service["scale"] = {"min": 1, "max": 3, "queue_time": "10ms"}
+    sandbox.write()
+    said = f"{sandbox.stacks}/Pulumi.local.yaml: config.gpuserve:platform.pools[0].quota.gpus = 6: holds no new pod"
+    for command in ("check", "render"):
+        result = cli(command, "-s", "local", "--stacks", sandbox.stacks)
+        assert result.exit_code == 0
+        assert (f"note: {said}" in result.stderr) is noted
+    report = json.loads(cli("check", "-s", "local", "--stacks", sandbox.stacks, "--json").stdout)
+    assert [note.startswith(said) for note in report["notes"]] == [True] * noted
 
 
 def test_processors_and_memory_are_reckoned_too() -> None:

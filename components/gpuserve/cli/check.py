@@ -59,15 +59,17 @@ def check(
     found: list[Finding] = []
     counts: dict[str, int] = {}
     broken: list[str] = []
+    notes: list[str] = []
     for name in names:
         try:
-            counts[name], findings = _check_stack(name, stacks)
+            counts[name], findings, said = _check_stack(name, stacks)
             found += findings
+            notes += said
         except GpuserveError as error:
             if len(names) == 1 and not as_json:
                 raise
             broken.append(str(error))
-    _report(counts, found, broken, as_json=as_json)
+    _report(counts, found, broken, notes, as_json=as_json)
     if found or broken:
         raise typer.Exit(FAILED)
 
@@ -78,14 +80,15 @@ def _was_written(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _check_stack(name: str, stacks: Path) -> tuple[int, list[Finding]]:
+def _check_stack(name: str, stacks: Path) -> tuple[int, list[Finding], list[str]]:
     from gpuserve.cli.stack import open_stack
     from gpuserve_policies import Context
 
     stack = open_stack(name, stacks)
     context = Context(built_images=stack.images)
     manifests = list(stack.manifests())
-    return len(manifests), [finding for manifest in manifests for finding in check_manifest(name, manifest, context)]
+    findings = [finding for manifest in manifests for finding in check_manifest(name, manifest, context)]
+    return len(manifests), findings, list(stack.notes())
 
 
 def check_manifest(stack: str, manifest: "Manifest", context: Any) -> Iterator[Finding]:
@@ -109,9 +112,9 @@ def object_name(manifest: "Manifest") -> str:
     return f"{manifest['kind']} {scope}{metadata['name']}"
 
 
-def _report(counts: dict[str, int], found: list[Finding], broken: list[str], *, as_json: bool) -> None:
+def _report(counts: dict[str, int], found: list[Finding], broken: list[str], notes: list[str], *, as_json: bool) -> None:
     if as_json:
-        result = {"objects": counts, "violations": [asdict(finding) for finding in found], "errors": broken}
+        result = {"objects": counts, "violations": [asdict(finding) for finding in found], "errors": broken, "notes": notes}
         typer.echo(to_json(result))
         return
     if found:
@@ -124,6 +127,8 @@ def _report(counts: dict[str, int], found: list[Finding], broken: list[str], *, 
         stdout().print(table)
     for error in broken:
         notice(error)
+    for note in notes:
+        notice(f"note: {note}")
     bad = {finding.stack for finding in found}
     for name, count in counts.items():
         if name not in bad:

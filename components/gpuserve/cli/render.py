@@ -49,9 +49,10 @@ def render(
 
 
 def _notes(stack: "Stack") -> Iterator[str]:
-    """Yield what the manifests alone do not do."""
+    """Yield what the manifests alone do not do, and what may surprise who applies them."""
     if stack.images:
         yield f"{len(stack.images)} images are named by their content tags; `pulumi up` builds and pushes them and pins digests"
     for name, traffic in stack.plan.traffic.items():
         if traffic.tls.mode == "generated":
             yield f"the certificate of {name!r} is left out: `pulumi up` generates it, and keys do not belong in a repository"
+    yield from stack.notes()

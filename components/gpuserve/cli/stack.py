@@ -1,7 +1,7 @@
 """A stack file, loaded and composed: what every command starts from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuserve.kubernetes.errors import GpuserveError
@@ -9,6 +9,7 @@ from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.platform.compose import ImageOf, Plan, compose, image_requests
 from gpuserve.platform.images import attached_capacities, tagged_images
 from gpuserve.platform.load import CONFIG_KEY, Environment, load_stack, stack_file, stack_name
+from gpuserve.platform.quotas import quota_holds_the_most
 from gpuserve.platform.render import render
 from gpuserve_images.errors import ImageError
 
@@ -26,16 +27,23 @@ class Stack:
         environment: The validated files.
         plan: The specs of every component.
         images: References by content tag of every image that the stack builds.
+        file: The stack file.
     """
 
     name: str
     environment: Environment
     plan: Plan
     images: frozenset[str]
+    file: Path
 
     def manifests(self) -> Iterator[Manifest]:
         """Yield every manifest in an order in which they can be applied."""
         return render(self.plan)
+
+    def notes(self) -> Iterator[str]:
+        """Yield what works and may surprise, each with its place in the stack file and what to write instead."""
+        for problem in quota_holds_the_most(self.environment.platform):
+            yield str(replace(problem, field=f"config.{CONFIG_KEY}.{problem.field}", file=str(self.file)))
 
 
 def open_stack(name: str, stacks: Path, *, measured: bool = False) -> Stack:
@@ -54,11 +62,11 @@ def open_stack(name: str, stacks: Path, *, measured: bool = False) -> Stack:
     """
     environment = load_stack(name, stacks)
     image_of = tagged_images(environment)
-    images = _references(environment, image_of)
+    images, file = _references(environment, image_of), stack_file(name, stacks)
     if not measured:
-        return Stack(name, environment, compose(environment, image_of), images)
-    capacity_of = attached_capacities(environment, image_of, file=str(stack_file(name, stacks)), path=f"config.{CONFIG_KEY}")
-    return Stack(name, environment, compose(environment, image_of, capacity_of), images)
+        return Stack(name, environment, compose(environment, image_of), images, file)
+    capacity_of = attached_capacities(environment, image_of, file=str(file), path=f"config.{CONFIG_KEY}")
+    return Stack(name, environment, compose(environment, image_of, capacity_of), images, file)
 
 
 def stack_names(stacks: Path) -> list[str]:
