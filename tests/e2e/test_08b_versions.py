@@ -1,5 +1,6 @@
 """A version that takes over from another: requests go to it when it is ready, and to the old one until then."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -28,7 +29,10 @@ def swap(stack: Stack, workshop: Workshop) -> Iterator[Workshop]:
 
 
 def write(workshop: Workshop, build: str) -> None:
-    workshop.write_stack(NAME, service={"versions": [{"build": build, "weight": 100}]})
+    """Write a stack whose quota holds one server: a second one waits until the test lets it in."""
+    pool = {"name": NAME, "accelerator": "simulated", "gpus": 2, "quota": {"gpus": 1}}
+    service = {"versions": [{"build": build, "weight": 100}], "rollout": "in-place"}
+    workshop.write_stack(NAME, pools=[pool], service=service)
 
 
 def split(cluster: Cluster) -> dict[str, int]:
@@ -41,31 +45,32 @@ def servers(cluster: Cluster) -> set[str]:
 
 
 def waits(cluster: Cluster, server: str) -> bool:
-    pods = cluster.get("pods", "-n", PLACE, "-l", f"app.kubernetes.io/instance={server}")
-    return [pod["status"]["phase"] for pod in pods] == ["Pending"]
+    """Tell whether a server is there, and its pod is refused."""
+    if server not in servers(cluster):
+        return False
+    conditions = cluster.get("deployment", server, "-n", PLACE)["status"].get("conditions", [])
+    return any(found["type"] == "ReplicaFailure" and "exceeded quota" in found["message"] for found in conditions)
 
 
 def test_no_request_meets_a_version_that_is_not_ready(stack: Stack, swap: Workshop):
     cluster, old, new = stack.cluster, f"{NAME}-fp32", f"{NAME}-int8"
-    (node,) = [node["metadata"]["name"] for node in cluster.get("nodes")]
     write(swap, "int8")
     command = ["pulumi", "--non-interactive", "--color", "never", "up", "--yes", "--skip-preview", "-s", NAME]
     environment = {**os.environ, **swap.variables}
     with Load(stack.url, threads=2, pause=0.02, host=f"{NAME}.example.com") as load:
         wait_for("the load", lambda: load.sent > 50, seconds=20)
-        cluster.kubectl("cordon", node)
-        try:
-            with subprocess.Popen(
-                command, cwd=swap.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            ) as up:
+        with subprocess.Popen(
+            command, cwd=swap.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as up:
+            try:
                 wait_for("a new server without room", lambda: waits(cluster, new), seconds=120)
                 sent = load.sent
                 wait_for("requests meanwhile", lambda: load.sent > sent + 50, seconds=20)
                 assert split(cluster) == {old: 100}
-                cluster.kubectl("uncordon", node)
+            finally:
+                room = {"spec": {"hard": {"requests.nvidia.com/gpu": "2"}}}
+                cluster.kubectl("patch", "resourcequota", NAME, "-n", PLACE, "--type=merge", "-p", json.dumps(room))
                 said = up.communicate(timeout=300)[0]
-        finally:
-            cluster.kubectl("uncordon", node)
         assert up.returncode == 0, said
         assert split(cluster) == {new: 100}
         assert servers(cluster) == {new}

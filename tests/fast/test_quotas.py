@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import yaml
 
-from gpuserve.platform.quotas import quota_holds_the_most, room_seconds
+from gpuserve.platform.quotas import quota_holds_the_most
 from gpuserve.platform.spec import PlatformSpec
 
 
@@ -100,46 +99,3 @@ def test_processors_and_memory_are_reckoned_too() -> None:
     assert "pools[0].quota.cpu = '300m'" in cpu
     assert "pools[0].quota.memory = '7Gi'" in memory
     assert "at least 8Gi" in memory
-
-
-@pytest.mark.parametrize(
-    ("gpus", "waits"),
-    [
-        (121, 118 * 10),  # 120 pods, and one new one at a time: those of 59 others come first
-        (122, 59 * 10),
-        (179, 20),  # two pods each, of 59 others, 59 at once
-        (180, 0),
-    ],
-)
-def test_a_new_pod_waits_for_those_that_share_the_room_with_it(gpus: int, waits: int) -> None:
-    services = [{"scale": {"min": 2}} for _ in range(60)]
-    assert set(room_seconds(platform(*services, gpus=gpus), {f"s{i}": 10 for i in range(60)}).values()) == {waits}
-
-
-@pytest.mark.parametrize(("gpus", "seconds"), [(8, 3 * 350), (7, 3 * 350 + 3 * 350)])
-def test_up_follows_a_rollout_of_as_many_replicas_as_there_may_be(
-    gpus: int, seconds: int, sandbox: Any, cli: Callable[..., Any]
-) -> None:
-    sandbox.platform["pools"][0].update(gpus=8, quota={"gpus": gpus})
-    sandbox.service["scale"] = {"min": 1, "max": 3, "queue_time": "10ms"}
-    sandbox.write()
-    objects = list(yaml.safe_load_all(cli("render", "-s", "local", "--stacks", sandbox.stacks).stdout))
-    servers = [found for found in objects if found["kind"] == "Deployment"]
-    assert len(servers) == 2
-    assert {server["metadata"]["annotations"]["pulumi.com/timeoutSeconds"] for server in servers} == {str(seconds)}
-    assert {server["spec"]["progressDeadlineSeconds"] for server in servers} == {seconds - 2 * 350}
-
-
-def test_each_waits_for_as_long_as_the_others_take() -> None:
-    seconds = {"s0": 350, "s1": 1250, "s2": 50}
-    services = platform({}, {"scale": {"min": 2}}, {"rollout": "in-place"}, gpus=5)
-    assert room_seconds(services, seconds) == {"s0": 2 * 1250, "s1": 350, "s2": 0}
-
-
-def test_autoscalers_shrink_so_that_one_new_pod_has_room_some_day() -> None:
-    assert room_seconds(platform(GROWING, GROWING, gpus=6), {"s0": 10, "s1": 10}) == {"s0": 30, "s1": 30}
-
-
-def test_nobody_waits_for_over_a_day() -> None:
-    growing = {"scale": {"max": 5000, "qps": 9}}
-    assert room_seconds(platform(growing, growing, gpus=6), {"s0": 300, "s1": 300}) == {"s0": 86400, "s1": 86400}

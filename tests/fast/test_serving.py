@@ -100,17 +100,6 @@ def test_time_limits_hold_together(given_spec: ServingSpec) -> None:
     assert int(workload["metadata"]["annotations"]["pulumi.com/timeoutSeconds"]) >= rollout["progressDeadlineSeconds"]
 
 
-def test_a_rollout_is_given_the_time_that_its_pods_take_one_after_the_other_when_there_is_room() -> None:
-    def seconds(**changes: Any) -> tuple[int, int]:
-        server = deployment(**changes)
-        return int(server["metadata"]["annotations"]["pulumi.com/timeoutSeconds"]), server["spec"]["progressDeadlineSeconds"]
-
-    (whole, one) = seconds()
-    assert whole == one
-    assert seconds(replicas=8) == (8 * one, one)
-    assert seconds(replicas=8, room_timeout="10m") == (8 * one + 600, one + 600)
-
-
 def test_the_pod_is_restricted() -> None:
     security = pod()["securityContext"]
     assert security["runAsNonRoot"] is True

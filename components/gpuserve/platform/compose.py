@@ -5,17 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuserve.autoscaling.spec import AutoscalerSpec
-from gpuserve.kubernetes.units import Duration
 from gpuserve.kubernetes.values import Endpoint, MetricsSource, Placement
 from gpuserve.monitoring.spec import MonitoringSpec, SloSpec
 from gpuserve.node_pool.manifests import placement
 from gpuserve.node_pool.spec import NodePoolSpec
 from gpuserve.platform.load import Environment
 from gpuserve.platform.naming import image_name
-from gpuserve.platform.quotas import room_seconds
 from gpuserve.platform.sizes import server_resources
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
-from gpuserve.serving.manifests import endpoint, metrics_source, replacement_seconds, scale_target
+from gpuserve.serving.manifests import endpoint, metrics_source, scale_target
 from gpuserve.serving.spec import ServingSpec
 from gpuserve.traffic.spec import TrafficSpec
 from gpuserve_images.target import Target
@@ -124,17 +122,8 @@ def compose(environment: Environment, image_of: ImageOf, capacity_of: CapacityOf
                 measured = None if service.scale.signals else capacity_of(request(platform, service, build))
                 plan.autoscaling[name] = _autoscaler(name, serving, service, measured)
         plan.traffic[service.name] = _traffic(service, endpoints)
-    _wait_for_room(platform, plan.serving)
     plan.monitoring["platform"] = _monitoring(environment, sources)
     return plan
-
-
-def _wait_for_room(platform: PlatformSpec, serving: dict[str, ServingSpec]) -> None:
-    """Give rollouts that share a quota's room the time for it."""
-    waits = room_seconds(platform, {spec.service: replacement_seconds(spec) for spec in serving.values()})
-    for name, spec in serving.items():
-        if waits[spec.service]:
-            serving[name] = spec.model_copy(update={"room_timeout": Duration(f"{waits[spec.service]}s")})
 
 
 def _versions(
@@ -153,7 +142,7 @@ def _versions(
             model=model.asked_as,
             image=image_of(request(platform, service, version.build)),
             placement=placement(platform.pools_by_name[service.pool]),
-            replicas=service.scale.max,
+            replicas=service.scale.min,
             autoscaled=service.scale.max > service.scale.min,
             gpus=service.resources.gpus,
             startup_timeout=service.startup_timeout,

@@ -10,12 +10,6 @@ from gpuserve.platform.sizes import DEFAULTS
 from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve_images.spec import ModelSpec
 
-_ROUNDING = 1e-9
-"""Three times 100m is a little more than 300m to a computer."""
-
-_LONGEST_WAIT = 24 * 3600
-"""Seconds for which a new pod is waited for at most, however many come before it."""
-
 _UNITS = {"gpus": " GPUs", "cpu": " processors"}
 
 
@@ -65,29 +59,6 @@ def quota_holds_the_most(platform: PlatformSpec) -> Iterator[Problem]:
             yield _problem(index, name, limit, reason, fix)
 
 
-def room_seconds(platform: PlatformSpec, replacement: Mapping[str, int]) -> dict[str, int]:
-    """Return how long a new pod of each service may wait for room in its pool's quota, in seconds, when all servers are replaced.
-
-    As many are replaced at once as the quota has room for beside all services at their most replicas; one at least, for autoscalers
-    shrink. With room for one of each version nobody waits, and neither does who is replaced in place. Nobody waits for over a day.
-
-    Args:
-        platform: The pools with their quotas, and the services.
-        replacement: Longest time to replace one pod, in seconds, by service.
-    """
-    waits = dict.fromkeys(replacement, 0)
-    for pool in platform.pools:
-        services, surging = _on(pool, platform)
-        room = [(_number(limit) - _full(services, name)) / (_largest(surging, name) or 1) for name, limit in _limits(pool)]
-        at_once = max(1, int(min(room) + _ROUNDING))
-        if at_once >= sum(len(service.versions) for service in surging):
-            continue
-        each = {service.name: service.scale.max * replacement[service.name] for service in surging}
-        whole = sum(len(service.versions) * each[service.name] for service in surging)
-        waits |= {name: min(ceil((whole - own) / at_once), _LONGEST_WAIT) for name, own in each.items()}
-    return waits
-
-
 def _on(pool: NodePoolSpec, platform: PlatformSpec) -> tuple[list[ServiceSpec], list[ServiceSpec]]:
     """Return the services on a pool, and those of them whose rollouts start a new pod before an old one goes."""
     services = [service for service in platform.services if service.pool == pool.name]
@@ -114,6 +85,7 @@ def _limits(pool: NodePoolSpec) -> Iterator[tuple[str, Quantity | int]]:
 
 
 def _exceeds(amount: float, limit: Quantity | int) -> bool:
+    # Three times 100m is a little more than 300m to a computer.
     return amount > _number(limit) and not isclose(amount, _number(limit))
 
 

@@ -1,7 +1,6 @@
 """What one served version becomes, and the values that it hands to traffic, autoscaling and monitoring."""
 
 import re
-from math import ceil
 from typing import Any
 
 from gpuserve.kubernetes.errors import Problem, SpecError
@@ -39,8 +38,8 @@ def manifests(name: str, spec: ServingSpec) -> dict[str, Manifest]:
         namespace = spec.placement.namespace
         return manifest(api_version, kind, name, namespace=namespace, labels=common, annotations=annotations, **body)
 
-    # Pulumi follows a rollout for as long as its replicas take, one after the other, when those of others have been replaced.
-    timeout = {"pulumi.com/timeoutSeconds": str(replacement_seconds(spec) * spec.replicas + ceil(spec.room_timeout.seconds))}
+    # Pulumi follows a rollout for as long as its replicas take, one after the other.
+    timeout = {"pulumi.com/timeoutSeconds": str(_replacement_seconds(spec) * spec.replicas)}
     return {
         "account": own("v1", "ServiceAccount", automountServiceAccountToken=False),
         "network": own("networking.k8s.io/v1", "NetworkPolicy", spec=network_policy_spec(spec, selector)),
@@ -81,14 +80,6 @@ def metrics_source(name: str, spec: ServingSpec) -> MetricsSource:
     )
 
 
-def replacement_seconds(spec: ServingSpec) -> int:
-    """Return how long it may take, in seconds, until a replica counts as available in the place of another.
-
-    The other one must go first where the rollout is in place, and where the one before it still holds the quota's room for a rollout.
-    """
-    return termination_seconds(spec) + spec.startup_timeout.whole_seconds + spec.min_ready.whole_seconds
-
-
 def _selector(name: str, spec: ServingSpec) -> dict[str, str]:
     """Return the labels that select the pods; they can never change, so nothing that may change is among them."""
     return {"app.kubernetes.io/name": spec.service, "app.kubernetes.io/instance": name}
@@ -110,7 +101,7 @@ def _deployment_spec(name: str, spec: ServingSpec, common: dict[str, str], selec
     return {
         **replicas,
         "minReadySeconds": spec.min_ready.whole_seconds,
-        "progressDeadlineSeconds": replacement_seconds(spec) + ceil(spec.room_timeout.seconds),
+        "progressDeadlineSeconds": _replacement_seconds(spec),
         "revisionHistoryLimit": _OLD_REVISIONS,
         "selector": {"matchLabels": dict(selector)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1 - surge, "maxSurge": surge}},
@@ -126,6 +117,14 @@ def _disruption_spec(selector: dict[str, str]) -> dict[str, Any]:
     nobody and may always be evicted; else a crashing server would block the drain that could mend it.
     """
     return {"selector": {"matchLabels": dict(selector)}, "maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
+
+
+def _replacement_seconds(spec: ServingSpec) -> int:
+    """Return how long it may take until a replica counts as available in the place of another.
+
+    The other one must go first where the rollout is in place, and where the one before it still holds the quota's room for a rollout.
+    """
+    return termination_seconds(spec) + spec.startup_timeout.whole_seconds + spec.min_ready.whole_seconds
 
 
 def _check_name(name: str) -> None:

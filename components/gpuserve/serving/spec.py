@@ -100,17 +100,13 @@ class ServingSpec(Spec):
         image: Image with the model inside, by digest; may be a Pulumi Output.
         placement: Where it runs: the ``placement`` of a `GpuNodePool`.
         runtime: Which server. Default ``triton``.
-        replicas: Pods; where an autoscaler owns that number, the most that it may set, which the time for a rollout is reckoned with.
-            Default 1.
+        replicas: Pods; where an autoscaler owns that number, only how many the time for a rollout is reckoned with. Default 1.
         autoscaled: True when an autoscaler sets the replicas: the Deployment then names none, so that an update of the stack
             does not undo the autoscaler. Kubernetes begins with 1; switching this on sets a running one back to 1 for once.
         gpus: Whole GPUs per replica, requested and limited alike. Default 1.
         resources: Processor time and memory of a replica.
         startup_timeout: Longest time for one replica to become ready: image, model, warm-up. The container is restarted when
-            its server takes longer, and an update of the stack gives up when each of the ``replicas``, one after the other, may have
-            taken as long. Default 300s.
-        room_timeout: Longest time until there is room for a new pod where others are replaced too, and a quota holds only some new pods
-            at once: that much longer may a rollout take. `Platform` reckons it from the pool's quota. Default 0s.
+            its server takes longer, and an update of the stack gives up after it. Default 300s.
         drain: How long a pod that must go still serves: every gateway takes it off its list meanwhile, and what it is at goes on. It
             keeps its GPU for all of that time. Default 10s.
         exit_timeout: How long requests in flight may take after that. Default 30s: Triton waits for as long while a connection is
@@ -141,7 +137,6 @@ class ServingSpec(Spec):
     gpus: Annotated[GpuCount, Field(ge=1)] = 1
     resources: ServerResources = ServerResources()
     startup_timeout: StartupTimeout = Duration("300s")
-    room_timeout: Duration = Duration("0s")
     drain: Drain = Duration("10s")
     exit_timeout: Duration = Duration("30s")
     min_ready: Duration = Duration("5s")
