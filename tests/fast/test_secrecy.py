@@ -53,6 +53,25 @@ def test_a_secret_in_a_wrong_place_is_not_repeated(
     assert "hunter2" not in message + "".join(traceback.format_exception(*shown.exc_info))
 
 
+@pytest.mark.parametrize(
+    ("registry", "fix"),
+    [
+        ("r.example.com/ML/x/", "Fix: write 'r.example.com/ml/x'"),
+        ("https://r.example.com/ml", "Fix: write 'r.example.com/ml'"),
+        ("r.example.com/a b", "Fix: correct the value"),
+        ("AKIAIOSFODNN7EXAMPLE", "Fix: correct the value"),
+    ],
+)
+def test_a_registry_is_corrected_where_it_is_no_secret(
+    registry: str, fix: str, sandbox: Any, refusal: Callable[[], str]
+) -> None:
+    sandbox.platform["registry"] = registry
+    sandbox.write()
+    message = refusal()
+    assert fix in message
+    assert "akia" not in message.lower()
+
+
 def test_pydantics_own_error_shows_no_value() -> None:
     written = {"name": "tiny", "source": {"file": "tiny.onnx", "password": "hunter2"}, "batch": {"max": "many"}}
     with pytest.raises(SpecError, match=r"batch.max = 'many': input should be a valid integer") as caught:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
+from gpuserve.kubernetes.outputs import is_output
+
 _NAMES = re.compile(
     r"(^|[-_.])(key|password|passwd|passphrase|credentials?|tokens?|(api|app|client|shared|webhook)[-_]?secret)$", re.IGNORECASE
 )
@@ -37,6 +39,15 @@ HIDDEN = _Hidden()
 """Stands for a secret; its `repr` says so."""
 
 
+class _Unknown:
+    def __repr__(self) -> str:
+        return "a Pulumi Output"
+
+
+UNKNOWN = _Unknown()
+"""Stands for an Output, whose value nobody knows yet and which may be a secret; asked for its text, it complains or raises."""
+
+
 def without_secrets(field: str, value: object) -> object:
     """Return `value` as it may be shown.
 
@@ -44,6 +55,8 @@ def without_secrets(field: str, value: object) -> object:
         field: Dotted path of the field that it was given for.
         value: Any plain data; mappings and lists are searched through. None and references to a variable (`env://NAME`) are no secrets.
     """
+    if is_output(value):
+        return UNKNOWN
     if value is None or isinstance(value, bool) or value in ("", b""):
         return value
     if isinstance(value, Mapping):
@@ -51,10 +64,7 @@ def without_secrets(field: str, value: object) -> object:
         return {_text(str(name)): without_secrets(str(name), item) for name, item in items}
     if isinstance(value, list | tuple):
         return [without_secrets(field, item) for item in cast("list[object]", value)]
-    text = str(value)
-    if text.startswith("env://"):
-        return value
-    if _NAMES.search(_CAMEL.sub("_", re.sub(r"\[\d+\]$", "", field))):
+    if not str(value).startswith("env://") and _NAMES.search(_CAMEL.sub("_", re.sub(r"\[\d+\]$", "", field))):
         return HIDDEN
     return _text(value) if isinstance(value, str) else value
 

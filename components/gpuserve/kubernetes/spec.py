@@ -1,5 +1,7 @@
 """The base of every spec: frozen, strict, and with errors that say what to do."""
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Self, get_args
@@ -9,6 +11,10 @@ from pydantic_core import ErrorDetails
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 from gpuserve.kubernetes.outputs import is_output
+from gpuserve.kubernetes.secrecy import without_secrets
+
+_OUTPUT = "is a Pulumi Output"
+_PLAIN = "pass a plain value, for example from the stack's configuration"
 
 
 class Spec(BaseModel):
@@ -56,24 +62,40 @@ def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
 def _problem(cls: type[BaseModel], detail: ErrorDetails, file: str | None, path: str) -> Problem:
     field = _dotted(path, detail["loc"])
     value = detail.get("input")
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    shown: object = value
+    reason, fix = message, "correct the value"
     match detail["type"]:
         case "extra_forbidden":
-            known = _fields_at(cls, detail["loc"][:-1])
-            return Problem(field, value, "unknown field", suggestion(str(detail["loc"][-1]), known), file)
+            reason, fix = "unknown field", suggestion(str(detail["loc"][-1]), _fields_at(cls, detail["loc"][:-1]))
         case "missing":
-            return Problem(field, None, "is required but missing", f"add `{detail['loc'][-1]}:`", file)
-        case "value_error":
-            reason, _, fix = str(detail.get("ctx", {}).get("error", detail["msg"])).partition("; ")
-            shown = None if isinstance(value, Mapping | BaseModel) else value
-            return Problem(field, shown, reason, fix or "correct the value", file)
+            shown, reason, fix = None, "is required but missing", f"add `{detail['loc'][-1]}:`"
+        case "value_error" if not is_output(value) or _OUTPUT in message:
+            reason, _, said = str(detail.get("ctx", {}).get("error", detail["msg"])).partition("; ")
+            fix = said or fix
+            shown = None if is_output(value) or isinstance(value, Mapping | BaseModel) else value
+        case _ if is_output(value):
+            shown, reason, fix = None, f"{_OUTPUT}, but must be known at plan time", _PLAIN
         case "bool_type":
-            return Problem(field, value, "is neither true nor false", "write `true` or `false`, without quotes", file)
+            reason, fix = "is neither true nor false", "write `true` or `false`, without quotes"
         case "literal_error" | "enum":
-            expected = str(detail.get("ctx", {}).get("expected", ""))
-            return Problem(field, value, "is not one of the possible values", f"use {expected}", file)
+            reason, fix = "is not one of the possible values", f"use {detail.get('ctx', {}).get('expected', '')}"
+        case "string_type" if isinstance(value, bool | int | float):
+            reason, fix = "is no text", f'write it in quotes: "{json.dumps(value)}"'
+        case "string_pattern_mismatch":
+            fix = _matching(field, detail) or fix
         case _:
-            message = detail["msg"]
-            return Problem(field, value, message[:1].lower() + message[1:], "correct the value", file)
+            pass
+    return Problem(field, shown, reason, fix, file)
+
+
+def _matching(field: str, detail: ErrorDetails) -> str:
+    """Return what to write where it takes no more than the right case, or nothing around it; else nothing."""
+    value = str(detail.get("input"))
+    near = re.sub(r"^https?://", "", value).strip("/ ").lower()
+    # What may be a secret is not repeated in lower case either.
+    meant = without_secrets(field, value) == value and re.search(detail.get("ctx", {}).get("pattern", "$^"), near)
+    return f"write {near!r}" if meant else ""
 
 
 def _dotted(path: str, loc: tuple[int | str, ...]) -> str:
@@ -109,10 +131,7 @@ def known_at_plan_time(value: object) -> object:
         ValueError: When ``value`` is an Output.
     """
     if is_output(value):
-        msg = (
-            "is a Pulumi Output, but it decides which objects exist and must be known at plan time; "
-            "pass a plain value, for example from the stack's configuration"
-        )
+        msg = f"{_OUTPUT}, but it decides which objects exist and must be known at plan time; {_PLAIN}"
         raise ValueError(msg)
     return value
 
