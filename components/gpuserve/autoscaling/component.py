@@ -7,7 +7,7 @@ import pulumi
 
 from gpuserve.autoscaling.manifests import manifests
 from gpuserve.autoscaling.spec import AutoscalerSpec
-from gpuserve.kubernetes.component import Component
+from gpuserve.kubernetes.component import Component, refusing
 
 
 class GpuAutoscaler(Component):
@@ -26,8 +26,10 @@ class GpuAutoscaler(Component):
         args: AutoscalerSpec | Mapping[str, Any],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        spec = AutoscalerSpec.parse(args)
+        with refusing(name):
+            spec = AutoscalerSpec.parse(args)
+            objects = manifests(name, spec)
         super().__init__("GpuAutoscaler", name, spec, opts)
-        self.resources = self.register_children(manifests(name, spec))
+        self.resources = self.register_children(objects)
         self.target = spec.target
         self.register_outputs({"target": spec.target.name})

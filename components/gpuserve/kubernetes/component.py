@@ -1,13 +1,49 @@
 """The thin resource around a pure function, the same for every component."""
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 
 import pulumi
 
+from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.kubernetes.names import Named, Names
 from gpuserve.kubernetes.registration import KubernetesObject, register
 from gpuserve.kubernetes.spec import Spec, plain
+
+MAX_NAME = 63
+"""Longest value of a label, which a component's name is too."""
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+
+
+class RefusedError(SpecError, pulumi.RunError):
+    """A `SpecError` in a program: the engine shows its message alone, without tracebacks."""
+
+
+@contextmanager
+def refusing(name: str) -> Generator[None]:
+    """Check a component's name, and end the program with the problems alone where the name or what the block reads is wrong.
+
+    Args:
+        name: The component's name, which its objects and their labels have too.
+
+    Raises:
+        RefusedError: With the problems.
+    """
+    try:
+        _check_name(name)
+        yield
+    except SpecError as error:
+        raise RefusedError(error.problems) from error
+
+
+def _check_name(name: str) -> None:
+    if len(name) > MAX_NAME or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", name):
+        reason = f"is no name of at most {MAX_NAME} characters for objects in the cluster and their labels (RFC 1123)"
+        fix = "use lower-case letters, digits, '-' and '.', starting and ending with a letter or digit"
+        raise SpecError([Problem("name", name, reason, fix)])
 
 
 class Component(Named):

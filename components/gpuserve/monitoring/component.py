@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from gpuserve.kubernetes.component import Component
+from gpuserve.kubernetes.component import Component, refusing
 from gpuserve.monitoring.manifests import manifests, queries
 from gpuserve.monitoring.spec import MonitoringSpec, stack_label
 
@@ -24,11 +24,12 @@ class MonitoringStack(Component):
         args: MonitoringSpec | Mapping[str, Any],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        spec = MonitoringSpec.parse(args)
-        if "stack" not in spec.model_fields_set:
-            spec = spec.model_copy(update={"stack": stack_label(pulumi.get_stack(), name)})
+        with refusing(name):
+            spec = MonitoringSpec.parse(args)
+            if "stack" not in spec.model_fields_set:
+                spec = spec.model_copy(update={"stack": stack_label(pulumi.get_stack(), name)})
+            objects = manifests(name, spec)
         super().__init__("MonitoringStack", name, spec, opts)
-        objects = manifests(name, spec)
         self.resources = self.register_children(objects, lasting=objects)  # other programs know them by their names
         self.queries = queries(spec)
         self.register_outputs({"namespace": spec.namespace, "queries": self.queries})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from gpuserve.kubernetes.component import Component
+from gpuserve.kubernetes.component import Component, refusing
 from gpuserve.kubernetes.spec import plain
 from gpuserve.kubernetes.values import Placement
 from gpuserve.node_pool.manifests import manifests, placement
@@ -45,9 +45,11 @@ class GpuNodePool(Component):
         Raises:
             SpecError: When ``args`` is not a valid pool; all its problems at once.
         """
-        spec = NodePoolSpec.parse(args)
+        with refusing(name):
+            spec = NodePoolSpec.parse(args)
+            objects = manifests(name, spec)
         super().__init__("GpuNodePool", name, spec, opts)
-        self.resources = self.register_children(manifests(name, spec), lasting=("namespace",))
+        self.resources = self.register_children(objects, lasting=("namespace",))
         self.placement = placement(spec)
         self.namespace = spec.namespace
         self.register_outputs({"namespace": self.namespace, "placement": plain(self.placement)})

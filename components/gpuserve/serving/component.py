@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from gpuserve.kubernetes.component import Component
+from gpuserve.kubernetes.component import Component, refusing
 from gpuserve.kubernetes.spec import plain
 from gpuserve.kubernetes.values import Endpoint, MetricsSource, ScaleTarget
 from gpuserve.serving.manifests import endpoint, manifests, metrics_source, scale_target
@@ -48,8 +48,9 @@ class ServingStack(Component):
         Raises:
             SpecError: When ``args`` is not a valid server; all its problems at once.
         """
-        spec = ServingSpec.parse(args)
-        objects = manifests(name, spec)
+        with refusing(name):
+            spec = ServingSpec.parse(args)
+            objects = manifests(name, spec)
         super().__init__("ServingStack", name, spec, opts)
         self.resources = self.register_children(objects)
         self.endpoint = endpoint(name, spec)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from gpuserve.kubernetes.component import Component
+from gpuserve.kubernetes.component import Component, refusing
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.kubernetes.registration import KubernetesObject
 from gpuserve.traffic.manifests import WAY, TlsMaterial, address_url, manifests, service_url
@@ -43,7 +43,8 @@ class TrafficPolicy(Component):
         Raises:
             SpecError: When ``args`` is not a valid policy; all its problems at once.
         """
-        spec = TrafficSpec.parse(args)
+        with refusing(name):
+            spec = TrafficSpec.parse(args)
         super().__init__("TrafficPolicy", name, spec, opts)
         material = self._generate(name, spec) if spec.tls.mode == "generated" else None
         self.resources = self._register(manifests(name, spec, material), servers)
