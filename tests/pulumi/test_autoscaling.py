@@ -1,6 +1,7 @@
 """The autoscaler as a component under Pulumi's mocks."""
 
 import logging
+import math
 from typing import Any
 
 import pulumi
@@ -37,6 +38,20 @@ def test_an_image_without_a_capacity_ends_the_program_with_a_sentence(engine: An
     measured = {key: value for key, value in ARGS.items() if key != "queue_time"}
     with pytest.raises(pulumi.RunError, match=r"filetype-fp32: scale target: .*carries none.*give `queue_time:` or `qps:`"):
         engine.run(lambda: GpuAutoscaler("filetype-fp32", {**measured, "capacity": pulumi.Output.from_input(None)}))
+    assert "filetype-fp32-hpa" not in engine.resources
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("12", "str"), (math.nan, "float"), (math.inf, "float"), (-1.0, "float"), (True, "bool")]
+)
+def test_a_capacity_that_turns_out_to_be_none_ends_the_program_with_a_sentence(value: object, kind: str, engine: Any) -> None:
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    measured = {key: value for key, value in ARGS.items() if key != "queue_time"}
+    says = (
+        f"^filetype-fp32: capacity: resolves to a {kind} that is no number of requests per second above 0. Fix: pass what was"
+    )
+    with pytest.raises(pulumi.RunError, match=says):
+        engine.run(lambda: GpuAutoscaler("filetype-fp32", {**measured, "capacity": pulumi.Output.from_input(value)}))
     assert "filetype-fp32-hpa" not in engine.resources
 
 

@@ -1,5 +1,6 @@
 """The traffic policy as a component under Pulumi's mocks."""
 
+from dataclasses import replace
 from typing import Any
 
 import pulumi
@@ -131,3 +132,13 @@ def test_a_platform_whose_hosts_lead_nowhere_registers_nothing(
     with pytest.raises(pulumi.RunError, match=words):
         engine.run(lambda: small_platform(services=services))
     assert engine.resources == {}
+
+
+def test_a_namespace_of_servers_may_be_known_later(engine: Any) -> None:
+    def program() -> None:
+        names = ("filetype-fp32", "filetype-int8")
+        later = [replace(FP32, service=name, namespace=pulumi.Output.from_input("gpuserve-local")) for name in names]
+        TrafficPolicy("filetype", {**LOCAL, "split": [{"to": server, "weight": 50} for server in later]})
+
+    engine.run(program)
+    assert "filetype-route" in engine.resources

@@ -5,9 +5,9 @@ from typing import Any
 
 import pulumi
 
-from gpuserve.autoscaling.spec import API_VERSIONS, AutoscalerSpec
+from gpuserve.autoscaling.spec import API_VERSIONS, MEASURED_ONE, NO_RATE, AutoscalerSpec, is_rate
 from gpuserve.kubernetes.capacity import unmeasured
-from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.metadata import Manifest, labels, manifest
 
 QUEUE_METRIC = "gpuserve_queue_seconds"
@@ -63,10 +63,14 @@ def target_rate(name: str, capacity: float | None) -> str:
         capacity: Requests per second that one replica was measured to answer within its SLO.
 
     Raises:
-        SpecError: When nothing was measured, or nothing keeps the SLO.
+        SpecError: When nothing was measured, nothing keeps the SLO, or an Output resolved to something else.
     """
     if not capacity:
         raise SpecError([unmeasured(f"{name}: scale target")])
+    if not is_rate(capacity):
+        # The value itself may be a secret.
+        reason = f"resolves to a {type(capacity).__name__} that {NO_RATE}"
+        raise SpecError([Problem(f"{name}: capacity", None, reason, MEASURED_ONE)])
     return quantity(max(capacity * TARGET_SHARE, 0.001))
 
 

@@ -45,11 +45,20 @@ ScaleDownWindow = Annotated[Duration, AfterValidator(_allowed)]
 """How long less must have been enough before replicas go."""
 
 
-def _rate_or_output(value: object) -> object:
+NO_RATE = "is no number of requests per second above 0"
+MEASURED_ONE = "pass what was measured, for example `image.capacity`"
+
+
+def is_rate(value: object) -> bool:
+    """Whether `value` can be a number of requests per second that somebody measured."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _rate_or_output(value: Any) -> object:
     if isinstance(value, pulumi.Output):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        msg = "is no number of requests per second above 0; pass what was measured, for example `image.capacity`"
+    if not is_rate(value):
+        msg = f"{NO_RATE}; {MEASURED_ONE}"
         raise ValueError(msg)
     return float(value)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from gpuserve.kubernetes.outputs import is_output
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import DnsLabel, Duration, HostName, Percent, UrlPath
 from gpuserve.kubernetes.values import Endpoint
@@ -213,7 +214,8 @@ class TrafficSpec(Spec):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         endpoints = [route.to for route in self.split]
-        strangers = sorted({e.namespace for e in endpoints} - {self.namespace})
+        # Of an Output nobody knows yet.
+        strangers = sorted({e.namespace for e in endpoints if not is_output(e.namespace)} - {self.namespace})
         if strangers:
             msg = (
                 f"is in namespace {self.namespace!r} but has an endpoint in {strangers[0]!r}; "
