@@ -141,7 +141,9 @@ class ServiceSpec(Spec):
         drain: How long a server that is replaced, or scaled away, still works at what it was asked; 30 s later its requests are cut. For
             all of that time it keeps its GPU. Default 10s, so no request of up to 40 s is lost; for longer ones their length.
         rollout: How replicas are replaced. ``surge``, the default, starts a new one before an old one goes, and the quota must have room
-            for it; ``in-place`` stops the old one first, for pools without a spare GPU.
+            for it; ``in-place`` stops the old one first, for pools without a spare GPU. A build that takes over from another, and a service
+            under a new name, are servers beside the old ones in either case, which go when the new ones are ready: where the quota has no
+            room for both, raise it, or take the old one away in an update of its own.
         clients: Namespaces whose pods may ask a version's Service (``<service>-<build>`` in the pool's namespace) past the gateway, and so past
             weights and mirror: gRPC clients must. Default none: a NetworkPolicy lets the gateway in alone.
     """
