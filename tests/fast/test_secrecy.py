@@ -72,6 +72,32 @@ def test_a_registry_is_corrected_where_it_is_no_secret(
     assert "akia" not in message.lower()
 
 
+@pytest.mark.parametrize(
+    ("spoil", "fields"),
+    [
+        (lambda box: box.platform.update(registry={"secure": "v1:hunter2"}), [".registry"]),
+        (lambda box: box.platform.update(labels={"secure": "v1:hunter2"}), [".labels"]),
+        (
+            lambda box: (
+                box.service["traffic"].update(host={"secure": "v1:hunter2"}),
+                box.platform["pools"][0].update(labels={"team": {"secure": "v1:hunter2"}}),
+            ),
+            [".pools[0].labels.team", ".services[0].traffic.host"],
+        ),
+    ],
+)
+def test_what_pulumi_encrypted_is_said_to_be_so(
+    spoil: Change, fields: list[str], sandbox: Any, refusal: Callable[[], str]
+) -> None:
+    spoil(sandbox)
+    sandbox.write()
+    lines = refusal().splitlines()
+    start = f"{sandbox.stack_file}: config.gpuserve:platform"
+    assert [line.partition(": is encrypted: ")[0] for line in lines] == [f"{start}{field}" for field in fields]
+    assert all("Fix: write it in plain" in line for line in lines)
+    assert "hunter2" not in "".join(lines)
+
+
 def test_pydantics_own_error_shows_no_value() -> None:
     written = {"name": "tiny", "source": {"file": "tiny.onnx", "password": "hunter2"}, "batch": {"max": "many"}}
     with pytest.raises(SpecError, match=r"batch.max = 'many': input should be a valid integer") as caught:

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
+
+from gpuserve.platform.encrypted import encrypted_parts
 
 KEYS = ("context", "cluster", "kubeconfig")
 """What follows `kubernetes:` in a stack file and decides which cluster is asked."""
@@ -35,17 +37,9 @@ AMBIENT = ClusterChoice()
 def cluster_choice(config: Mapping[str, Any], file: str) -> ClusterChoice:
     """Return what the configuration in a stack file says about the cluster."""
     given = {key: config[f"kubernetes:{key}"] for key in KEYS if config.get(f"kubernetes:{key}") is not None}
-    encrypted = frozenset(key for key, value in given.items() if is_encrypted(value))
+    encrypted = frozenset(key for key, value in given.items() if any(encrypted_parts(value, key)))
     texts = {key: _text(value) for key, value in given.items() if key not in encrypted}
     return ClusterChoice(**texts, encrypted=encrypted, file=file)
-
-
-def is_encrypted(value: object) -> bool:
-    """Whether a value of a stack file, or a part of it, was set with ``pulumi config set --secret``."""
-    if isinstance(value, Mapping):
-        parts = cast("Mapping[object, object]", value)
-        return (list(parts) == ["secure"] and isinstance(parts["secure"], str)) or any(map(is_encrypted, parts.values()))
-    return isinstance(value, list) and any(map(is_encrypted, cast("list[object]", value)))
 
 
 def _text(value: object) -> str:

@@ -11,6 +11,7 @@ from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
 from gpuserve.monitoring.spec import stack_label
 from gpuserve.platform.checks import NO_SUCH_MODEL, NO_SUCH_POOL, problems
 from gpuserve.platform.cluster import AMBIENT, ClusterChoice, cluster_choice
+from gpuserve.platform.encrypted import encrypted_problems
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve_images.spec import ModelSpec, load_model
 
@@ -62,6 +63,9 @@ def load_stack(stack: str, stacks: Path = Path("stacks")) -> Environment:
         fix = f"add `config:` with a `{CONFIG_KEY}:` object (see docs)"
         raise SpecError([Problem(f"config.{CONFIG_KEY}", None, "is required but missing", fix, str(file))])
     values = cast("Mapping[str, Any]", config)
+    encrypted = list(encrypted_problems(values[CONFIG_KEY], f"config.{CONFIG_KEY}", str(file)))
+    if encrypted:
+        raise SpecError(encrypted)
     environment = load_environment(values[CONFIG_KEY], file=file, path=f"config.{CONFIG_KEY}")
     return replace(environment, cluster=cluster_choice(values, str(file)))
 
