@@ -25,7 +25,7 @@ def _why(image: str) -> str:
     tag = image.rpartition("/")[2].partition(":")[2]
     if tag in {"", "latest"}:
         return "means whatever was pushed last"
-    return f"is pinned by tag {tag!r} only, and a tag can be moved to another image"
+    return "is pinned by its tag only, and a tag can be moved to another image"
 
 
 IMAGE_PINNED = Rule(

@@ -8,16 +8,18 @@ from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, UnknownValueError
 
 from gpuserve_policies.rule import Rule
 from gpuserve_policies.rules import RULES, violations
+from gpuserve_policies.secrets import SecretText, keep_secrets_marked
 
 _NOT_KNOWN = object()
 
 
 def policies() -> list[Policy]:
-    """Return one policy per rule."""
-    return [_policy(rule) for rule in RULES]
+    """Return one policy per rule; their messages repeat no value that is a secret of the program's."""
+    marked = keep_secrets_marked()
+    return [_policy(rule, marked=marked) for rule in RULES]
 
 
-def _policy(rule: Rule) -> Policy:
+def _policy(rule: Rule, *, marked: bool) -> Policy:
     def validate(args: ResourceValidationArgs, report_violation: ReportViolation) -> None:
         manifest = manifest_of(args)
         if manifest is None:
@@ -27,7 +29,7 @@ def _policy(rule: Rule) -> Policy:
             if violation.unchecked:
                 unchecked.append(f"{violation.field} {violation.reason}")
             else:
-                given = "" if violation.value is None else f" = {violation.value!r}"
+                given = _given(violation.value, marked=marked)
                 report_violation(f"{violation.field}{given} {violation.reason}. Fix: {rule.fix}", None)
         if unchecked:
             _say_unchecked("; ".join(unchecked))
@@ -40,6 +42,13 @@ def _policy(rule: Rule) -> Policy:
         remediation_steps=rule.fix,
         url=rule.url,
     )
+
+
+def _given(value: object, *, marked: bool) -> str:
+    if value is None:
+        return ""
+    secret = isinstance(value, SecretText) or not marked
+    return " = <not shown: it may be a secret>" if secret else f" = {value!r}"
 
 
 def manifest_of(args: ResourceValidationArgs) -> Mapping[str, Any] | None:

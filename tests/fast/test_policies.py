@@ -11,11 +11,13 @@ import grpc
 import pytest
 from google.protobuf import struct_pb2
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
+from pulumi_policy.deserialize import SPECIAL_SECRET_SIG, SPECIAL_SIG_KEY
 from pulumi_policy.proxy import UNKNOWN_ARRAY_VALUE, UNKNOWN_STRING_VALUE
 
-from gpuserve_policies import RULES, Context, violations
+from gpuserve_policies import RULES, Context, secrets, violations
 from gpuserve_policies.gpu import GPU_LIMITS
 from gpuserve_policies.images import IMAGE_PINNED
+from gpuserve_policies.pack import _given
 from gpuserve_policies.probes import PROBES_PRESENT
 from gpuserve_policies.rule import Rule
 
@@ -98,7 +100,7 @@ def test_a_model_server_without_a_gpu_is_found() -> None:
         ("nginx", "pushed last"),
         ("nginx:latest", "pushed last"),
         ("localhost:5000/nginx", "pushed last"),
-        ("localhost:5000/nginx:1.27", "'1.27'"),
+        ("localhost:5000/nginx:1.27", "can be moved"),
         ("nginx@sha256:abc", "malformed"),
         (TAGGED, "can be moved"),
         ("", "missing"),
@@ -184,6 +186,33 @@ def test_the_pack_judges_like_the_rules() -> None:
         assert {d.policyName for d in analyze(stub, "kubernetes:apps/v1:Deployment", bare)} == {r.name for r in RULES}
         assert analyze(stub, "kubernetes:apps/v1:DeploymentPatch", bare) == []
         assert analyze(stub, "aws:ecs/service:Service", bare) == []
+
+
+SECRET = {SPECIAL_SIG_KEY: SPECIAL_SECRET_SIG}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_pack_repeats_no_secret(*, whole: bool) -> None:
+    image = "registry.example.com/hunter2:hunter2"
+    bad = container(image=image if whole else {**SECRET, "value": image})
+    manifest = deployment(bad, container(image="nginx"))
+    if whole:
+        manifest["spec"] = {**SECRET, "value": manifest["spec"]}
+    with pack() as stub:
+        said = [found.message for found in analyze(stub, "kubernetes:apps/v1:Deployment", manifest)]
+        assert len(said) == 2
+        assert f"{AT}.image = <not shown: it may be a secret> is pinned by its tag only" in said[0]
+        assert ("'nginx'" in said[1]) is not whole
+        unknown = deployment(container(image={**SECRET, "value": UNKNOWN_STRING_VALUE}))
+        (note,) = analyze(stub, "kubernetes:apps/v1:Deployment", unknown)
+    assert "could not be checked in this preview" in note.message
+    assert "hunter2" not in "".join(said)
+
+
+def test_a_pack_that_cannot_tell_secrets_shows_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(secrets.sdk, "deserialize_properties")
+    assert secrets.keep_secrets_marked() is False
+    assert _given("nginx", marked=False) == " = <not shown: it may be a secret>"
 
 
 def test_the_pack_says_what_it_could_not_check() -> None:
