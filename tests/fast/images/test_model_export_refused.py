@@ -35,6 +35,7 @@ def exported(estimator, tmp_path, inputs=()):
 WITH_INDICATOR = SimpleImputer(add_indicator=True)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
 @pytest.mark.parametrize(
     ("estimator", "x", "y", "named"),
     [
