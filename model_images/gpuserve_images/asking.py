@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 from gpuserve_images.layouts.steps import answering, takers
 from gpuserve_images.layouts.wiring import wired_signature
 from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec, read_signature
-from gpuserve_images.samples.codec import Codec, CodecError, Tensors, load_codec
+from gpuserve_images.samples.codec import TEXTS, Codec, CodecError, Tensors, as_declared, load_codec
 from gpuserve_images.sources.resolving import at_hand
 from gpuserve_images.spec import ModelSpec, load_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-TEXTS = "USOT"
-"""Kinds of NumPy's arrays of text: str, bytes, objects, and its own strings."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,9 @@ class Asking:
         ensemble = self.model.layout.ensemble
         if ensemble is None:
             return self._codec(self.model.name).encoded(file)
-        made: dict[str, Tensors] = {}
-        for model, _ in takers(ensemble).values():
-            if model not in made:
-                made[model] = self._codec(model).encoded(file)
-        return {name: _taken(file, made[model], model, own, name) for name, (model, own) in takers(ensemble).items()}
+        taken = takers(ensemble)
+        made = {model: self._codec(model).encoded(file) for model in dict.fromkeys(model for model, _ in taken.values())}
+        return {name: _taken(file, made[model], model, own, name) for name, (model, own) in taken.items()}
 
     def decoded(self, outputs: "Mapping[str, NDArray[Any]]") -> str:
         """Return an answer in words: its own model's, where the ensemble answers what that does, else another's; without any the numbers.
@@ -128,8 +123,7 @@ def _fitted(tensors: Tensors, signature: Signature, where: str) -> Tensors:
     found: Tensors = {}
     for name, array in tensors.items():
         tensor = wanted[name]
-        bare = array.ndim == len(tensor.shape) - 1 and tensor.shape[-1] == 1
-        found[name] = array[..., None] if bare else array
+        found[name] = as_declared(array, tensor.shape)
         shape = found[name].shape
         fits = len(shape) == len(tensor.shape) and all(
             want in (DYNAMIC, got) for want, got in zip(tensor.shape, shape, strict=True)

@@ -62,6 +62,11 @@ class Sandbox:
     def service(self) -> dict[str, Any]:
         return self.platform["services"][0]
 
+    def become_an_ensemble(self) -> None:
+        """Let clients ask the model as `whole`, whose tensors are `raw` and `answer`."""
+        steps = [{"model": "tiny", "inputs": {"x": "raw"}, "outputs": {"y": "answer"}}]
+        self.model["layout"] = {"ensemble": {"name": "whole", "inputs": ["raw"], "outputs": ["answer"], "steps": steps}}
+
     def write(self) -> None:
         self.stack_file.write_text(yaml.safe_dump({"config": {"gpuserve:platform": self.platform}}, sort_keys=False))
         (self.models / "tiny.yaml").write_text(yaml.safe_dump(self.model, sort_keys=False))

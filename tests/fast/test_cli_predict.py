@@ -106,8 +106,7 @@ def test_predict_sends_a_name_that_a_wildcard_host_stands_for(address: str, sand
 def test_predict_asks_an_ensemble_by_its_own_names(
     address: str, sandbox: Any, ask: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = [{"model": "tiny", "inputs": {"x": "raw"}, "outputs": {"y": "answer"}}]
-    sandbox.model["layout"] = {"ensemble": {"name": "whole", "inputs": ["raw"], "outputs": ["answer"], "steps": steps}}
+    sandbox.become_an_ensemble()
     sandbox.write()
     monkeypatch.setattr(Doubler, "model", "whole")
     monkeypatch.setattr(Doubler, "output", "answer")

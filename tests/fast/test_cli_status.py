@@ -138,8 +138,7 @@ def test_status_of_a_healthy_service(sandbox: Any, cli: Cli, monkeypatch: pytest
 
 @pytest.mark.usefixtures("measured")
 def test_an_ensemble_is_what_clients_are_told_of(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = [{"model": "tiny", "inputs": {"x": "raw"}, "outputs": {"y": "answer"}}]
-    sandbox.model["layout"] = {"ensemble": {"name": "whole", "inputs": ["raw"], "outputs": ["answer"], "steps": steps}}
+    sandbox.become_an_ensemble()
     sandbox.model["batch"] = "none"
     sandbox.write()
     monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda **_: FakeCluster(*healthy()))

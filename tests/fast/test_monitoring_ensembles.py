@@ -10,8 +10,6 @@ from gpuserve.monitoring.manifests import manifests
 from gpuserve.monitoring.series import SERIES
 from gpuserve.monitoring.spec import MonitoringSpec
 
-STEPS = [{"model": "tiny", "inputs": {"x": "raw"}, "outputs": {"y": "answer"}}]
-
 
 def rules(*sources: MetricsSource) -> list[dict[str, Any]]:
     spec = MonitoringSpec(sources=sources)
@@ -47,5 +45,5 @@ def test_a_stack_knows_its_ensembles_and_waits_for_them_to_be_loaded(sandbox: An
         return probes, {each.ensemble for each in stack.plan.monitoring["platform"].sources}
 
     assert served() == ({"/v2/models/tiny/ready"}, {None})
-    sandbox.model["layout"] = {"ensemble": {"name": "whole", "inputs": ["raw"], "outputs": ["answer"], "steps": STEPS}}
+    sandbox.become_an_ensemble()
     assert served() == ({"/v2/models/whole/ready"}, {"whole"})

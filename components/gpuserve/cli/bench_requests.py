@@ -78,16 +78,10 @@ def requests_by_model(wish: "Wish", declared: "ModelSpec", ensemble: "EnsembleSp
                 raise BenchError(option, name, f"is no input of ensemble {ensemble.name}", suggestion(name, ensemble.inputs))
     models = Asking(declared, wish.file.parent).models
     builds = {step.model: step.build for step in ensemble.steps if step.build}
+    taken = takers(ensemble)
     found: dict[str, Requests] = {}
     for model in asked_models(ensemble):
         part = replace(wish, build=builds.get(model, wish.build))
-        names = {own: name for name, (taker, own) in takers(ensemble).items() if taker == model}
+        names = {own: name for name, (taker, own) in taken.items() if taker == model}
         found[model] = requests_to(part, models[model], known(part, models[model]), names)
     return found
-
-
-def requests_to_ensemble(wish: "Wish", declared: "ModelSpec", ensemble: "EnsembleSpec", known: Known) -> "Requests":
-    """Return what callers send to an ensemble, see `requests_by_model`."""
-    from gpuserve_images.verify.ensemble import ensemble_requests
-
-    return ensemble_requests(ensemble, requests_by_model(wish, declared, ensemble, known))

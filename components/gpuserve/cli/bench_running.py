@@ -105,7 +105,8 @@ def measure(wish: Wish, progress: "Progress") -> "VerifyReport":
 
 
 def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> tuple[str, "Callee"]:
-    from gpuserve.cli.bench_requests import requests_to, requests_to_ensemble
+    from gpuserve.cli.bench_requests import requests_by_model, requests_to
+    from gpuserve_images.verify.ensemble import ensemble_requests
     from gpuserve_images.verify.grpc_server import GrpcServer
     from gpuserve_images.verify.http_server import HttpServer
     from gpuserve_images.verify.remote import Remote
@@ -129,7 +130,7 @@ def _server(wish: Wish, declared: "ModelSpec | None", progress: "Progress") -> t
             # What is no ONNX file here is described by the server.
             return onnx_source(part, model, progress) or server_of(model.name).signature()
 
-        requests = requests_to_ensemble(wish, declared, ensemble, known)
+        requests = ensemble_requests(ensemble, requests_by_model(wish, declared, ensemble, known))
     else:
         source = None if wish.file is None else onnx_source(wish, declared, progress)
         requests = requests_to(wish, declared, source or server.signature())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from requests.adapters import HTTPAdapter
 
 from gpuserve.kubernetes.errors import GpuserveError
+from gpuserve_images.samples.codec import TEXTS
 
 _TYPES = {
     "bool": "BOOL",
@@ -29,8 +30,6 @@ _TYPES = {
     "float64": "FP64",
 }
 _ARRAYS = {v2: name for name, v2 in _TYPES.items()}
-_TEXT = "USOT"
-"""Kinds of numpy's arrays of text: str, bytes, objects, and its own strings."""
 
 
 class InferenceError(GpuserveError):
@@ -109,7 +108,7 @@ def encode(name: str, array: NDArray[Any]) -> dict[str, Any]:
         InferenceError: When a tensor of text holds something else.
     """
     data = array.ravel().tolist()
-    if array.dtype.kind in _TEXT:
+    if array.dtype.kind in TEXTS:
         return {"name": name, "shape": list(array.shape), "datatype": "BYTES", "data": [_text(name, value) for value in data]}
     return {"name": name, "shape": list(array.shape), "datatype": _TYPES[array.dtype.name], "data": data}
 

@@ -11,11 +11,10 @@ from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.kubernetes.names import Named, Names
 from gpuserve.kubernetes.registration import KubernetesObject, register
 from gpuserve.kubernetes.spec import Spec, plain
+from gpuserve.kubernetes.units import SUBDOMAIN
 
 MAX_NAME = 63
 """Longest value of a label, which a component's name is too."""
-
-_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
 
 class RefusedError(SpecError, pulumi.RunError):
@@ -40,7 +39,7 @@ def refusing(name: str) -> Generator[None]:
 
 
 def _check_name(name: str) -> None:
-    if len(name) > MAX_NAME or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", name):
+    if len(name) > MAX_NAME or not re.fullmatch(SUBDOMAIN, name):
         reason = f"is no name of at most {MAX_NAME} characters for objects in the cluster and their labels (RFC 1123)"
         fix = "use lower-case letters, digits, '-' and '.', starting and ending with a letter or digit"
         raise SpecError([Problem("name", name, reason, fix)])

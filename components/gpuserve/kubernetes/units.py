@@ -152,6 +152,11 @@ def _no_address(host: str) -> str:
     raise ValueError(msg)
 
 
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+"""What most names of objects are, as a pattern (RFC 1123); how long they may be differs."""
+
+
 def _pattern(expression: str, limit: int, reason: str, fix: str) -> Callable[[str], str]:
     compiled = re.compile(expression)
 
@@ -183,7 +188,7 @@ Namespace = Annotated[
     BeforeValidator(known_at_plan_time),
     AfterValidator(
         _pattern(
-            r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+            _LABEL,
             63,
             "is not the name of a namespace (an RFC 1123 label of at most 63 characters)",
             "use lower-case letters, digits and '-', beginning and ending with a letter or digit, for example 'team-a'",
@@ -197,7 +202,7 @@ SecretName = Annotated[
     BeforeValidator(known_at_plan_time),
     AfterValidator(
         _pattern(
-            r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+            SUBDOMAIN,
             253,
             "is not a name of a Kubernetes object (an RFC 1123 subdomain of at most 253 characters)",
             "use lower-case letters, digits, '-' and '.', for example 'pull.example.com'",
@@ -211,7 +216,7 @@ DnsName = Annotated[
     BeforeValidator(known_at_plan_time),
     AfterValidator(
         _pattern(
-            r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+            rf"(\*\.)?{SUBDOMAIN}",
             253,
             "is not a host name",
             "write a DNS name such as 'filetype.example.com' or '*.example.com'",
@@ -228,7 +233,7 @@ NodeName = Annotated[
     BeforeValidator(known_at_plan_time),
     AfterValidator(
         _pattern(
-            r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+            SUBDOMAIN,
             253,
             "is not the name of one node",
             "write a name that `kubectl get nodes` shows, such as 'gpu-1'; many nodes are chosen by their labels, with `node_selector`",

@@ -21,6 +21,9 @@ MIN_SAMPLES = 8
 """Fewer encodable samples than this judge nothing: one disagreement would be more than ten percent."""
 
 
+TEXTS = "USOT"
+"""Kinds of NumPy's arrays of text: str, bytes, objects, and its own strings."""
+
 ARCHIVE = ".npz"
 """End of the names of files that need no codec of the model's own."""
 
@@ -172,6 +175,11 @@ def _joined(name: str, arrays: "Sequence[NDArray[Any]]") -> "NDArray[Any]":
         fix = "Use samples of one size (padded by `encode`, say), or write `verify: {batches: [1]}`."
         raise CodecError(f"samples, input {name}", reason, fix, value=" and ".join(str(list(shape)) for shape in shapes[:2]))
     return np.concatenate(arrays)
+
+
+def as_declared(array: "NDArray[Any]", shape: Sequence[int]) -> "NDArray[Any]":
+    """Return a tensor with one more axis, of size 1, where the server declares that: Triton has no tensor without sizes."""
+    return array[..., None] if array.ndim <= 1 and len(shape) == array.ndim + 1 and shape[-1] == 1 else array
 
 
 def _said(error: BaseException) -> str:

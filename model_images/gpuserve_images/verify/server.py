@@ -5,11 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any, Generic, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gpuserve_images.onnx_model.signature import Signature
-from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.samples.codec import Tensors, as_declared
 from gpuserve_images.verify.in_process import distinct_batches
 from gpuserve_images.verify.remote import Remote, signature_of
 
@@ -40,9 +37,11 @@ class Server(ABC, Generic[M]):
 
     def sending(self, requests: Sequence[Tensors]) -> Self:
         """Take what callers send, in turn: requests of a batch of 1, as the model itself takes them."""
-        declared = {item.get("name"): item.get("shape") or () for item in self._metadata.get("inputs") or ()}
+        declared = {
+            item.get("name"): [int(size) for size in item.get("shape") or ()] for item in self._metadata.get("inputs") or ()
+        }
         self._requests = [
-            {name: _as_declared(array, declared.get(name, ())) for name, array in tensors.items()} for tensors in requests
+            {name: as_declared(array, declared.get(name, ())) for name, array in tensors.items()} for tensors in requests
         ]
         return self
 
@@ -53,8 +52,3 @@ class Server(ABC, Generic[M]):
     @abstractmethod
     def _encode(self, tensors: Tensors) -> M:
         """Return a request as it is sent."""
-
-
-def _as_declared(array: NDArray[Any], shape: Sequence[Any]) -> NDArray[Any]:
-    """Return a tensor with one more axis, of size 1, where the server declares that: Triton has no tensor without sizes."""
-    return array[..., np.newaxis] if array.ndim <= 1 and len(shape) == array.ndim + 1 and int(shape[-1]) == 1 else array
