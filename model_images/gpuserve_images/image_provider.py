@@ -6,12 +6,22 @@ needs nothing but this.
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, ReadResult, ResourceProvider, UpdateResult
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    ConfigureRequest,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    ResourceProvider,
+    UpdateResult,
+)
 
+from gpuserve.kubernetes.cluster import AMBIENT, ClusterChoice, configured_choice
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.errors import ImageError, RegistryError
 
@@ -23,9 +33,17 @@ Props = dict[str, Any]
 
 
 class ImageProvider(ResourceProvider):
-    """Builds images for the engine; it holds no state, so its serialised form never differs."""
+    """Builds images for the engine; what the engine keeps of it is stateless, so that its serialised form never differs."""
 
     serialize_as_secret_always = False
+    cluster: ClusterChoice = AMBIENT
+
+    def configure(self, req: ConfigureRequest) -> None:
+        """Take over which cluster the stack names: Jobs go where the Kubernetes provider's objects go.
+
+        From the configuration rather than by inputs, so that no kubeconfig is kept in the state of an image, and a renewed one changes none.
+        """
+        self.cluster = configured_choice(req.config.get)
 
     def check(self, _olds: Props, news: Props) -> CheckResult:
         """Refuse what would fail in `create`, while nothing has been changed yet: this runs in a preview too.
@@ -36,7 +54,7 @@ class ImageProvider(ResourceProvider):
         if not _changed(_olds, news) and _signer(_olds) == _signer(news):
             return CheckResult(news, [])
         try:
-            arguments = _arguments(news)
+            arguments = self._arguments(news)
             found = arguments.found()
             if found is None and (problem := arguments.builder_problem()):
                 return CheckResult(news, [CheckFailure("build", problem)])
@@ -55,19 +73,19 @@ class ImageProvider(ResourceProvider):
     def create(self, props: Props) -> CreateResult:
         """Build the image, or find it in the registry."""
         with _readable_errors():
-            report, outputs = _made(props)
+            report, outputs = _made(self._arguments(props))
         return CreateResult(report.tag, outputs)
 
     def update(self, _id: str, _olds: Props, _news: Props) -> UpdateResult:
         """Build the image of the new content; the old one stays in the registry."""
         with _readable_errors():
-            _, outputs = _made(_news)
+            _, outputs = _made(self._arguments(_news))
         return UpdateResult(outputs)
 
     def read(self, id_: str, props: Props) -> ReadResult:
         """Look the image up; an empty id tells the engine that it is gone, so that the next `up` makes it again."""
         with _readable_errors():
-            arguments = _arguments(props)
+            arguments = self._arguments(props)
             found = arguments.refreshed()
             outputs = {} if found is None else _outputs(props, found, arguments.capacity(found))
         return ReadResult("" if found is None else id_, outputs)
@@ -75,11 +93,10 @@ class ImageProvider(ResourceProvider):
     def delete(self, _id: str, _props: Props) -> None:
         """Leave the image: tags never mean two things, and the registry is the cache of the next build."""
 
+    def _arguments(self, props: Props) -> "Arguments":
+        from gpuserve_images.resource_arguments import Arguments
 
-def _arguments(props: Props) -> "Arguments":
-    from gpuserve_images.resource_arguments import Arguments
-
-    return Arguments(props)
+        return Arguments(props, self.cluster)
 
 
 def _changed(olds: Props, news: Props) -> bool:
@@ -101,13 +118,12 @@ def _latency(props: Props) -> object:
     return ((props.get("model") or {}).get("slo") or {}).get("latency_p95")
 
 
-def _made(props: Props) -> "tuple[BuildReport, Props]":
-    arguments = _arguments(props)
+def _made(arguments: "Arguments") -> "tuple[BuildReport, Props]":
     report = arguments.build()
-    return report, _outputs(props, report, arguments.capacity(report))
+    return report, _outputs(arguments.props, report, arguments.capacity(report))
 
 
-def _outputs(props: Props, report: "BuildReport", capacity: float | None) -> Props:
+def _outputs(props: Mapping[str, Any], report: "BuildReport", capacity: float | None) -> Props:
     inputs = {name: value for name, value in props.items() if not name.startswith("__")}
     summary = report.summary
     return {

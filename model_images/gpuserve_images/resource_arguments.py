@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuserve.kubernetes.capacity import unmeasured
+from gpuserve.kubernetes.cluster import AMBIENT, ClusterChoice
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.values import Placement
 from gpuserve_images.builder.errors import JobError
@@ -26,8 +27,8 @@ class Arguments:
     What builds, signs and measures is imported by those who do it: every preview waits until its question is asked.
     """
 
-    def __init__(self, props: Mapping[str, Any]) -> None:
-        """Read what `ModelImage` gave the engine."""
+    def __init__(self, props: Mapping[str, Any], cluster: ClusterChoice = AMBIENT) -> None:
+        """Read what `ModelImage` gave the engine, and keep what the stack says about the cluster that Jobs go to."""
         self.model = ModelSpec.parse(props["model"])
         self.name = str(props["build"])
         self.folder = Path(props["folder"])
@@ -36,6 +37,7 @@ class Arguments:
         self.target = Target(**props["target"])
         self.expected_key = str(props["key"])
         self.props = props
+        self.cluster = cluster
 
     def tag(self) -> str:
         """Return the address by content tag."""
@@ -166,4 +168,5 @@ class Arguments:
             target=self.target,
             spec=BuilderSpec.parse(self.props["builder"]),
             placement=Placement(**place),
+            chosen=self.cluster,
         )

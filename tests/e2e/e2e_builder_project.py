@@ -16,6 +16,7 @@ from e2e_signing import key_pair
 from e2e_small_model import write_model_folder
 from e2e_stack import Stack
 
+from gpuserve.kubernetes.cluster import ClusterChoice
 from gpuserve.kubernetes.values import Placement
 from gpuserve_images.builder.building import ClusterBuild
 from gpuserve_images.builder.cluster import connect
@@ -58,7 +59,6 @@ class Project:
             "registry_address": registry.host.replace("localhost", "http://10.244.0.1"),
             "image": ensure_image("localhost:5000/models", (), silent).replace("localhost:5000", door.host),
             "namespace": NAMESPACE,
-            "context": "real",
             "secrets": ["signing"],
             "registry_secret": "login",
             "cpu": "100m",
@@ -70,15 +70,18 @@ class Project:
         (self.folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
         (self.folder / "__main__.py").write_text(PROGRAM)
         (root / "state").mkdir()
+        self.cluster = elsewhere(root / "kubeconfig", stack)
         self.variables = stack.variables | {
             "PULUMI_BACKEND_URL": f"file://{root / 'state'}",
-            "KUBECONFIG": str(two_contexts(root / "kubeconfig", stack)),
+            "KUBECONFIG": str(root / "kubeconfig"),
             "DOCKER_CONFIG": str(docker_config(root / "docker", registry.host)),
         }
         self.given["base"] = run_here(
             self.variables, lambda: bake(f"{registry.host}/base:1", [Layer({"/etc/base": File(b"base")})]).reference
         )
         self.pulumi("stack", "init", "test")
+        self.pulumi("config", "set", "kubernetes:context", self.cluster.context or "")
+        self.pulumi("config", "set", "--secret", "kubernetes:kubeconfig", self.cluster.kubeconfig or "")
 
     def pulumi(self, *arguments: str, fails: bool = False) -> str:
         variables = {**self.variables, "GIVEN": json.dumps({**self.given, "builder": self.builder})}
@@ -92,7 +95,7 @@ class Project:
         spec, folder = BuilderSpec.parse(self.builder), Path(self.given["folder"])
         model = load_model(folder / "small.yaml")
         asked = ClusterBuild(model, "fp32", folder, self.given["registry"], self.given["base"], Target(), spec, place)
-        cluster = connect("real", {"KUBECONFIG": self.variables["KUBECONFIG"]})
+        cluster = connect(self.cluster)
         return run_here(self.variables, lambda: asked.run(lambda _: None, cluster=cluster))
 
 
@@ -103,15 +106,13 @@ def run_here(variables: dict[str, str], work: Any) -> Any:
         return work()
 
 
-def two_contexts(file: Path, stack: Stack) -> Path:
-    """Write a kubeconfig whose current context is a cluster that is not there; `real` is the one that is."""
+def elsewhere(file: Path, stack: Stack) -> ClusterChoice:
+    """Write a kubeconfig of a cluster that is not there, for the environment; return the real one, as a stack's configuration says it."""
     config = yaml.safe_load(Path(stack.variables["KUBECONFIG"]).read_text())
+    gone = {**config, "clusters": [{**config["clusters"][0], "cluster": {"server": "https://127.0.0.1:1"}}]}
+    file.write_text(yaml.safe_dump(gone))
     config["contexts"][0]["name"] = "real"
-    config["clusters"].append({"name": "gone", "cluster": {"server": "https://127.0.0.1:1"}})
-    config["contexts"].append({"name": "gone", "context": {**config["contexts"][0]["context"], "cluster": "gone"}})
-    config["current-context"] = "gone"
-    file.write_text(yaml.safe_dump(config))
-    return file
+    return ClusterChoice(context="real", kubeconfig=yaml.safe_dump({**config, "current-context": "gone"}))
 
 
 def docker_config(folder: Path, host: str) -> Path:

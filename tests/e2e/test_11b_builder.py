@@ -16,6 +16,7 @@ from e2e_ensemble import ENSEMBLE, write_ensemble
 from e2e_stack import Stack, Workshop, empty_place
 from numpy.typing import NDArray
 
+from gpuserve.kubernetes.cluster import ClusterChoice
 from gpuserve_images.builder.cluster import connect
 from gpuserve_images.builder.errors import JobError
 from gpuserve_images.oci import resolve
@@ -143,8 +144,8 @@ def test_who_may_not_make_jobs_is_told_at_preview(stack: Stack, shop: Workshop, 
     file = tmp_path / "kubeconfig"
     file.write_text(yaml.safe_dump(kubeconfig))
     with pytest.raises(JobError, match=f"may not create jobs in namespace {NAMESPACE}"):
-        connect("nobody", {"KUBECONFIG": str(file)}).require_rights(NAMESPACE)
-    assert not connect("nobody", {"KUBECONFIG": str(file)}).lacks("Secret", "default", "nothing")
+        connect(ClusterChoice("nobody"), {"KUBECONFIG": str(file)}).require_rights(NAMESPACE)
+    assert not connect(ClusterChoice("nobody"), {"KUBECONFIG": str(file)}).lacks("Secret", "default", "nothing")
     connect(environment={"KUBECONFIG": str(file)}).require_rights(NAMESPACE)
     assert connect(environment={"KUBECONFIG": str(file)}).lacks("Secret", "default", "nothing")
 

@@ -10,8 +10,9 @@ import yaml
 
 from gpuserve.cli import cluster
 from gpuserve.cli.cluster import connect
+from gpuserve.kubernetes.cluster import AMBIENT, ClusterChoice
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve.platform.cluster import AMBIENT, ClusterChoice, cluster_choice
+from gpuserve.platform.cluster import cluster_choice
 
 NAMES = ("dev", "prod")
 KUBECONFIG = {

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
-from gpuserve.cli.kubeconfig import NO_YAML, configured, line, no_kubeconfig, readable
-from gpuserve.kubernetes.errors import GpuserveError
-from gpuserve.platform.cluster import AMBIENT, ClusterChoice
+from gpuserve.cli.output import notice
+from gpuserve.kubernetes.cluster import AMBIENT, ClusterChoice
+from gpuserve.kubernetes.errors import GpuserveError, Problem, SpecError
+from gpuserve.kubernetes.kubeconfig import NO_YAML, configured, line, no_kubeconfig
 
 TIMEOUT = 10
 """Seconds to wait for one answer of the API server."""
@@ -81,7 +83,7 @@ def connect(kubeconfig: str | None = None, chosen: ClusterChoice = AMBIENT) -> C
         ClusterUnreachableError: When no cluster is named, or it does not answer.
     """
     named = kubeconfig or os.environ.get("KUBECONFIG", "")
-    chosen = readable(chosen, named)
+    chosen = _readable(chosen, named)
     try:
         configuration = configured(named, chosen)
     except (ConfigException, OSError, *NO_YAML, TypeError) as error:
@@ -93,6 +95,27 @@ def connect(kubeconfig: str | None = None, chosen: ClusterChoice = AMBIENT) -> C
         return Cluster(kubernetes.client.ApiClient(configuration))
     except (HTTPError, ApiException, OSError) as error:
         raise _silent(configuration.host, error) from error
+
+
+def _readable(chosen: ClusterChoice, named: str) -> ClusterChoice:
+    """Return what of a choice can be followed without Pulumi: of an encrypted kubeconfig the one that the environment names.
+
+    Raises:
+        SpecError: When something is encrypted that nothing can stand in for.
+    """
+    problems: list[Problem] = []
+    for key in sorted(chosen.encrypted):
+        if key != "kubeconfig":
+            fix = f"write it in plain: `pulumi config set kubernetes:{key} ...`"
+            problems.append(Problem(chosen.field(key), None, "is encrypted, and only Pulumi can read it", fix, chosen.file))
+        elif not named:
+            fix = "write it to a file (`pulumi config get kubernetes:kubeconfig`), and set KUBECONFIG to that"
+            problems.append(Problem(chosen.field(key), None, "is encrypted, and only Pulumi can read it", fix, chosen.file))
+        else:
+            notice(f"{chosen.file}: config.kubernetes:kubeconfig is encrypted; KUBECONFIG is taken in its place ({named})")
+    if problems:
+        raise SpecError(problems)
+    return replace(chosen, encrypted=frozenset())
 
 
 def _silent(address: str, error: Exception) -> ClusterUnreachableError:

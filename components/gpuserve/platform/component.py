@@ -22,7 +22,6 @@ from gpuserve.platform.outputs import service_output
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve.serving.component import ServingStack
 from gpuserve.traffic.component import TrafficPolicy
-from gpuserve_images.builder.spec import BuilderSpec
 from gpuserve_images.resource import ModelImage
 
 
@@ -90,7 +89,7 @@ class Platform(Component):
                 folder=environment.folder,
                 registry=platform.registry,
                 target=wanted.target,
-                builder=_builder(platform.builder),
+                builder=platform.builder,
                 placement=place,
                 measured=wanted in scaling,
                 opts=pulumi.ResourceOptions(
@@ -160,10 +159,3 @@ def _require_first(name: str) -> None:
             f"Platform {name!r}: Platform {first!r} is in this program too, and both would give their resources the same names. "
             f"Fix: pass own_names=True to the one that is new, as in Platform({name!r}, ..., own_names=True)"
         )
-
-
-def _builder(spec: BuilderSpec) -> BuilderSpec:
-    """Return the builder with the context that the Kubernetes provider uses, where it names none."""
-    if spec.kind != "job" or spec.context is not None:
-        return spec
-    return spec.model_copy(update={"context": pulumi.Config("kubernetes").get("context")})

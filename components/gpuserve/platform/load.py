@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from gpuserve.kubernetes.cluster import AMBIENT, ClusterChoice
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
 from gpuserve.monitoring.spec import stack_label
 from gpuserve.platform.checks import NO_SUCH_MODEL, NO_SUCH_POOL, problems
-from gpuserve.platform.cluster import AMBIENT, ClusterChoice, cluster_choice
+from gpuserve.platform.cluster import cluster_choice
 from gpuserve.platform.encrypted import encrypted_problems
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve_images.spec import ModelSpec, load_model

@@ -1,9 +1,10 @@
 """A build of one model in the cluster, from the files on this machine to an image in the registry."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gpuserve.kubernetes.cluster import AMBIENT, ClusterChoice
 from gpuserve.kubernetes.values import Placement
 from gpuserve_images.bases import serving as serving_base
 from gpuserve_images.builder import context, running
@@ -37,6 +38,7 @@ class ClusterBuild:
         target: Where the image will run.
         spec: The builder's options.
         placement: Where the pod may run, and what a GPU is called there.
+        chosen: What the stack says about its cluster, in plain; a context that the builder names comes first. Default: nothing.
     """
 
     model: ModelSpec
@@ -47,20 +49,21 @@ class ClusterBuild:
     target: Target
     spec: BuilderSpec
     placement: Placement
+    chosen: ClusterChoice = AMBIENT
 
     def check(self, cluster: BuildCluster | None = None) -> None:
         """Refuse what cannot work, while nothing has been changed.
 
         Raises:
-            SpecError: When the builder's image would make another image than this machine, pods cannot reach the registry, or the
-                namespace that the builder names lacks what it takes from it.
+            SpecError: When the builder's image would make another image than this machine, pods cannot reach the registry, the
+                kubeconfig lacks the context or cluster that is chosen, or the namespace that the builder names lacks what it takes.
             JobError: When the cluster does not answer, or does not let a build do what it does.
         """
         require_reachable(self.registry, self.spec, "builder.registry_address")
         chain = self._chain()
         require_portable(chain.job)
         self._require_pieces(chain)
-        there = cluster or connect(self.spec.context)
+        there = cluster or connect(self._cluster)
         namespace = self._namespace
         # The pool's own namespace may be made by the very run that this precedes, and Secrets in it too.
         if namespace != self.placement.namespace:
@@ -78,7 +81,7 @@ class ClusterBuild:
         Args:
             report: Told each line.
             wanted: Asked again and again whether anybody still waits.
-            cluster: Where. Default: the cluster that the environment names.
+            cluster: Where. Default: the cluster that is chosen, else the one that the environment names.
 
         Raises:
             SpecError: When the model cannot be sent away, or the namespace lacks what the build takes from it; nothing was sent.
@@ -94,7 +97,7 @@ class ClusterBuild:
         if found is not None:
             return found
         self._require_pieces(chain)
-        there = cluster or connect(self.spec.context)
+        there = cluster or connect(self._cluster)
         require_needs(there, self.spec, self._namespace, _claims(chain.job))
         progress = _Lines(report)
         # Recipes are built with buildah, which a pod without privileges cannot run: so they are made here, once.
@@ -124,6 +127,12 @@ class ClusterBuild:
     @property
     def _namespace(self) -> str:
         return self.spec.namespace or self.placement.namespace
+
+    @property
+    def _cluster(self) -> ClusterChoice:
+        if self.spec.context is None:
+            return self.chosen
+        return replace(self.chosen, context=self.spec.context, cluster=None, context_field="builder.context")
 
     def _chain(self) -> Chain:
         return plan(Job(self.model, self.build, self.folder, self.target), self.base)

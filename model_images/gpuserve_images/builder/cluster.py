@@ -10,7 +10,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
-from gpuserve.kubernetes.errors import suggestion
+from gpuserve.kubernetes.cluster import AMBIENT, ClusterChoice
+from gpuserve.kubernetes.kubeconfig import NO_YAML, configured, no_kubeconfig
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve_images.builder.errors import JobError
 
@@ -208,41 +209,25 @@ class UnreachableError(JobError):
     """The API server gave no answer, or was not able to, which may pass."""
 
 
-def connect(context: str | None = None, environment: Mapping[str, str] = os.environ) -> KubernetesCluster:
-    """Return the cluster that the environment names: `KUBECONFIG`, `~/.kube/config`, or the pod this runs in.
+def connect(chosen: ClusterChoice = AMBIENT, environment: Mapping[str, str] = os.environ) -> KubernetesCluster:
+    """Return the cluster that is chosen, or else that the environment names: `KUBECONFIG`, `~/.kube/config`, or the pod this runs in.
 
     Args:
-        context: Context of the kubeconfig. Default: its current one.
+        chosen: What the stack and the builder say, in plain.
         environment: Environment variables.
 
     Raises:
+        SpecError: When a context, cluster or kubeconfig is chosen that is not there.
         JobError: When none is named.
     """
-    configuration = kubernetes.client.Configuration()
-    configuration.retries = False
     named = environment.get("KUBECONFIG", "")
     try:
-        if not named and context is None and "KUBERNETES_SERVICE_HOST" in environment:
-            kubernetes.config.load_incluster_config(client_configuration=configuration)
-        else:
-            kubernetes.config.load_kube_config(config_file=named or None, context=context, client_configuration=configuration)
-    except (ConfigException, OSError) as error:
-        if context is not None and (known := _contexts(named)) and context not in known:
-            reason = f"is no context of {named or 'the kubeconfig'}"
-            fix = f"Correct `builder.context`, or `kubernetes:context` where that is not given: {suggestion(context, known)}"
-            raise JobError("builder.context", reason, fix, value=context) from error
-        reason = f"names no cluster that builds could run in ({_short(error)})"
+        configuration = configured(named, chosen, environment)
+    except (ConfigException, OSError, *NO_YAML, TypeError) as error:
+        reason = no_kubeconfig(error) or f"names no cluster that builds could run in ({_short(error)})"
         fix = "Set KUBECONFIG to your cluster's file, or write `builder: local`."
         raise JobError("KUBECONFIG", reason, fix, value=named or None) from error
     return KubernetesCluster(kubernetes.client.ApiClient(configuration))
-
-
-def _contexts(named: str) -> list[str]:
-    try:
-        found: Any = kubernetes.config.list_kube_config_contexts(named or None)[0]
-    except (ConfigException, OSError):
-        return []
-    return [context["name"] for context in found]
 
 
 def _refusal(error: ApiException, namespace: str) -> JobError:

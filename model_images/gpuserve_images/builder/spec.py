@@ -57,7 +57,8 @@ class BuilderSpec(Spec):
         secrets: Secrets whose keys become environment variables, such as `AWS_ACCESS_KEY_ID` for a model at an `s3` address.
             Default: none.
         service_account: ServiceAccount of the pods, for clouds that tie an identity to it; its token is not mounted. Default `default`.
-        context: Context of the kubeconfig. Default: that of the Pulumi configuration `kubernetes:context`, else the current one.
+        context: Context of the kubeconfig, instead of what the stack says about its cluster. Default: what Pulumi's Kubernetes provider
+            follows: `kubernetes:context` and `kubernetes:cluster` of the stack, else the current context.
     """
 
     kind: Literal["local", "job"] = "local"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gpuserve.kubernetes.cluster import ClusterChoice
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.builder.cluster import KubernetesCluster, UnreachableError, connect
 from gpuserve_images.builder.errors import JobError
@@ -86,24 +87,32 @@ def kubeconfig(apis: tuple[Api, Api], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("context", "asked"), [(None, 0), ("here", 0), ("there", 1)])
 def test_the_context_that_is_named_is_asked(apis, kubeconfig, context, asked):
-    connect(context, {"KUBECONFIG": str(kubeconfig)}).require_rights("ns")
+    connect(ClusterChoice(context), {"KUBECONFIG": str(kubeconfig)}).require_rights("ns")
     assert [bool(api.asked) for api in apis] == [asked == 0, asked == 1]
 
 
+@pytest.mark.parametrize("form", ["path", "text"])
+def test_the_kubeconfig_and_cluster_of_the_stack_come_first(apis, kubeconfig, form):
+    given = {"path": str(kubeconfig), "text": kubeconfig.read_text()}[form]
+    connect(ClusterChoice("here", "there", given), {"KUBECONFIG": "/nowhere"}).require_rights("ns")
+    assert [bool(api.asked) for api in apis] == [False, True]
+
+
 def test_a_context_that_is_not_there_is_said_with_those_that_are(apis, kubeconfig):
-    with pytest.raises(JobError) as caught:
-        connect("their", {"KUBECONFIG": str(kubeconfig)})
-    assert str(caught.value).startswith(
-        f"builder.context (their): is no context of {kubeconfig}. Fix: Correct `builder.context`"
-    )
+    with pytest.raises(SpecError) as caught:
+        connect(ClusterChoice("their", context_field="builder.context"), {"KUBECONFIG": str(kubeconfig)})
+    assert str(caught.value).startswith(f"builder.context = 'their': is no context of {kubeconfig}. Fix: ")
     assert "did you mean 'there'?" in str(caught.value)
     assert not any(api.asked for api in apis)
 
 
-def test_an_empty_kubeconfig_is_not_blamed_on_the_context(tmp_path):
-    (tmp_path / "kubeconfig").write_text("{}")
-    with pytest.raises(JobError, match="names no cluster that builds could run in"):
-        connect("there", {"KUBECONFIG": str(tmp_path / "kubeconfig")})
+@pytest.mark.parametrize(
+    ("content", "reason"), [("{}", "names no cluster that builds"), ("- a", "is no kubeconfig"), ("a: [", "is no YAML")]
+)
+def test_what_is_no_kubeconfig_is_said(tmp_path, content, reason):
+    (tmp_path / "kubeconfig").write_text(content)
+    with pytest.raises(JobError, match=reason):
+        connect(environment={"KUBECONFIG": str(tmp_path / "kubeconfig")})
 
 
 @pytest.fixture

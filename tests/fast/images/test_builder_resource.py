@@ -8,11 +8,14 @@ from typing import Any
 import grpc
 import pulumi
 import pytest
+import yaml
 from e2e_played_cluster import PlayedCluster, pod
 from e2e_signing import key_pair
 from e2e_small_model import write_model_folder
+from pulumi.dynamic import Config, ConfigureRequest
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
+from gpuserve.kubernetes.cluster import AMBIENT, ClusterChoice
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.builder import building, inside, running
 from gpuserve_images.builder.engine_log import EngineLog
@@ -164,6 +167,44 @@ def test_no_cluster_is_named(props, monkeypatch, tmp_path):
     (failure,) = PROVIDER.check({}, props).failures
     assert "names no cluster that builds could run in" in failure.reason
     assert "builder: local" in failure.reason
+
+
+@pytest.mark.parametrize(
+    ("config", "context", "expected"),
+    [
+        ({}, None, AMBIENT),
+        ({"context": "prod", "cluster": "b", "kubeconfig": "~/k"}, None, ClusterChoice("prod", "b", "~/k")),
+        ({"kubeconfig": {"kind": "Config"}}, None, ClusterChoice(kubeconfig='{"kind": "Config"}')),
+        (
+            {"context": "prod", "cluster": "b", "kubeconfig": "~/k"},
+            "own",
+            ClusterChoice("own", None, "~/k", context_field="builder.context"),
+        ),
+    ],
+)
+def test_a_job_goes_to_the_cluster_that_the_stack_names(props, monkeypatch, config, context, expected):
+    asked: list[ClusterChoice] = []
+
+    def connect(chosen: ClusterChoice) -> PlayedCluster:
+        asked.append(chosen)
+        return PlayedCluster([], end="gone")
+
+    monkeypatch.setattr(building, "connect", connect)
+    provider = ImageProvider()
+    provider.configure(ConfigureRequest(Config({f"kubernetes:{key}": value for key, value in config.items()}, "p")))
+    props["builder"] |= {"context": context} if context else {}
+    assert provider.check({}, props).failures == []
+    assert asked == [expected]
+
+
+def test_a_context_that_is_not_there_is_said_in_the_preview(props, monkeypatch, tmp_path):
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump({"contexts": [{"name": "prod", "context": {}}]}))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    provider = ImageProvider()
+    provider.configure(ConfigureRequest(Config({"kubernetes:context": "prdo"}, "p")))
+    (failure,) = provider.check({}, props).failures
+    assert failure.reason.startswith("config.kubernetes:context = 'prdo': is no context of")
+    assert "did you mean 'prod'?" in failure.reason
 
 
 def test_a_job_needs_a_placement(tmp_path):

@@ -1,9 +1,8 @@
-"""From a kubeconfig, and what a stack file chooses of it, to the configuration of a client; the choice is read as Pulumi's provider does."""
+"""From a kubeconfig, and what a stack chooses of it, to the configuration of a client; the choice is read as Pulumi's provider does."""
 
 import io
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,54 +10,35 @@ import kubernetes
 import yaml
 from kubernetes.config import ConfigException, kube_config
 
-from gpuserve.cli.output import notice
+from gpuserve.kubernetes.cluster import ClusterChoice
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
-from gpuserve.platform.cluster import ClusterChoice
 
 NO_YAML = (yaml.YAMLError, UnicodeDecodeError)
 """What reading a kubeconfig raises where the file is none."""
 
 
-def configured(named: str, chosen: ClusterChoice) -> kubernetes.client.Configuration:
+def configured(
+    named: str, chosen: ClusterChoice, environment: Mapping[str, str] = os.environ
+) -> kubernetes.client.Configuration:
     """Return how to reach a cluster.
 
     Args:
         named: Path of a kubeconfig, or several as in `KUBECONFIG`; empty for the default, or the pod this runs in.
-        chosen: What the stack file says; its kubeconfig comes before the one that is named.
+        chosen: What the stack says, in plain; its kubeconfig comes before the one that is named.
+        environment: Environment variables, by which a pod is told.
 
     Raises:
-        SpecError: When the stack file names what there is not.
+        SpecError: When the stack names what there is not.
         ConfigException, OSError, YAMLError, UnicodeDecodeError, TypeError: When the environment's kubeconfig cannot be used.
     """
     nothing_chosen = chosen.context is chosen.cluster is chosen.kubeconfig is None
-    if nothing_chosen and not named and "KUBERNETES_SERVICE_HOST" in os.environ:
+    if nothing_chosen and not named and "KUBERNETES_SERVICE_HOST" in environment:
         configuration = _configuration()
         kubernetes.config.load_incluster_config(client_configuration=configuration)
         return configuration
     if chosen.kubeconfig is not None:
-        return _from_the_stack_file(chosen.kubeconfig, chosen)
+        return _from_the_stack(chosen.kubeconfig, chosen)
     return _loaded(kube_config.KubeConfigMerger(named or kube_config.KUBE_CONFIG_DEFAULT_LOCATION), chosen)
-
-
-def readable(chosen: ClusterChoice, named: str) -> ClusterChoice:
-    """Return what of a choice can be followed without Pulumi: of an encrypted kubeconfig the one that the environment names.
-
-    Raises:
-        SpecError: When something is encrypted that nothing can stand in for.
-    """
-    problems: list[Problem] = []
-    for key in sorted(chosen.encrypted):
-        if key != "kubeconfig":
-            fix = f"write it in plain: `pulumi config set kubernetes:{key} ...`"
-            problems.append(_problem(chosen, key, None, "is encrypted, and only Pulumi can read it", fix))
-        elif not named:
-            fix = "write it to a file (`pulumi config get kubernetes:kubeconfig`), and set KUBECONFIG to that"
-            problems.append(_problem(chosen, key, None, "is encrypted, and only Pulumi can read it", fix))
-        else:
-            notice(f"{chosen.file}: config.kubernetes:kubeconfig is encrypted; KUBECONFIG is taken in its place ({named})")
-    if problems:
-        raise SpecError(problems)
-    return replace(chosen, encrypted=frozenset())
 
 
 def no_kubeconfig(error: Exception) -> str:
@@ -74,8 +54,8 @@ def line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _from_the_stack_file(given: str, chosen: ClusterChoice) -> kubernetes.client.Configuration:
-    """Follow the stack file's own kubeconfig, which is a path or, as for Pulumi's provider, a content."""
+def _from_the_stack(given: str, chosen: ClusterChoice) -> kubernetes.client.Configuration:
+    """Follow the stack's own kubeconfig, which is a path or, as for Pulumi's provider, a content."""
     path = Path(given).expanduser()
     is_content = "\n" in given.strip() or given.lstrip().startswith("{")
     if not is_content and not path.is_file():
@@ -150,4 +130,4 @@ def _plain(node: Any) -> Any:
 
 
 def _problem(chosen: ClusterChoice, key: str, value: str | None, reason: str, fix: str) -> Problem:
-    return Problem(f"config.kubernetes:{key}", value, reason, fix, chosen.file)
+    return Problem(chosen.field(key), value, reason, fix, chosen.file)
