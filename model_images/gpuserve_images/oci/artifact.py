@@ -1,9 +1,7 @@
 """OCI artifacts: plain files in a registry, as `oras push` stores them."""
 
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import cast
 
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci.baking import BakeResult, finish
@@ -99,7 +97,7 @@ def read_artifact(reference: str) -> dict[str, bytes]:
     if found is None:
         fix = "Correct the reference"
         raise RegistryError(place.registry, place.repository, f"it has no artifact {place.selector}", fix, status=404)
-    layers = cast("list[Json]", json.loads(found.content).get("layers") or [])
+    layers = found.document.get("layers") or []
     if sum(int(layer["size"]) for layer in layers) > _DOCUMENT_BYTES:
         reason = f"it has more than {_DOCUMENT_BYTES} bytes, too many to read into memory"
         raise ImageError("artifact", reason, "Name a document, or use it as a source of a model", value=reference)

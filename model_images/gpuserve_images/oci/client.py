@@ -4,11 +4,13 @@ Requests that may safely be repeated are repeated quietly for a few seconds; eve
 Large blobs are sent by `uploads`.
 """
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
+from typing import cast
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
@@ -16,11 +18,11 @@ from requests.adapters import HTTPAdapter
 
 from gpuserve_images.errors import BrokenOffError, RegistryError
 from gpuserve_images.oci.authorisation import Authorisation, Scope
-from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, digest_of, encode
+from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Json, digest_of, encode
 from gpuserve_images.oci.layers import CHUNK_BYTES
 from gpuserve_images.oci.pages import pages
 from gpuserve_images.oci.reference import Reference, address_of
-from gpuserve_images.oci.refusals import BROKEN_OFF, refusal, unreachable
+from gpuserve_images.oci.refusals import BROKEN_OFF, document, refusal, unreachable
 from gpuserve_images.oci.retries import ATTEMPTS, RETRIED, pause
 
 # Seconds to connect, and between two bytes: a registry that checks the digest of a large blob answers late.
@@ -45,6 +47,11 @@ class Manifest:
     def digest(self) -> str:
         """Digest of the exact bytes."""
         return digest_of(self.content)
+
+    @property
+    def document(self) -> Json:
+        """What the bytes say."""
+        return cast("Json", json.loads(self.content))
 
 
 class Body:
@@ -125,12 +132,13 @@ class RegistryClient:
         """Return a manifest or index, or None when the registry lacks it.
 
         Raises:
-            RegistryError: The registry refused, is down, or sent other bytes than the digest asked for.
+            RegistryError: The registry refused, is down, is none, or sent other bytes than the digest asked for.
         """
         url = self.url(place, f"manifests/{place.selector}")
         answer = self.ask(place, Request("GET", url, {"Accept": _ACCEPT}), accept=(200, 404))
         if answer.status_code != requests.codes.ok:
             return None
+        document(place, answer)
         found = Manifest(answer.headers.get("Content-Type", MANIFEST).split(";")[0], answer.content)
         if place.digest and found.digest != place.digest:
             raise _other_bytes(place, found.digest, place.digest)
@@ -205,7 +213,7 @@ class RegistryClient:
             self._has_referrers = found
         if not found:
             return None
-        read = [page.json() for page in pages(self, place, request, answer)]
+        read = list(pages(self, place, request, answer))
         entries = [entry for page in read for entry in page.get("manifests") or []]
         return Manifest(INDEX, answer.content if len(read) == 1 else encode({**read[0], "manifests": entries}))
 

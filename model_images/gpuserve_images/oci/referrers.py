@@ -5,11 +5,9 @@ finds them by that; for one without it (Docker's registry, releases 2 and 3) an 
 lists them, as the distribution specification prescribes ("Referrers Tag Schema").
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import cast
 
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import memory
@@ -120,7 +118,7 @@ def _list(client: RegistryClient, here: Reference, subject: Manifest, manifest: 
     """Add a document to the index under the subject's tag."""
     place = _tagged(here, subject.digest)
     found = client.manifest(place)
-    document = cast("Json", json.loads(manifest.content))
+    document = manifest.document
     kind = document["artifactType"]
     entry = {**descriptor(MANIFEST, manifest.digest, len(manifest.content)), "artifactType": kind}
     if notes := document.get("annotations"):
@@ -133,7 +131,7 @@ def _list(client: RegistryClient, here: Reference, subject: Manifest, manifest: 
 
 
 def _entries(manifest: Manifest) -> list[Json]:
-    return cast("list[Json]", json.loads(manifest.content).get("manifests") or [])
+    return manifest.document.get("manifests") or []
 
 
 def _tagged(here: Reference, digest: str) -> Reference:

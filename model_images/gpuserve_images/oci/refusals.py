@@ -5,6 +5,7 @@ from typing import Any, cast
 import requests
 
 from gpuserve_images.errors import RegistryError
+from gpuserve_images.oci.config import Json
 from gpuserve_images.oci.reference import Reference
 
 BROKEN_OFF = (
@@ -42,6 +43,23 @@ def refusal(place: Reference, answer: requests.Response) -> RegistryError:
     reason, fix = _MEANINGS.get(status, ("it refused the request", "See the registry's log"))
     said = _said(answer)
     return RegistryError(place.registry, place.repository, f"{reason}: {said}" if said else reason, fix, status=status)
+
+
+def document(place: Reference, answer: requests.Response) -> Json:
+    """Return the object that a registry answered.
+
+    Raises:
+        RegistryError: It is none: something else than a registry says yes to every question.
+    """
+    try:
+        found: Any = answer.json()
+    except requests.RequestException:
+        found = None
+    if isinstance(found, dict):
+        return cast("Json", found)
+    kind = answer.headers.get("Content-Type", "of no type").split(";")[0]
+    fix = "Correct the address: another server, or the log-in page of a proxy, answers in the place of a registry"
+    raise RegistryError(place.registry, place.repository, f"it answered something that no registry does ({kind})", fix)
 
 
 _LOG_IN = "Log in (`docker login` or `oras login` with the registry's name), or set DOCKER_CONFIG to the folder of a config.json that knows it"

@@ -68,7 +68,7 @@ def resolve(reference: str) -> Resolved | None:
     found = RegistryClient(place.host).manifest(place)
     if found is None:
         return None
-    document = cast("Json", json.loads(found.content))
+    document = found.document
     return Resolved(place.pinned(found.digest), found.digest, found.media_type, document.get("annotations") or {})
 
 
@@ -125,7 +125,7 @@ def read_bases(client: RegistryClient, place: Reference, platforms: Sequence[str
         RegistryError: The base is not there, not there for a platform, or no image.
     """
     found = _require(client, place)
-    document = cast("Json", json.loads(found.content))
+    document = found.document
     if found.media_type not in INDEXES:
         image = _base(client, place, found, {})
         for platform in platforms:
@@ -151,7 +151,7 @@ def _of_index(client: RegistryClient, place: Reference, entry: Json) -> Base:
 def _base(client: RegistryClient, place: Reference, found: Manifest, platform: Json) -> Base:
     if found.media_type in INDEXES:
         raise _no_image(place, "an index within an index", "Name the inner index, or one of its images")
-    document = cast("Json", json.loads(found.content))
+    document = found.document
     try:
         config = cast("Json", json.loads(client.blob(place, document["config"]["digest"])))
         config["rootfs"]["diff_ids"]

@@ -154,7 +154,7 @@ def _signatures(place: Reference, digest: str) -> Reference:
 def _layers(found: Manifest | None) -> list[Json]:
     if found is None:
         return []
-    layers = cast("list[Json]", json.loads(found.content).get("layers") or [])
+    layers = found.document.get("layers") or []
     return [layer for layer in layers if layer.get("mediaType") == _PAYLOAD]
 
 
@@ -170,7 +170,7 @@ def _payload(place: Reference, digest: str, annotations: Mapping[str, str]) -> b
 def _contents(client: RegistryClient, bundle: str) -> list[bytes]:
     place = Reference.parse(bundle)
     found = client.manifest(place)
-    layers = cast("list[Json]", json.loads(found.content).get("layers") or []) if found else []
+    layers = found.document.get("layers") or [] if found else []
     contents = [_content(client, place, layer) for layer in layers]
     return [content for content in contents if content is not None]
 

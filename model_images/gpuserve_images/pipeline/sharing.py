@@ -1,7 +1,6 @@
 """Finished stages in the registry, next to the images: what one machine made, another does not make again."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, cast
@@ -95,7 +94,7 @@ class StageShare:
         found = client.manifest(address)
         if found is None:
             return False
-        document = cast("Json", json.loads(found.content))
+        document = found.document
         if document.get("artifactType") != STAGE_ARTIFACT:
             return False
         layers = cast("list[Json]", document["layers"])
