@@ -29,7 +29,8 @@ def ls(
     repository: Annotated[
         str | None,
         typer.Argument(
-            help="A model's repository, such as localhost:5000/models/filetype; default this machine.", metavar="REPOSITORY"
+            help="A model's repository, such as localhost:5000/models/filetype, or one image of it by tag or digest; default this machine.",
+            metavar="REPOSITORY",
         ),
     ] = None,
     as_json: JsonOption = False,

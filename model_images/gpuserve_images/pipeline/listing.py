@@ -1,12 +1,11 @@
 """A model's images in a registry."""
 
-import json
 import re
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve_images.oci.client import RegistryClient, Request
+from gpuserve_images.oci.client import Manifest, RegistryClient, Request
 from gpuserve_images.oci.config import INDEXES
 from gpuserve_images.oci.pages import pages
 from gpuserve_images.oci.reference import Reference
@@ -41,17 +40,21 @@ class ListedImage(Spec):
 
 
 def images_of(repository: str) -> list[ListedImage]:
-    """Return the images of a model, the newest first.
+    """Return the images of a model, the newest first; or the one that a tag or digest names.
 
     Args:
-        repository: Registry and repository, such as `localhost:5000/models/filetype`.
+        repository: Registry and repository, such as `localhost:5000/models/filetype`, perhaps with a tag or digest.
 
     Raises:
         RegistryError: When the registry is down or refuses.
     """
     place = Reference.parse(repository)
     client = RegistryClient(place.host)
-    found = [image for tag in _tags(client, place) if _CONTENT_TAG.fullmatch(tag) and (image := _image(client, place, tag))]
+    if place.tag or place.digest:
+        image = _image(client, place)
+        return [image] if image else []
+    places = [replace(place, tag=tag) for tag in _tags(client, place) if _CONTENT_TAG.fullmatch(tag)]
+    found = [image for place in places if (image := _image(client, place))]
     return sorted(found, key=lambda image: (image.created is not None, image.created), reverse=True)
 
 
@@ -62,27 +65,34 @@ def _tags(client: RegistryClient, place: Reference) -> list[str]:
     if not answer.ok:
         return []
     # Once each: what is pushed meanwhile may move a tag to the next page.
-    return list(dict.fromkeys(tag for page in pages(client, place, request, answer) for tag in page.json().get("tags") or []))
+    return list(dict.fromkeys(tag for page in pages(client, place, request, answer) for tag in page.get("tags") or []))
 
 
-def _image(client: RegistryClient, place: Reference, tag: str) -> ListedImage | None:
+def _image(client: RegistryClient, place: Reference) -> ListedImage | None:
     """Return one image, or None when it is not gpuserve's or has gone meanwhile."""
-    found = client.manifest(Reference(place.registry, place.repository, tag=tag))
+    found = client.manifest(place)
     if found is None:
         return None
-    document = cast("dict[str, Any]", json.loads(found.content))
-    summary = Summary.from_annotations(document.get("annotations") or {})
+    summary = Summary.from_annotations(found.document.get("annotations") or {})
     if summary is None:
         return None
-    parts = document["manifests"] if found.media_type in INDEXES else document["layers"]
     reference = place.pinned(found.digest)
     reports = referrers(reference, artifact_type=REPORT)
     times = [report.annotations[CREATED] for report in reports if CREATED in report.annotations]
     return ListedImage(
         reference=reference,
-        tag=tag,
+        tag=summary.key[:TAG_LENGTH],
         summary=summary,
-        bytes=sum(int(part["size"]) for part in parts),
+        bytes=sum(_layers(client, place, found).values()),
         created=datetime.fromisoformat(min(times)) if times else None,
         capacity=latest_capacity(reports),
     )
+
+
+def _layers(client: RegistryClient, place: Reference, found: Manifest) -> dict[str, int]:
+    """Return the layers by digest, with their sizes; of an index those of all its platforms, which share some."""
+    document = found.document
+    if found.media_type not in INDEXES:
+        return {str(layer["digest"]): int(layer["size"]) for layer in document["layers"]}
+    of_platforms = (client.manifest(replace(place, digest=str(part["digest"]))) for part in document["manifests"])
+    return {digest: size for part in of_platforms if part for digest, size in _layers(client, place, part).items()}
