@@ -1,4 +1,4 @@
-"""What is up is left as it is: by a second `make up`, and by preview, up and refresh by hand."""
+"""What is up is left as it is: by a second `make up`, and by preview, up and refresh by hand. What was changed by hand is put right."""
 
 import json
 import tempfile
@@ -68,3 +68,20 @@ def test_a_refresh_by_hand_finds_what_the_state_says(stack: Stack, quiet: Cluste
     assert done.returncode == 0, done.stdout + done.stderr
     done = _pulumi(stack, "preview", "-s", "local", "--expect-no-changes")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_was_deleted_or_edited_by_hand_is_put_right_by_up(stack: Stack, quiet: Cluster):
+    there, place = set(_versions(quiet)), ("-n", "gpuserve-local")
+    quiet.kubectl("delete", "deployment/filetype-fp32", "networkpolicy/filetype-int8", "configmap/filetype-ca", *place)
+    quiet.kubectl("set", "env", "deployment/filetype-int8", "LD_PRELOAD=/tmp/evil.so", *place)
+    quiet.kubectl("patch", "hpa", "filetype-int8", "--type=merge", "-p", '{"spec": {"maxReplicas": 9}}', *place)
+    status = run([".venv/bin/gpuserve", "status", "-s", "local"], stack.variables)
+    assert status.returncode == 1
+    assert "does not exist; `pulumi up --refresh` makes it" in " ".join(status.stdout.split())
+    again = command("up", "--json")
+    assert again.returncode == 0, again.stderr
+    assert "+ 3 created" in json.loads(again.stdout)["changes"], again.stdout
+    assert set(_versions(quiet)) == there
+    (container,) = quiet.get("deployment", "filetype-int8", *place)["spec"]["template"]["spec"]["containers"]
+    assert "LD_PRELOAD" not in {variable["name"] for variable in container["env"]}
+    assert quiet.get("hpa", "filetype-int8", *place)["spec"]["maxReplicas"] == 3

@@ -33,7 +33,7 @@ def name_of(found: Object) -> str:
     return f"{found['kind']} {scope}{metadata['name']}"
 
 
-def missing(kind: str, namespace: str, name: str, why: str = "does not exist; `pulumi up` makes it") -> Part:
+def missing(kind: str, namespace: str, name: str, why: str = "does not exist; `pulumi up --refresh` makes it") -> Part:
     """Return the part of an object that is not there."""
     return Part(ready=False, object=f"{kind} {namespace}/{name}", reason=why)
 

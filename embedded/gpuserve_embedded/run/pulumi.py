@@ -51,9 +51,13 @@ class Pulumi:
         self._run(["stack", "select", "--create", self.stack], lambda _line: None)
 
     def up(self, progress: Progress) -> str:
-        """Run `pulumi up` with the stack's policy pack; return the engine's summary of changes."""
+        """Run `pulumi up` with the stack's policy pack; return the engine's summary of changes.
+
+        The cluster is looked at first (`--refresh`): what somebody deleted or edited by hand is as the stack says afterwards, where the
+        engine's state alone would call it unchanged.
+        """
         self._await_turn(progress)
-        arguments = ["up", "-s", self.stack, "--yes", "--skip-preview", "--policy-pack", "policies"]
+        arguments = ["up", "-s", self.stack, "--yes", "--skip-preview", "--refresh", "--policy-pack", "policies"]
         return _changes(self._run(arguments, progress))
 
     def destroy(self, progress: Progress) -> None:
