@@ -249,3 +249,23 @@ def test_doctor_goes_on_where_the_kubeconfig_is_no_yaml(cli: Cli, tmp_path: Path
     assert result.exit_code == 1
     assert not found["cluster"]["ok"]
     assert "is no YAML" in found["cluster"]["found"]
+
+
+def test_render_for_argo_cd_orders_by_waves_and_changes_nothing_else(cli, sandbox):
+    plain = list(yaml.safe_load_all(cli("render", "-s", "local", "--stacks", sandbox.stacks).stdout))
+    waves = list(yaml.safe_load_all(cli("render", "-s", "local", "--stacks", sandbox.stacks, "--sync-waves").stdout))
+    found: dict[str, set[str]] = {}
+    for one in waves:
+        notes = one["metadata"]["annotations"]
+        wave = notes.pop("argocd.argoproj.io/sync-wave")
+        found.setdefault(wave, set()).add(one["kind"])
+        if one["kind"] == "Node":
+            assert "Prune=false" in notes["argocd.argoproj.io/sync-options"]
+        elif wave != "2":
+            assert notes.pop("argocd.argoproj.io/sync-options") == "PruneLast=true"
+        if not notes:
+            del one["metadata"]["annotations"]
+    assert waves == plain
+    assert {"Namespace", "ResourceQuota"} <= found["0"]
+    assert {"Deployment", "Service"} <= found["1"]
+    assert {"HTTPRoute", "HorizontalPodAutoscaler"} <= found["2"]

@@ -26,6 +26,12 @@ def render(
     stacks: StacksOption = STACKS,
     output: Annotated[str, typer.Option("--output", "-o", help="File to write; - is stdout.", metavar="FILE")] = "-",
     format_: Annotated[Format, typer.Option("--format", help="yaml: one document per object; json: a List.")] = Format.YAML,
+    sync_waves: Annotated[
+        bool,
+        typer.Option(
+            "--sync-waves", help="Annotate for Argo CD: servers are ready before routes lead to them, and pruned after that."
+        ),
+    ] = False,
 ) -> None:
     """Print every manifest of an environment; nothing is built and no cluster is asked.
 
@@ -34,7 +40,7 @@ def render(
     from gpuserve.cli.stack import open_stack
 
     loaded = open_stack(stack, stacks, measured=True)
-    manifests = list(loaded.manifests())
+    manifests = list(loaded.manifests(waves=sync_waves))
     if format_ is Format.YAML:
         text = to_yaml(manifests)
     else:

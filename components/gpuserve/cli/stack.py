@@ -10,7 +10,7 @@ from gpuserve.platform.compose import ImageOf, Plan, compose, image_requests
 from gpuserve.platform.images import attached_capacities, tagged_images
 from gpuserve.platform.load import CONFIG_KEY, Environment, load_stack, stack_file, stack_name
 from gpuserve.platform.quotas import quota_holds_the_most
-from gpuserve.platform.render import render
+from gpuserve.platform.render import render, render_in_waves
 from gpuserve_images.errors import ImageError
 
 
@@ -36,9 +36,9 @@ class Stack:
     images: frozenset[str]
     file: Path
 
-    def manifests(self) -> Iterator[Manifest]:
-        """Yield every manifest in an order in which they can be applied."""
-        return render(self.plan)
+    def manifests(self, *, waves: bool = False) -> Iterator[Manifest]:
+        """Yield every manifest in an order in which they can be applied; with Argo CD's annotations for it when ``waves`` is true."""
+        return (render_in_waves if waves else render)(self.plan)
 
     def notes(self) -> Iterator[str]:
         """Yield what works and may surprise, each with its place in the stack file and what to write instead."""
