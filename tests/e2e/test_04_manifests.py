@@ -7,7 +7,8 @@ import pytest
 from e2e_cluster import ROOT, Cluster, run
 from e2e_stack import Stack
 
-from gpuserve.cli.stack import open_stack, stack_names
+from gpuserve.cli.stack import open_stack
+from gpuserve.platform.load import stack_names
 
 pytestmark = pytest.mark.e2e
 

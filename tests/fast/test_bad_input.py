@@ -307,6 +307,12 @@ def test_an_unknown_environment_names_the_known_ones(sandbox: Any, cli: Callable
     assert "local" in result.stderr
 
 
+def test_a_known_environment_is_named_in_full(sandbox: Any, cli: Callable[..., Any]) -> None:
+    sandbox.stack_file.rename(sandbox.stacks / "Pulumi.team.eu.yaml")
+    assert cli("check", "-s", "team.eu", "--stacks", sandbox.stacks).exit_code == 0
+    assert cli("check", "-s", "team", "--stacks", sandbox.stacks).stderr.endswith("that exist here: team.eu\n")
+
+
 def test_debug_shows_the_traceback(sandbox: Any, cli: Callable[..., Any]) -> None:
     sandbox.service["pool"] = "nowhere"
     sandbox.write()

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
 from gpuserve.cli.output import to_yaml
-from gpuserve.cli.stack import open_stack, stack_names
+from gpuserve.cli.stack import open_stack
 from gpuserve.kubernetes.metadata import MANAGER, is_patch
 from gpuserve.platform.checks import problems
 from gpuserve.platform.compose import ImageRequest, compose
-from gpuserve.platform.load import Environment
+from gpuserve.platform.load import Environment, stack_names
 from gpuserve.platform.render import render
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve_images.spec import ModelSpec

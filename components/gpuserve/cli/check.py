@@ -47,7 +47,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check stack and model files, the manifests they become against Kubernetes' schemas, and the policies."""
-    from gpuserve.cli.stack import stack_names
+    from gpuserve.platform.load import stack_names
 
     if everything and _was_written(context, "stack"):
         raise typer.BadParameter("give either --stack ENV or --all")

@@ -159,9 +159,8 @@ def _quantity(kind: "type[Quantity]", option: str, text: str) -> "Quantity | Non
 
 def _needed(stacks: Path) -> set[str]:
     """Return the keys of the stages of every build that the stack files name."""
-    from gpuserve.cli.stack import stack_names
     from gpuserve.platform.compose import image_requests
-    from gpuserve.platform.load import load_stack
+    from gpuserve.platform.load import load_stack, stack_names
     from gpuserve_images.pipeline.chain import plan
     from gpuserve_images.pipeline.job import Job
 

@@ -8,7 +8,7 @@ from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.platform.compose import ImageOf, Plan, compose, image_requests
 from gpuserve.platform.images import attached_capacities, tagged_images
-from gpuserve.platform.load import CONFIG_KEY, Environment, load_stack, stack_file, stack_name
+from gpuserve.platform.load import CONFIG_KEY, Environment, load_stack, stack_file
 from gpuserve.platform.quotas import quota_holds_the_most
 from gpuserve.platform.render import render, render_in_waves
 from gpuserve_images.errors import ImageError
@@ -67,11 +67,6 @@ def open_stack(name: str, stacks: Path, *, measured: bool = False) -> Stack:
         return Stack(name, environment, compose(environment, image_of), images, file)
     capacity_of = attached_capacities(environment, image_of, file=str(file), path=f"config.{CONFIG_KEY}")
     return Stack(name, environment, compose(environment, image_of, capacity_of), images, file)
-
-
-def stack_names(stacks: Path) -> list[str]:
-    """Return the names of all stack files in a folder."""
-    return sorted(stack_name(path) for path in stacks.glob("Pulumi.*.yaml"))
 
 
 def _references(environment: Environment, image_of: ImageOf) -> frozenset[str]:

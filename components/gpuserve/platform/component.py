@@ -17,7 +17,7 @@ from gpuserve.monitoring.component import MonitoringStack
 from gpuserve.monitoring.spec import stack_label
 from gpuserve.node_pool.component import GpuNodePool
 from gpuserve.platform.compose import ImageRequest, Plan, build_placement, compose, image_requests, request, scaled_by_capacity
-from gpuserve.platform.load import CONFIG_KEY, Environment, load_environment
+from gpuserve.platform.load import CONFIG_KEY, Environment, load_environment, stack_file
 from gpuserve.platform.outputs import service_output
 from gpuserve.platform.spec import PlatformSpec
 from gpuserve.serving.component import ServingStack
@@ -51,7 +51,7 @@ class Platform(Component):
         folder: Path = Path("stacks"),
         own_names: bool = False,
     ) -> None:
-        file = folder / f"Pulumi.{pulumi.get_stack()}.yaml"
+        file = stack_file(pulumi.get_stack(), folder)
         environment = _load(args, file)
         if own_names:
             environment = replace(environment, label=stack_label(pulumi.get_stack(), name))

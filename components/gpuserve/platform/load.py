@@ -51,6 +51,11 @@ def stack_name(file: Path) -> str:
     return file.name.removeprefix("Pulumi.").removesuffix(".yaml")
 
 
+def stack_names(stacks: Path) -> list[str]:
+    """Return the names of all stacks that are declared in a folder."""
+    return sorted(stack_name(file) for file in stacks.glob("Pulumi.*.yaml"))
+
+
 def load_stack(stack: str, stacks: Path = Path("stacks")) -> Environment:
     """Read ``<stacks>/Pulumi.<stack>.yaml`` and the models it names.
 
@@ -58,7 +63,7 @@ def load_stack(stack: str, stacks: Path = Path("stacks")) -> Environment:
         SpecError: With every problem of the files.
     """
     file = stack_file(stack, stacks)
-    document = _read_yaml(file, known=[path.name.split(".")[1] for path in stacks.glob("Pulumi.*.yaml")])
+    document = _read_yaml(file, known=stack_names(stacks))
     config = document.get("config")
     if not isinstance(config, Mapping) or CONFIG_KEY not in config:
         fix = f"add `config:` with a `{CONFIG_KEY}:` object (see docs)"
@@ -165,7 +170,7 @@ def _read_yaml(file: Path, known: list[str]) -> Mapping[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        stacks = ", ".join(sorted(known)) or "none"
+        stacks = ", ".join(known) or "none"
         fix = f"use one of the stacks that exist here: {stacks}"
         raise SpecError([Problem("(file)", None, error.strerror or "cannot be read", fix, str(file))]) from error
     except UnicodeDecodeError as error:
