@@ -9,6 +9,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 SCHEMES = ("https", "s3", "gs", "hf", "oci", "pvc")
 """Kinds of address, `http` to this machine aside."""
 
+_BY_REVISION = frozenset({"hf", "oci"})
+"""Kinds whose addresses name their content themselves; what all others give can change, so a source names its digest."""
+
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _OCI = re.compile(r"[^@\s]+@sha256:(?P<digest>[0-9a-f]{64})")
@@ -65,6 +68,11 @@ class Address:
     def name(self) -> str:
         """Last part of the path, which a single file is called by."""
         return PurePosixPath(self.path).name or self.place.rsplit("/", 1)[-1]
+
+    @property
+    def names_content(self) -> bool:
+        """Whether the address says by its revision what is there; of others a source must say the digest."""
+        return self.scheme in _BY_REVISION
 
 
 def is_name(text: str) -> bool:

@@ -20,7 +20,6 @@ from gpuserve_images.sources.volume import volume_place
 
 _FILE = "file"
 _FOLDER = "folder"
-_BY_REVISION = frozenset({"hf", "oci"})
 
 
 def download(source: SourceSpec, address: Address, store: SourceCache, progress: Progress) -> Path:
@@ -75,7 +74,7 @@ def _require_declared(source: SourceSpec, address: Address, place: Path) -> None
     Raises:
         SourceError: When they are not.
     """
-    if source.sha256 is None or address.scheme not in _BY_REVISION:
+    if source.sha256 is None or not address.names_content:
         return
     found = folder_digest(place) if place.is_dir() else sha256_file(place)
     if found != source.sha256:

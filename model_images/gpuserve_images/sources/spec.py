@@ -11,8 +11,6 @@ from gpuserve_images.sources.addresses import HEX_DIGEST, Address, parse
 Format = Literal["onnx", "sklearn", "xgboost", "lightgbm", "torch", "tensorflow", "huggingface"]
 """What a model's files are."""
 
-_BY_CONTENT = frozenset({"https", "http", "s3", "gs", "pvc"})
-
 
 class SourceSpec(Spec):
     """Where the model comes from: exactly one of `file`, `package` and `url`.
@@ -69,7 +67,7 @@ class SourceSpec(Spec):
         if self.include and address.scheme == "pvc":
             msg = "is a volume, which is read where it lies; name a folder without the other files, and remove `include:`"
             raise ValueError(msg)
-        if address.scheme in _BY_CONTENT and self.sha256 is None:
+        if not address.names_content and self.sha256 is None:
             msg = (
                 f"is not pinned: what {address.shown} gives can change; "
                 f"add `sha256:` (`gpuserve images pin {address.shown}` prints it)"
