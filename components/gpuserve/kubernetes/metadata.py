@@ -8,6 +8,11 @@ Manifest = dict[str, Any]
 
 MANAGER = "gpuserve"
 
+SERVICE_LABEL = "gpuserve.io/service"
+"""Label of a server's pods: the service that they answer for. Metrics are told apart by it and by `VERSION_LABEL`."""
+
+VERSION_LABEL = "gpuserve.io/version"
+
 _FORCE = "pulumi.com/patchForce"
 
 

@@ -7,7 +7,7 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 from gpuserve.monitoring.scope import Scope
-from gpuserve.monitoring.series import BATCH, ERRORS, LATENCY, QUEUE, REQUESTS, SERVICE_LABEL, VERSION_LABEL
+from gpuserve.monitoring.series import BATCH, ERRORS, LATENCY, QUEUE, RAW_SERVICE, RAW_VERSION, REQUESTS
 from gpuserve.monitoring.slo import BUDGET, EACH, LATENCY_OBJECTIVE, burn_rate
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def panels(scope: Scope, *, availability: bool, latency: bool) -> list[PanelSpec
         latency: Whether any service has a latency objective.
     """
     chosen, promised = scope.pods(_SERVICE, _VERSION), scope.services(_SERVICE)
-    pods = scope.pods(f'{SERVICE_LABEL}=~"$service"', f'{VERSION_LABEL}=~"$version"')
+    pods = scope.pods(f'{RAW_SERVICE}=~"$service"', f'{RAW_VERSION}=~"$version"')
     objective = (Query(f"max by (service) ({LATENCY_OBJECTIVE}{promised})", "{{service}} objective of p95"),)
     found = [
         _per_version("Requests", "reqps", "Completed requests, mirrored ones included.", "sum", f"{REQUESTS}{chosen}"),
@@ -78,8 +78,8 @@ def panels(scope: Scope, *, availability: bool, latency: bool) -> list[PanelSpec
             "Pods whose metrics Prometheus can read.",
             (
                 Query(
-                    f"sum by ({SERVICE_LABEL}, {VERSION_LABEL}) (up{pods})",
-                    f"{{{{{SERVICE_LABEL}}}}} {{{{{VERSION_LABEL}}}}}",
+                    f"sum by ({RAW_SERVICE}, {RAW_VERSION}) (up{pods})",
+                    f"{{{{{RAW_SERVICE}}}}} {{{{{RAW_VERSION}}}}}",
                 ),
             ),
         ),

@@ -4,13 +4,13 @@ from typing import Any
 
 import yaml
 
-from gpuserve.kubernetes.metadata import Manifest, labels, manifest
+from gpuserve.kubernetes.metadata import SERVICE_LABEL, VERSION_LABEL, Manifest, labels, manifest
 from gpuserve.kubernetes.values import MetricsSource
 from gpuserve.monitoring import dashboard, rules
 from gpuserve.monitoring.spec import MonitoringSpec
 
 OPERATOR_API = "monitoring.coreos.com/v1"
-POD_LABELS = ("gpuserve.io/service", "gpuserve.io/version")
+POD_LABELS = (SERVICE_LABEL, VERSION_LABEL)
 
 
 def manifests(name: str, spec: MonitoringSpec) -> dict[str, Manifest]:

@@ -16,9 +16,12 @@ Latency is a set of quantiles because that is all a runtime may have: Triton 2.5
 with a histogram gives the same quantiles. Quantiles of several pods cannot be combined into one; take their maximum.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from gpuserve.kubernetes.metadata import SERVICE_LABEL, VERSION_LABEL
 
 if TYPE_CHECKING:
     from gpuserve.kubernetes.values import MetricsSource
@@ -34,15 +37,13 @@ SERIES = (REQUESTS, ERRORS, LATENCY, QUEUE, BATCH)
 QUANTILES = ("0.5", "0.95", "0.99")
 
 LABELS = ("namespace", "pod", "service", "version")
-SERVICE_LABEL = "gpuserve_io_service"
-"""The pod label ``gpuserve.io/service`` as Prometheus writes it (labelmap, or podTargetLabels of prometheus-operator)."""
-
-VERSION_LABEL = "gpuserve_io_version"
+RAW_SERVICE, RAW_VERSION = (re.sub("[^a-zA-Z0-9_]", "_", label) for label in (SERVICE_LABEL, VERSION_LABEL))
+"""The servers' pod labels as Prometheus writes them on raw series (labelmap, or podTargetLabels of prometheus-operator)."""
 
 ENSEMBLE = "gpuserve:ensemble"
 """1 for each version that is an ensemble, with the raw series' labels ``namespace`` and of the version, and the ensemble as ``model``."""
 
-_ENSEMBLE_KEY = f"namespace, {SERVICE_LABEL}, {VERSION_LABEL}, model"
+_ENSEMBLE_KEY = f"namespace, {RAW_SERVICE}, {RAW_VERSION}, model"
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def ensemble_rules(sources: Iterable["MetricsSource"]) -> list[dict[str, Any]]:
             "expr": "vector(1)",
             "labels": {
                 "namespace": source.namespace,
-                SERVICE_LABEL: source.service,
-                VERSION_LABEL: source.version,
+                RAW_SERVICE: source.service,
+                RAW_VERSION: source.version,
                 "model": source.ensemble,
             },
         }
@@ -94,7 +95,7 @@ def rate(metric: str, window: str, scope: "Scope") -> str:
 
 def raw(scope: "Scope", *matchers: str) -> str:
     """Return a selector of the raw series of a stack's servers."""
-    return scope.pods(f'{SERVICE_LABEL}!=""', *matchers)
+    return scope.pods(f'{RAW_SERVICE}!=""', *matchers)
 
 
 def per_pod(aggregate: str, expression: str, *extra: str) -> str:
@@ -103,9 +104,9 @@ def per_pod(aggregate: str, expression: str, *extra: str) -> str:
     A metric may have a ``version`` label of its own (Triton's model version), so the pods' labels are kept first and take the
     common names afterwards.
     """
-    kept = ", ".join(("namespace", "pod", SERVICE_LABEL, VERSION_LABEL, *extra))
+    kept = ", ".join(("namespace", "pod", RAW_SERVICE, RAW_VERSION, *extra))
     reduced = f"{aggregate} by ({kept}) ({expression})"
-    for common, label in (("service", SERVICE_LABEL), ("version", VERSION_LABEL)):
+    for common, label in (("service", RAW_SERVICE), ("version", RAW_VERSION)):
         reduced = f'label_replace({reduced}, "{common}", "$1", "{label}", "(.+)")'
     return f"{aggregate} by ({', '.join((*LABELS, *extra))}) ({reduced})"
 

@@ -11,6 +11,7 @@ Servers count the requests, so a service without any has no errors either, and n
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gpuserve.kubernetes.metadata import SERVICE_LABEL
 from gpuserve.monitoring.scope import STACK_LABEL
 from gpuserve.monitoring.series import ERRORS, REQUESTS, ratio
 
@@ -133,7 +134,7 @@ def _silent(scope: "Scope") -> dict[str, Any]:
             "description": (
                 f"For {SILENCE} Prometheus has had no metrics from any server that answers clients of {{{{ $labels.service }}}}: "
                 "their pods are gone, do not start, or cannot be scraped. Requests that find no server are counted nowhere, so "
-                "the error budget does not show them. See `kubectl get pods -A -l gpuserve.io/service={{ $labels.service }}`."
+                f"the error budget does not show them. See `kubectl get pods -A -l {SERVICE_LABEL}={{{{ $labels.service }}}}`."
             ),
         },
     }

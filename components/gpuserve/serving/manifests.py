@@ -4,14 +4,11 @@ import re
 from typing import Any
 
 from gpuserve.kubernetes.errors import Problem, SpecError
-from gpuserve.kubernetes.metadata import Manifest, labels, manifest
+from gpuserve.kubernetes.metadata import SERVICE_LABEL, VERSION_LABEL, Manifest, labels, manifest
 from gpuserve.kubernetes.values import Endpoint, MetricsSource, ScaleTarget
 from gpuserve.serving.network import network_policy_spec, service_spec
 from gpuserve.serving.pod import pod_template, runtime_pod, termination_seconds
 from gpuserve.serving.spec import ServingSpec
-
-SERVICE_LABEL = "gpuserve.io/service"
-VERSION_LABEL = "gpuserve.io/version"
 
 _OLD_REVISIONS = 3
 """ReplicaSets kept for ``kubectl rollout undo``; Kubernetes' own 10 are clutter where the stack's history is the record."""
