@@ -4,7 +4,7 @@ https://github.com/triton-inference-server/server/blob/r24.10/docs/user_guide/me
 
 Durations are in microseconds. Failures count server-side faults by ``reason`` and exist at 0 from the start; a malformed
 request is answered 400 and counted nowhere. Latency comes from summaries over a sliding minute, which the server exports only
-with ``--metrics-config summary_latencies=true`` and the quantiles of `SUMMARY_QUANTILES`; there is no histogram.
+with ``--metrics-config summary_latencies=true``, of the quantiles that it is told (`gpuserve.serving` tells it); there is no histogram.
 
 An ensemble has metrics like any model, and its models have theirs. Its requests and their latency are what clients see; it counts each
 failed one twice, when it answers and when it is done. It executes nothing itself and has no queue, so waits and batches are its models'.
@@ -26,9 +26,6 @@ from gpuserve.monitoring.series import (
     ratio,
     raw,
 )
-
-SUMMARY_QUANTILES = "0.5:0.05,0.95:0.005,0.99:0.001"
-"""Value of ``--metrics-config summary_quantiles=``: quantile and allowed error of each."""
 
 MICROSECONDS = "1e6"
 

@@ -13,7 +13,7 @@ _USER = 1000
 """User ``triton-server`` of NVIDIA's images, and of the CPU base image."""
 
 _SUMMARY_QUANTILES = "0.5:0.05,0.95:0.005,0.99:0.001"
-"""Quantile and allowed error of each; the recording rules of `gpuserve.monitoring` are about these."""
+"""Quantile and allowed error of each; the recording rules are about these (`gpuserve.monitoring.series.QUANTILES`)."""
 
 _CACHE_BYTES = 64 << 20
 """Size of the response cache; Triton takes the memory when answers fill it, and only models that ask for the cache use it."""
