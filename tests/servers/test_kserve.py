@@ -15,7 +15,6 @@ from triton_server import TritonServer, missing
 from v2_client import infer
 
 from gpuserve_images.layouts.choosing import lay_out
-from gpuserve_images.layouts.kserve import storage_uri
 from gpuserve_images.layouts.served import ModelFiles, ServedModel, Wishes
 from gpuserve_images.oci import File, Layer, bake
 from gpuserve_images.onnx_model.signature import read_signature
@@ -46,7 +45,7 @@ def fetched(registry, model, folder):
     """Bake a model into an image of its own, and return the folder that KServe fetches from it."""
     files, _ = lay_out("kserve", model, Wishes())
     layers = [Layer({path: File(content)}) for path, content in files.items()]
-    uri = storage_uri(bake(f"{registry}/{model.name}:1", layers).reference)
+    uri = "oci://" + bake(f"{registry}/{model.name}:1", layers).reference
     environ = {
         **os.environ,
         "PYTHONPATH": str(packages(HERE / "requirements-kserve.lock")),

@@ -20,14 +20,12 @@ class Accelerator:
         product: Value of the node label ``nvidia.com/gpu.product``; ``None`` when simulated.
         memory_gb: Memory of one GPU in gigabytes (10^9 bytes) by its data sheet; 0 when simulated.
         capability: CUDA compute capability, such as ``8.0``; ``None`` when simulated.
-        generation: NVIDIA's name of the architecture, such as ``Ampere``.
     """
 
     name: str
     product: str | None
     memory_gb: int
     capability: str | None
-    generation: str
 
     @property
     def architecture(self) -> str | None:
@@ -48,25 +46,25 @@ class Accelerator:
 ACCELERATORS: dict[str, Accelerator] = {
     accelerator.name: accelerator
     for accelerator in (
-        Accelerator("T4", "Tesla-T4", 16, "7.5", "Turing"),
-        Accelerator("A10", "NVIDIA-A10", 24, "8.6", "Ampere"),
-        Accelerator("A10G", "NVIDIA-A10G", 24, "8.6", "Ampere"),
-        Accelerator("A40", "NVIDIA-A40", 48, "8.6", "Ampere"),
-        Accelerator("A30", "NVIDIA-A30", 24, "8.0", "Ampere"),
-        Accelerator("A100-PCIe-40GB", "NVIDIA-A100-PCIE-40GB", 40, "8.0", "Ampere"),
-        Accelerator("A100-PCIe-80GB", "NVIDIA-A100-80GB-PCIe", 80, "8.0", "Ampere"),
-        Accelerator("A100-SXM4-40GB", "NVIDIA-A100-SXM4-40GB", 40, "8.0", "Ampere"),
-        Accelerator("A100-SXM4-80GB", "NVIDIA-A100-SXM4-80GB", 80, "8.0", "Ampere"),
-        Accelerator("L4", "NVIDIA-L4", 24, "8.9", "Ada Lovelace"),
-        Accelerator("L40", "NVIDIA-L40", 48, "8.9", "Ada Lovelace"),
-        Accelerator("L40S", "NVIDIA-L40S", 48, "8.9", "Ada Lovelace"),
-        Accelerator("H100-PCIe", "NVIDIA-H100-PCIe", 80, "9.0", "Hopper"),
-        Accelerator("H100-SXM5-80GB", "NVIDIA-H100-80GB-HBM3", 80, "9.0", "Hopper"),
-        Accelerator("H100-NVL", "NVIDIA-H100-NVL", 94, "9.0", "Hopper"),
-        Accelerator("H200", "NVIDIA-H200", 141, "9.0", "Hopper"),
-        Accelerator("B200", "NVIDIA-B200", 180, "10.0", "Blackwell"),
-        Accelerator("RTX-PRO-6000", "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition", 96, "12.0", "Blackwell"),
-        Accelerator("simulated", None, 0, None, "none"),
+        Accelerator("T4", "Tesla-T4", 16, "7.5"),
+        Accelerator("A10", "NVIDIA-A10", 24, "8.6"),
+        Accelerator("A10G", "NVIDIA-A10G", 24, "8.6"),
+        Accelerator("A40", "NVIDIA-A40", 48, "8.6"),
+        Accelerator("A30", "NVIDIA-A30", 24, "8.0"),
+        Accelerator("A100-PCIe-40GB", "NVIDIA-A100-PCIE-40GB", 40, "8.0"),
+        Accelerator("A100-PCIe-80GB", "NVIDIA-A100-80GB-PCIe", 80, "8.0"),
+        Accelerator("A100-SXM4-40GB", "NVIDIA-A100-SXM4-40GB", 40, "8.0"),
+        Accelerator("A100-SXM4-80GB", "NVIDIA-A100-SXM4-80GB", 80, "8.0"),
+        Accelerator("L4", "NVIDIA-L4", 24, "8.9"),
+        Accelerator("L40", "NVIDIA-L40", 48, "8.9"),
+        Accelerator("L40S", "NVIDIA-L40S", 48, "8.9"),
+        Accelerator("H100-PCIe", "NVIDIA-H100-PCIe", 80, "9.0"),
+        Accelerator("H100-SXM5-80GB", "NVIDIA-H100-80GB-HBM3", 80, "9.0"),
+        Accelerator("H100-NVL", "NVIDIA-H100-NVL", 94, "9.0"),
+        Accelerator("H200", "NVIDIA-H200", 141, "9.0"),
+        Accelerator("B200", "NVIDIA-B200", 180, "10.0"),
+        Accelerator("RTX-PRO-6000", "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition", 96, "12.0"),
+        Accelerator("simulated", None, 0, None),
     )
 }
 """Accelerator by name. ``simulated`` is a device plugin without GPUs behind it, as in the embedded cluster."""

@@ -101,13 +101,6 @@ def pid_of(daemon: Daemon) -> int | None:
     return _running_pid(daemon.pid_file)
 
 
-def recorded() -> dict[str, int | None]:
-    """Return every daemon that was started: its process id, or None where it has ended."""
-    if not PIDS.is_dir():
-        return {}
-    return {path.name: _running_pid(path) for path in sorted(PIDS.iterdir())}
-
-
 def url_answers(url: str, *, ca: Path | None = None, certificate: tuple[Path, Path] | None = None) -> Callable[[], bool]:
     """Return a health check: does a GET of the address answer with a 2xx status within five seconds?"""
 
@@ -162,10 +155,10 @@ def search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
-def tail(log: Path, lines: int = _LOG_TAIL_LINES) -> list[str]:
+def tail(log: Path) -> list[str]:
     """Return the last lines of a log; empty where there is none."""
     with suppress(OSError):
-        return log.read_text(errors="replace").splitlines()[-lines:]
+        return log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
     return []
 
 

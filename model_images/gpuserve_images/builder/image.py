@@ -53,12 +53,11 @@ def ensure_image(registry: str, tools: Iterable[str], progress: Progress) -> str
     return bake(target, [Layer(files, comment="gpuserve")], base=base, config=config).reference
 
 
-def require_tools(tools: Mapping[str, str], field: str = "builder.image") -> None:
+def require_tools(tools: Mapping[str, str]) -> None:
     """Check that gpuserve's own builder image has the tools of this machine: a stage's key holds their versions.
 
     Args:
         tools: Version of each tool that a build depends on, here.
-        field: What to name in the error.
 
     Raises:
         SpecError: When it lacks one, or has another version.
@@ -70,7 +69,7 @@ def require_tools(tools: Mapping[str, str], field: str = "builder.image") -> Non
         # Stages call TensorRT's builders by their engines' names.
         there = next(filter(None, (pinned.get(_normal(package)) for package in PACKAGES.get(name, (name,)))), "")
         if there.rpartition("=")[2] != here:
-            problems.append(Problem(field, None, _difference(name, here, there), _fix(name, there)))
+            problems.append(Problem("builder.image", None, _difference(name, here, there), _fix(name, there)))
     if problems:
         raise SpecError(problems)
 

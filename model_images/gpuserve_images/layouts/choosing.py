@@ -62,19 +62,18 @@ def lay_out_ensemble(server: str, spec: EnsembleSpec, models: Mapping[str, tuple
     return ensemble(spec, {name: (model.seen(wishes.batch), wishes) for name, (model, wishes) in models.items()})
 
 
-def require_layout(server: str, form: str, options: LayoutSpec, *, field: str = "runtime") -> None:
+def require_layout(server: str, form: str, options: LayoutSpec) -> None:
     """Refuse, at plan time, what a server cannot serve or does not hear.
 
     Args:
         server: Name of the server, as `Target.server`.
         form: Format of the files that a build makes, such as `onnx`.
         options: What was said about the server.
-        field: Field of the config that chose the server.
 
     Raises:
         LayoutError: With the servers that can.
     """
-    require_server(server, form, field=field)
+    require_server(server, form)
     if server != "kserve":
         require_features(server, options)
         return
@@ -83,23 +82,22 @@ def require_layout(server: str, form: str, options: LayoutSpec, *, field: str = 
     require_features(runs, options, unheard=kserve.UNHEARD.get(runs, ()))
 
 
-def require_server(server: str, form: str, *, field: str = "runtime") -> None:
+def require_server(server: str, form: str) -> None:
     """Refuse, at plan time, a server that cannot serve a format of model files.
 
     Args:
         server: Name of the server.
         form: Format of the files that a build makes, such as `onnx`.
-        field: Field of the config that chose the server.
 
     Raises:
         LayoutError: With the servers that can, or the known ones.
     """
     if server not in FORMATS:
-        raise LayoutError(field, "is no server that images are made for", suggestion(server, FORMATS), value=server)
+        raise LayoutError("runtime", "is no server that images are made for", suggestion(server, FORMATS), value=server)
     if form not in FORMATS[server]:
         able = [name for name, formats in FORMATS.items() if form in formats]
         fix = f"Use one of {able}." if able else f"Build another format: {server} serves {list(FORMATS[server])}."
-        raise LayoutError(field, f"cannot serve {form} models", fix, value=server)
+        raise LayoutError("runtime", f"cannot serve {form} models", fix, value=server)
 
 
 def identity(server: str) -> Mapping[str, str]:

@@ -1,10 +1,9 @@
-"""KServe: what its storage initializer and its modelcars look for, and how an InferenceService names where a model is.
+"""KServe: what its storage initializer and its modelcars look for.
 
 Both read `/models` of an image and show it as `/mnt/models` to the server that the model's format chooses. Sources:
 https://github.com/kserve/kserve, `python/storage/kserve_storage/kserve_storage.py` and `config/runtimes`.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -47,19 +46,6 @@ UNHEARD: Mapping[str, tuple[str, ...]] = {
 FORMATS = tuple(SERVERS)
 """Formats that KServe has a server for."""
 
-MODEL_FORMATS: Mapping[str, str] = {"torch": "pytorch", "onnx": "triton", "tensorrt": "triton"}
-"""Format -> `modelFormat.name` of an InferenceService, where it is another; a repository of ours is in Triton's own form."""
-
-URIS: Mapping[str, tuple[str, str]] = {
-    "oci": (r"oci://[^/\s]+/[^@\s]+@sha256:[0-9a-f]{64}", "oci://registry/repository@sha256:<64 hex digits>"),
-    "pvc": (r"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/\S*)?", "pvc://claim/path"),
-    "s3": (r"s3://[^/\s]+/\S+", "s3://bucket/prefix"),
-    "gs": (r"gs://[^/\s]+/\S+", "gs://bucket/prefix"),
-    "hf": (r"hf://[^/\s]+/[^/:\s]+(:[^/\s]+)?", "hf://owner/model:revision"),
-    "https": (r"https://[^/\s]+/\S+", "https://host/model.tar.gz"),
-}
-"""Scheme -> (pattern of a storageUri, example)."""
-
 
 def repository(model: ServedModel, wishes: Wishes) -> Layout:
     """Return what KServe expects below `/models`, by the model's format.
@@ -85,46 +71,6 @@ def repository(model: ServedModel, wishes: Wishes) -> Layout:
         case _:
             files, notes = huggingface.checked(model, wishes, ROOT)
     return files, layout_record("kserve", model, files).model_copy(update={"notes": notes})
-
-
-def storage_uri(address: str) -> str:
-    """Return an address as the `storageUri` of an InferenceService.
-
-    Args:
-        address: An image reference by digest, or an address as `source:` takes it (`hf://owner/model@revision` included).
-
-    Raises:
-        LayoutError: When KServe would not understand it, or it may mean something else tomorrow.
-    """
-    scheme, separator, rest = address.partition("://")
-    if not separator:
-        scheme, address = "oci", f"oci://{address}"
-    if scheme == "hf":
-        address = f"hf://{rest.replace('@', ':', 1)}"
-    if scheme not in URIS:
-        known = ", ".join(example for _, example in URIS.values())
-        raise LayoutError("storageUri", "is no kind of address that KServe reads", f"Use one of {known}.", value=address)
-    pattern, example = URIS[scheme]
-    if not re.fullmatch(pattern, address):
-        raise LayoutError(
-            "storageUri", f"is not written as KServe reads {scheme} addresses", f"Write {example}.", value=address
-        )
-    return address
-
-
-def predictor(model: ServedModel, address: str) -> dict[str, object]:
-    """Return `spec.predictor.model` of an InferenceService for a model that is laid out like this.
-
-    Args:
-        model: The model.
-        address: Where it is: an image by digest, or an address as `source:` takes it.
-
-    Raises:
-        LayoutError: When KServe would not understand the address.
-    """
-    form = MODEL_FORMATS.get(model.format, model.format)
-    version = "v1" if model.format == "tensorflow" else "v2"
-    return {"modelFormat": {"name": form}, "protocolVersion": version, "storageUri": storage_uri(address)}
 
 
 def _single_file(model: ServedModel) -> Files:

@@ -30,6 +30,9 @@ FORMATS = tuple(BACKENDS)
 def repository(model: ServedModel, wishes: Wishes) -> Layout:
     """Return a repository with one model.
 
+    A model whose first axis is free everywhere, and is that of the batch, gets dynamic batching; others are served one request at a time.
+    Warm-up requests run before Triton reports ready, so that no user's request pays for the first run.
+
     Args:
         model: The model, in one or more versions.
         wishes: How it is to be served.
@@ -55,15 +58,6 @@ def _model_folder(model: ServedModel, wishes: Wishes) -> tuple[Files, tuple[str,
     files |= {f"{folder}/warmup/{name}": data for name, data in warmup.items()}
     files[f"{folder}/config.pbtxt"] = written(config).encode()
     return files, notes
-
-
-def config_pbtxt(model: ServedModel, wishes: Wishes) -> str:
-    """Return the text of a model's `config.pbtxt`.
-
-    A model whose first axis is free everywhere, and is that of the batch, gets dynamic batching; others are served one request at a time. Warm-up requests run
-    before Triton reports ready, so that no user's request pays for the first run.
-    """
-    return bytes(repository(model, wishes)[0][f"{ROOT}/{model.name}/config.pbtxt"]).decode()
 
 
 def _signature(model: ServedModel) -> Signature:

@@ -13,7 +13,7 @@ from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import memory
 from gpuserve_images.oci.artifact import artifact
 from gpuserve_images.oci.baking import BakeResult, finish
-from gpuserve_images.oci.blobs import Meter, Progress, Transfer
+from gpuserve_images.oci.blobs import Meter, Transfer
 from gpuserve_images.oci.client import Manifest, RegistryClient
 from gpuserve_images.oci.config import INDEX, MANIFEST, Json, descriptor, encode, image_index
 from gpuserve_images.oci.layers import File
@@ -39,14 +39,13 @@ class Referrer:
     annotations: Mapping[str, str]
 
 
-def attach(  # noqa: PLR0913 - keywords of one public call, each with its own default
+def attach(
     image: str,
     files: Mapping[str, File],
     *,
     artifact_type: str,
     annotations: Mapping[str, str] = _NONE,
     replace: bool = False,
-    progress: Progress | None = None,
 ) -> BakeResult:
     """Store files as a document about an image, without changing the image or its digest.
 
@@ -57,7 +56,6 @@ def attach(  # noqa: PLR0913 - keywords of one public call, each with its own de
         annotations: Annotations of the document, which `referrers` lists.
         replace: Whether it takes the place of other documents of its type. Only a list kept under a tag forgets them; where the
             registry keeps the list itself, they stay, and the latest is not told from the others.
-        progress: Called with bytes done and bytes in all.
 
     Returns:
         The document's reference by digest, and the bytes sent and reused.
@@ -73,7 +71,7 @@ def attach(  # noqa: PLR0913 - keywords of one public call, each with its own de
         fix = "Push the image first, or correct the reference"
         raise RegistryError(place.registry, place.repository, f"it has no image {place.selector} to attach to", fix, status=404)
     here = Reference(place.registry, place.repository)
-    meter = Meter(2 * sum(file.size() for file in files.values()), progress)
+    meter = Meter(2 * sum(file.size() for file in files.values()))
     about = descriptor(subject.media_type, subject.digest, len(subject.content))
     blobs, manifest = artifact(files, artifact_type, annotations, meter, subject=about)
     with memory.only_one(f"{here}/{subject.digest}"):

@@ -6,7 +6,6 @@ import zipfile
 import pytest
 
 from gpuserve_images.layouts.choosing import FORMATS, SERVERS, identity, lay_out, require_server
-from gpuserve_images.layouts.kserve import predictor, storage_uri
 from gpuserve_images.layouts.served import LayoutError, ModelFiles, ServedModel, Wishes
 from gpuserve_images.layouts.spec import BatchSpec, LayoutSpec
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec
@@ -125,46 +124,6 @@ def test_kserve_would_not_know_which_of_two_files_is_the_model(tmp_path):
     model = ServedModel.of("m", "xgboost", tmp_path / "trees.json", beside=[tmp_path / "old.json"])
     with pytest.raises(LayoutError, match=r"\(\['old.json'\]\): has other files"):
         laid("kserve", model, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("address", "uri"),
-    [
-        (f"localhost:5000/models/m@{DIGEST}", f"oci://localhost:5000/models/m@{DIGEST}"),
-        (f"oci://r/m@{DIGEST}", f"oci://r/m@{DIGEST}"),
-        ("hf://Qwen/Qwen3-0.6B@0123abc", "hf://Qwen/Qwen3-0.6B:0123abc"),
-        ("pvc://models/m/1", "pvc://models/m/1"),
-        ("s3://bucket/m", "s3://bucket/m"),
-        ("gs://bucket/m/1", "gs://bucket/m/1"),
-        ("https://example.com/m.tar.gz", "https://example.com/m.tar.gz"),
-    ],
-)
-def test_addresses_as_kserve_writes_them(address, uri):
-    assert storage_uri(address) == uri
-
-
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
-        ("localhost:5000/models/m:latest", "Write oci://registry/repository@sha256"),
-        ("ftp://host/m", "is no kind of address that KServe reads"),
-        ("hf://only-a-name", "Write hf://owner/model:revision"),
-        ("s3://bucket", "Write s3://bucket/prefix"),
-        ("pvc://Claim_Name/x", "Write pvc://claim/path"),
-    ],
-)
-def test_addresses_that_kserve_would_not_understand(address, words):
-    with pytest.raises(LayoutError, match=words):
-        storage_uri(address)
-
-
-def test_the_predictor_of_an_inference_service(tmp_path):
-    found = predictor(one_file(tmp_path, "net.pt", "torch"), f"localhost:5000/m@{DIGEST}")
-    assert found == {
-        "modelFormat": {"name": "pytorch"},
-        "protocolVersion": "v2",
-        "storageUri": f"oci://localhost:5000/m@{DIGEST}",
-    }
 
 
 @pytest.mark.parametrize(

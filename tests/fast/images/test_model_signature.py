@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from gpuserve_images.errors import SourceError
 from gpuserve_images.layouts.served import LayoutError, ModelFiles, ServedModel, Wishes
 from gpuserve_images.layouts.spec import BatchSpec
-from gpuserve_images.layouts.triton import config_pbtxt, repository
+from gpuserve_images.layouts.triton import ROOT, repository
 from gpuserve_images.layouts.triton_protobuf import parse_config
 from gpuserve_images.onnx_model.signature import DATA_TYPES, Signature, TensorSpec, read_signature
 from gpuserve_images.target import Target
@@ -20,7 +20,7 @@ from gpuserve_images.target import Target
 
 def config(signature, wishes=None, *, form="onnx"):
     model = ServedModel("m", form, {1: ModelFiles("model.onnx", {"model.onnx": Path(__file__)})}, signature)
-    return config_pbtxt(model, wishes or Wishes())
+    return bytes(repository(model, wishes or Wishes())[0][f"{ROOT}/m/config.pbtxt"]).decode()
 
 
 def write(folder, model):
