@@ -1,4 +1,7 @@
-"""The command's root: global options, and one module per command."""
+"""The command's root: global options, and the commands, each in a module of its own.
+
+What a command needs beside its options is imported when it is called: the others, and `--help`, do not wait for it.
+"""
 
 from typing import Annotated
 
@@ -18,7 +21,7 @@ app = typer.Typer(
 )
 for command in (render.render, check.check, status.status, predict.predict, schema.schema, doctor.doctor, bench.bench):
     app.command()(guarded(command))
-app.command("compile")(guarded(compiling.compile_model))
+app.command("compile")(guarded(compiling.compile_model))  # `compile` is a function of Python's
 app.command()(guarded(bake.bake))
 kept = typer.Typer(help="What was built, and what is kept of it.", no_args_is_help=True)
 for command in (images.ls, images.report, images.gc, images.pin, images.verify):
