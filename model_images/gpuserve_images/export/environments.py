@@ -13,7 +13,8 @@ from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.errors import ExportError
 
 VARIABLE = "GPUSERVE_EXPORT_PYTHON"
-Format = Literal["sklearn", "xgboost", "lightgbm", "torch", "tensorflow"]
+Framework = Literal["sklearn", "xgboost", "lightgbm", "torch", "tensorflow"]
+"""The formats of `gpuserve_images.sources.spec` that become ONNX through a framework of their own."""
 
 
 class Backend(Spec):
@@ -30,7 +31,7 @@ class Backend(Spec):
     packages: tuple[str, ...]
 
 
-BACKENDS: dict[Format, Backend] = {
+BACKENDS: dict[Framework, Backend] = {
     "sklearn": Backend(module="sklearn_model", extra="export-sklearn", packages=("scikit-learn", "skl2onnx", "onnx", "numpy")),
     "xgboost": Backend(module="xgboost_model", extra="export-xgboost", packages=("xgboost-cpu|xgboost", "onnx", "numpy")),
     "lightgbm": Backend(module="lightgbm_model", extra="export-lightgbm", packages=("lightgbm", "onnx", "numpy")),
@@ -57,7 +58,7 @@ class Environment(Spec):
     versions: dict[str, str]
 
 
-def environment(kind: Format) -> Environment:
+def environment(kind: Framework) -> Environment:
     """Return the environment of a back end: this one when it has all packages, else the one of `GPUSERVE_EXPORT_PYTHON`.
 
     Raises:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from gpuserve_images.errors import ExportError
-from gpuserve_images.export.environments import BACKENDS, Format, environment
+from gpuserve_images.export.environments import BACKENDS, Framework, environment
 from gpuserve_images.export.missing import require_same
 from gpuserve_images.export.processes import ExportProcess
 from gpuserve_images.export.spec import ExportSpec
@@ -46,7 +46,7 @@ class Files(Protocol):
 class SourceRunner:
     """A source model in its own framework, in a process of its own; a context manager that ends that process."""
 
-    def __init__(self, path: Path, kind: Format, spec: ExportSpec, folder: Path) -> None:
+    def __init__(self, path: Path, kind: Framework, spec: ExportSpec, folder: Path) -> None:
         """Load the model; see `source_runner`."""
         self._path = path
         self._environment = environment(kind)
@@ -124,7 +124,7 @@ class SourceRunner:
             raise ExportError(str(self._path), reason, fix)
 
 
-def source_runner(files: Files, kind: Format, spec: ExportSpec = DEFAULT, *, folder: Path) -> SourceRunner:
+def source_runner(files: Files, kind: Framework, spec: ExportSpec = DEFAULT, *, folder: Path) -> SourceRunner:
     """Load a source model in its own framework, so that parity is measured against the true source.
 
     Args:
@@ -140,7 +140,7 @@ def source_runner(files: Files, kind: Format, spec: ExportSpec = DEFAULT, *, fol
 
 
 def export(  # noqa: PLR0913 - keywords of one public call
-    files: Files, kind: Format, spec: ExportSpec, out: Path, progress: Progress = silent, *, folder: Path
+    files: Files, kind: Framework, spec: ExportSpec, out: Path, progress: Progress = silent, *, folder: Path
 ) -> StageRecord:
     """Write a source model as one ONNX file.
 
@@ -183,7 +183,7 @@ def export(  # noqa: PLR0913 - keywords of one public call
     )
 
 
-def identity(kind: Format, spec: ExportSpec, folder: Path) -> str:
+def identity(kind: Framework, spec: ExportSpec, folder: Path) -> str:
     """Return the digest of all that decides an export besides the source: options, versions and the factory's code.
 
     Raises:

@@ -12,6 +12,9 @@ from gpuserve_images.sources.hugging_face_folder import CONFIG, WEIGHTS, missing
 from gpuserve_images.sources.spec import Format
 
 FORMATS: tuple[Format, ...] = get_args(Format)
+FOLDERS: frozenset[Format] = frozenset({"tensorflow", "huggingface"})
+"""Formats of which the model is a folder, not a file."""
+
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 """Endings of archives that are unpacked."""
 
@@ -27,7 +30,6 @@ _SUFFIXES: dict[str, Format] = {
     ".pickle": "sklearn",
     ".joblib": "sklearn",
 }
-_FOLDERS = frozenset({"tensorflow", "huggingface"})
 _HEAD_BYTES = 4096
 _TELLING = (".safetensors", ".bin", ".gguf")
 """Endings of weights that, beside a config, tell a Hugging Face folder; where one is declared, others do as well."""
@@ -88,11 +90,11 @@ def find(place: Path, field: str, declared: Format | None = None) -> Found:
         form = declared or of_file(place)
         if form is None:
             raise _unknown(field, place)
-        if form in _FOLDERS:
+        if form in FOLDERS:
             raise SourceError(field, f"is a file, and a {form} model is a folder", "Name the folder.", value=place.name)
         return Found(form, place, place.parent)
     files = tree_files(place)
-    if declared is None or declared in _FOLDERS:
+    if declared is None or declared in FOLDERS:
         folder = _folder_model(place, files, WEIGHTS if declared else _TELLING)
         if folder is not None and declared in {None, folder.format}:
             return folder

@@ -12,14 +12,13 @@ from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.cache import SourceCache, cache_folder
 from gpuserve_images.sources.digests import folder_digest, tree_files
 from gpuserve_images.sources.downloading import download, has
-from gpuserve_images.sources.formats import Found, by_name, find, is_archive, unknown_format
+from gpuserve_images.sources.formats import FOLDERS, Found, by_name, find, is_archive, unknown_format
 from gpuserve_images.sources.packages import package_folder
 from gpuserve_images.sources.pickles import refuse_format, refuse_names
 from gpuserve_images.sources.spec import Format, SourceSpec
 from gpuserve_images.sources.unpacking import unpacked
 
 FIELD = "source"
-_FOLDERS = frozenset({"tensorflow", "huggingface"})
 
 
 @dataclass(frozen=True)
@@ -264,7 +263,7 @@ def _below(source: SourceSpec, place: Path, field: str, *, links: bool = False) 
 
 def _checked(source: SourceSpec, place: Path, field: str) -> SourceFiles:
     found = find(place, field, source.format)
-    if found.format in _FOLDERS:
+    if found.format in FOLDERS:
         return SourceFiles(found.root, found.entry, folder_digest(found.entry), found.format)
     return _file(found, field)
 

@@ -1,7 +1,7 @@
 """Stages that make ONNX files: export, optimise, and precision."""
 
 from gpuserve.kubernetes.spec import plain
-from gpuserve_images.export.environments import Format as ExportFormat
+from gpuserve_images.export.environments import Framework
 from gpuserve_images.export.exporting import export, identity
 from gpuserve_images.optimise.graph import level_for, optimise
 from gpuserve_images.optimise.half import to_fp16
@@ -18,7 +18,7 @@ EXPORT = "export"
 """Name of the stage that makes ONNX of a model in another framework."""
 
 
-def exported(job: Job, kind: ExportFormat) -> Stage:
+def exported(job: Job, kind: Framework) -> Stage:
     """Return the stage that makes ONNX of a model in another framework.
 
     Raises:
