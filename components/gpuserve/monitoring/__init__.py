@@ -1,4 +1,4 @@
-"""Monitoring: the same five series, one burn-rate alert and one dashboard for every runtime."""
+"""Monitoring: the same five series, alerts on what services promise, and one dashboard, for every runtime."""
 
 from gpuserve.monitoring.adapter import adapter_rules
 from gpuserve.monitoring.component import MonitoringStack

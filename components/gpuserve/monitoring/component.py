@@ -11,7 +11,7 @@ from gpuserve.monitoring.spec import MonitoringSpec, stack_label
 
 
 class MonitoringStack(Component):
-    """The common series, burn-rate alert and dashboard for servers of any runtime.
+    """The common series, alerts and dashboard for servers of any runtime.
 
     Attributes:
         resources: The Kubernetes objects by role.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpuserve.monitoring.scope import Scope
 from gpuserve.monitoring.series import BATCH, ERRORS, LATENCY, QUEUE, RAW_SERVICE, RAW_VERSION, REQUESTS
-from gpuserve.monitoring.slo import BUDGET, EACH, LATENCY_OBJECTIVE, burn_rate
+from gpuserve.monitoring.slo import BUDGET, BURNS, EACH, LATENCY_OBJECTIVE, burn_rate
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders import timeseries
@@ -88,7 +88,8 @@ def panels(scope: Scope, *, availability: bool, latency: bool) -> list[PanelSpec
         lines = tuple(
             Query(f"{burn_rate(window)}{promised}", f"{{{{service}}}} over {window}") for window in ("5m", "1h", "6h")
         )
-        about = "1 spends the 30-day error budget in 30 days; over 14.4 for an hour, or 6 for six hours, somebody is called."
+        limits = " or ".join(f"{burn.rate:g} for {burn.long}" for burn in BURNS)
+        about = f"1 spends the 30-day error budget in 30 days; over {limits} somebody is called."
         found.append(PanelSpec("Error budget burn rate", "short", about, lines))
         left = f"1 - {burn_rate('6h')}{promised} * on ({EACH}) {BUDGET}{promised}"
         about = "Share of the requests of the last six hours that succeeded."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpuserve.kubernetes.metadata import SERVICE_LABEL
+from gpuserve.kubernetes.units import Duration
 from gpuserve.monitoring.scope import STACK_LABEL
 from gpuserve.monitoring.series import ERRORS, REQUESTS, ratio
 
@@ -45,7 +46,8 @@ class Burn:
 
 BURNS = (Burn(14.4, "1h", "5m"), Burn(6, "6h", "30m"))
 SLOWEST_BURN = min(burn.rate for burn in BURNS)
-WINDOWS = ("5m", "30m", "1h", "6h")
+WINDOWS = tuple(sorted({each for burn in BURNS for each in (burn.long, burn.short)}, key=lambda each: Duration(each).seconds))
+"""Windows that burn rates are recorded over, shortest first."""
 
 
 def burn_rate(window: str) -> str:
