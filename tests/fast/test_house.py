@@ -1,6 +1,7 @@
 """The house: imports go in one direction, and the library never needs the embedded engine."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def test_imports_go_in_one_direction(module, path):
         if imported.split(".")[0] in SOURCES:
             allowed = any(imported == prefix or imported.startswith(f"{prefix}.") for prefix in ALLOWED[room])
             assert allowed, f"{module} imports {imported}; {room} may import {ALLOWED[room]}"
+
+
+def test_what_the_guide_names_is_there():
+    named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert named
+    assert [place for place in sorted(named) if not (ROOT / place).exists()] == []
 
 
 def test_every_component_has_the_same_rooms():
