@@ -195,21 +195,28 @@ def test_the_committed_schema_of_models_is_the_current_one_and_fits_the_models()
     assert not validator.is_valid({"name": "x", "source": {"fil": "x"}, "builds": {}})
 
 
-@pytest.mark.parametrize("kind", ["stack", "model"])
-def test_the_schema_explains_every_field(kind: str) -> None:
+def _fields(kind: str) -> dict[str, dict[str, Any]]:
     if kind == "model":
         model = json.loads(model_schema_text())
         definitions = {"ModelSpec": model, **model["$defs"]}
     else:
         platform = stack_schema()["properties"]["config"]["properties"]["gpuserve:platform"]
         definitions = {"PlatformSpec": platform, **stack_schema()["$defs"]}
-    bare = [
-        f"{name}.{field}"
+    return {
+        f"{name}.{field}": shown
         for name, definition in definitions.items()
         for field, shown in definition.get("properties", {}).items()
-        if not shown.get("description")
-    ]
-    assert bare == []
+    }
+
+
+@pytest.mark.parametrize("kind", ["stack", "model"])
+def test_the_schema_explains_every_field_and_names_its_default(kind: str) -> None:
+    fields = _fields(kind)
+    assert [name for name, shown in fields.items() if not shown.get("description")] == []
+    chosen = {
+        name: shown for name, shown in fields.items() if shown.get("default") and not isinstance(shown["default"], dict | list)
+    }
+    assert [name for name, shown in chosen.items() if "efault" not in shown["description"]] == []
 
 
 def test_ctrl_c_exits_quietly_with_130(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

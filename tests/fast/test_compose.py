@@ -1,6 +1,7 @@
 """What a stack file says reaches the components: no field is taken and then forgotten, and what is not said means the same on both sides."""
 
 import copy
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from gpuserve.kubernetes.spec import Spec
 from gpuserve.monitoring.spec import MonitoringSpec
 from gpuserve.platform.compose import Plan, compose
 from gpuserve.platform.load import Environment
+from gpuserve.platform.sizes import DEFAULTS
 from gpuserve.platform.spec import (
     MirrorSpec,
     MonitoringSection,
@@ -130,6 +132,12 @@ def test_two_versions_share_the_requests_and_one_signal_takes_the_place_of_anoth
     changed["services"][0]["scale"] = {"min": 2, "max": 3, "qps": 5}
     assert plan(**changed).autoscaling["m-a"].qps == 5
     assert [route.weight for route in plan().traffic["m"].split] == [80, 20]
+
+
+@pytest.mark.parametrize("name", ["cpu", "memory"])
+def test_a_stack_file_s_documentation_names_the_size_that_a_replica_gets(name: str) -> None:
+    assert f"{name}: " in (described := inspect.getdoc(ResourcesSpec) or "")
+    assert f"default {getattr(DEFAULTS, name)}" in described.partition(f"{name}: ")[2].partition("\n")[0]
 
 
 @pytest.mark.parametrize("spec", [spec for spec, _ in OTHERS])

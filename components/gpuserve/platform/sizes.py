@@ -1,4 +1,4 @@
-"""How big a replica is: what a service says, and the runtime's defaults for the rest."""
+"""How big a replica is: what a service says, and the defaults of `ServingSpec` for the rest."""
 
 from gpuserve.kubernetes.spec import plain
 from gpuserve.platform.spec import ServiceSpec

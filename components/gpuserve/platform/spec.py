@@ -114,8 +114,8 @@ class ResourcesSpec(Spec):
 
     Attributes:
         gpus: Whole GPUs per replica; default 1.
-        cpu: Requested processor time; ``None`` leaves the runtime's default.
-        memory: Memory limit and request; ``None`` leaves the runtime's default.
+        cpu: Requested processor time; default 100m, and there is no limit.
+        memory: Memory, requested and limited alike; default 2Gi, of which ``/dev/shm`` may take 512Mi.
     """
 
     gpus: Annotated[WholeGpus, Field(ge=1, le=16)] = 1
@@ -184,11 +184,11 @@ class MonitoringSection(Spec):
     Attributes:
         stack: What the rules, PodMonitors and dashboard of the stack are called after, and the label ``stack`` of what they record per
             service; default the stack's name. To be given where two projects have stacks of one name on one Prometheus.
-        alerts: Alerts on each service's SLO: its error budget burns too fast, or no server of it is left.
-        dashboards: A Grafana dashboard as a ConfigMap that Grafana's sidecar loads.
-        discovery: ``annotations`` for a plain Prometheus that discovers pods, ``operator`` for prometheus-operator.
-        namespace: Where Prometheus runs.
-        window: Rate window of the recorded series, at least four scrape intervals.
+        alerts: Alerts on each service's SLO: its error budget burns too fast, or no server of it is left; default on.
+        dashboards: A Grafana dashboard as a ConfigMap that Grafana's sidecar loads; default on.
+        discovery: ``annotations`` (default) for a plain Prometheus that discovers pods, ``operator`` for prometheus-operator.
+        namespace: Where Prometheus runs; default ``monitoring``.
+        window: Rate window of the recorded series, at least four scrape intervals; default 1 m, for scrapes every 15 s.
         labels: More labels for PodMonitor and PrometheusRule, by which a Prometheus of the operator chooses them: for
             kube-prometheus-stack ``release`` with the name of its release. Default none.
     """

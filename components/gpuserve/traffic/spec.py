@@ -56,7 +56,7 @@ class TlsSpec(Spec):
     """Where the certificate comes from.
 
     Attributes:
-        mode: ``none``: plain HTTP. ``generated``: a CA and a certificate for the host, made by gpuserve and kept in the
+        mode: ``none`` (default): plain HTTP. ``generated``: a CA and a certificate for the host, made by gpuserve and kept in the
             stack's state. ``secret``: an existing ``kubernetes.io/tls`` Secret. ``cert-manager``: a Certificate that
             cert-manager fills.
         secret: Name of the Secret in the policy's namespace; only with mode ``secret``.

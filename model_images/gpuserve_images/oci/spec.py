@@ -83,11 +83,11 @@ class BakeSpec(Spec):
             know nothing newer.
         platforms: Platforms to take from a base for several, such as `linux/amd64`; a base for one is refused for another.
             Default: all of them, which a base on another registry makes as many times as large to send.
-        uploads: Blobs sent at once.
+        uploads: Blobs sent at once. Default 4.
         user: User that the server runs as, `uid[:gid]`. Default: the base's, or 1000:1000 where that is root.
         about: What the image says about itself.
-        bill: Whether a bill of materials (CycloneDX) is attached to the image.
-        provenance: Whether a statement of its provenance (in-toto, SLSA) is attached to the image.
+        bill: Whether a bill of materials (CycloneDX) is attached to the image. Default true.
+        provenance: Whether a statement of its provenance (in-toto, SLSA) is attached to the image. Default true.
         sign: Who signs the image and its documents. Default: nobody.
         base_key: Public key that the base image must be signed by, as PEM text, `env://NAME` or a file, relative to the YAML file.
             Default: any base will do.
