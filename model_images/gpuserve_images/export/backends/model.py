@@ -81,6 +81,22 @@ class Wishes:
             return list(self.inputs)
         return [self.inputs[place] for place in places(own, [wish.name for wish in self.inputs], "inputs")]
 
+    def renamed(self, found: Sequence[Port]) -> list[Port]:
+        """Return the inputs of a file that says all of them, under the user's names.
+
+        Raises:
+            FailureError: When the user declared other ones, or `places` refuses.
+        """
+        if not self.inputs:
+            return list(found)
+        wished = self.inputs_of([port.name for port in found])
+        declared = [(wish.dtype, wish.shape or port.shape) for wish, port in zip(wished, found, strict=False)]
+        if len(wished) != len(found) or declared != [(port.dtype, port.shape) for port in found]:
+            takes = ", ".join(f"{port.name}: {port.dtype} {list(port.shape)}" for port in found) or "nothing"
+            fix = "Declare the same in export.inputs, in this order, or nothing."
+            raise FailureError(f"takes {takes}", fix, value=", ".join(wish.name for wish in self.inputs))
+        return [Port(wish.name, port.dtype, port.shape) for wish, port in zip(wished, found, strict=True)]
+
 
 def places(own: Sequence[str], said: Sequence[str], role: str) -> list[int]:
     """Return for each tensor of a model where in the user's list its name stands: the model's own names by name, new ones in order.

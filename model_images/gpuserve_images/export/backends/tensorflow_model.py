@@ -30,7 +30,7 @@ class TensorflowModel:
         self._takes: dict[str, Any] = dict(sorted(self._function.structured_input_signature[1].items()))
         self._gives: dict[str, Any] = dict(sorted(self._function.structured_outputs.items()))
         found = [_port(name, spec) for name, spec in self._takes.items()]
-        self.inputs = _inputs(found, wishes)
+        self.inputs = wishes.renamed(found)
         names = wishes.output_names(list(self._gives))
         self.outputs = [_port(name, spec) for name, spec in zip(names, self._gives.values(), strict=True)]
         self.notes = [f"signature {wishes.signature}"]
@@ -92,19 +92,6 @@ def load(path: Path, wishes: Wishes) -> TensorflowModel:
         fix = "Declare `export: {signature: ...}`." if signatures else "Save it with tf.saved_model.save(..., signatures=...)."
         raise FailureError(reason, fix, value=wishes.signature)
     return TensorflowModel(loaded, wishes)
-
-
-def _inputs(found: list[Port], wishes: Wishes) -> list[Port]:
-    """Return the inputs under the user's names."""
-    if not wishes.inputs:
-        return found
-    wished = wishes.inputs_of([port.name for port in found])
-    declared = [(wish.dtype, wish.shape or port.shape) for wish, port in zip(wished, found, strict=False)]
-    if len(wished) != len(found) or declared != [(port.dtype, port.shape) for port in found]:
-        takes = ", ".join(f"{port.name}: {port.dtype} {list(port.shape)}" for port in found) or "nothing"
-        fix = "Declare the same in export.inputs, in this order, or nothing."
-        raise FailureError(f"takes {takes}", fix, value=", ".join(wish.name for wish in wishes.inputs))
-    return [Port(wish.name, port.dtype, port.shape) for wish, port in zip(wished, found, strict=True)]
 
 
 def _port(name: str, spec: Any) -> Port:

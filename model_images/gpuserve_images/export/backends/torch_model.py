@@ -47,7 +47,7 @@ class TorchModel:
         nodes = {node.name: node for node in program.graph.nodes}
         self._flat = list(program.graph_signature.user_inputs)
         self._tensors = [name for name in self._flat if isinstance(name, str) and _is_tensor(nodes.get(name))]
-        self.inputs = _inputs(self._tensors, nodes, wishes)
+        self.inputs = wishes.renamed([_port(name, nodes[name].meta["val"]) for name in self._tensors])
         results = list(program.graph_signature.user_outputs)
         if not all(isinstance(name, str) and _is_tensor(nodes.get(name)) for name in results):
             reason = "gives something else than tensors"
@@ -161,20 +161,6 @@ def _free_axes(wish: WishedInput) -> dict[int, Any]:
 
 def _is_tensor(node: Any) -> bool:
     return node is not None and isinstance(node.meta.get("val"), torch.Tensor)
-
-
-def _inputs(names: list[str], nodes: Mapping[str, Any], wishes: Wishes) -> list[Port]:
-    found = [_port(name, nodes[name].meta["val"]) for name in names]
-    if not wishes.inputs:
-        return found
-    wished = wishes.inputs_of([port.name for port in found])
-    declared = [(wish.dtype, wish.shape or port.shape) for wish, port in zip(wished, found, strict=False)]
-    if len(wished) != len(found) or declared != [(port.dtype, port.shape) for port in found]:
-        takes = ", ".join(f"{port.name}: {port.dtype} {list(port.shape)}" for port in found) or "nothing"
-        reason = f"takes {takes}"
-        fix = "Declare the same in export.inputs, in this order, or nothing."
-        raise FailureError(reason, fix, value=", ".join(wish.name for wish in wishes.inputs))
-    return [Port(wish.name, port.dtype, port.shape) for wish, port in zip(wished, found, strict=True)]
 
 
 def _port(name: str, value: Any) -> Port:
