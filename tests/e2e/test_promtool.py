@@ -178,6 +178,15 @@ def test_one_failure_in_fifty_burns_twenty_times_too_fast_and_alerts(tmp_path: P
     promtool(tmp_path, triton(ok=9.8, failed=0.2), promql_expr_test=[burn], alert_rule_test=[fires])
 
 
+@pytest.mark.parametrize("scrape", range(4))
+def test_a_client_that_comes_once_a_minute_is_counted_whenever_it_comes(tmp_path: Path, scrape: int) -> None:
+    failures = [minute + (at >= scrape) for minute in range(SCRAPES // 4) for at in range(4)]
+    succeeded, failed, *others = triton(ok=0)
+    series = [succeeded, {**failed, "values": " ".join(map(str, failures))}, *others]
+    check = expected("avg_over_time(gpuserve:service_errors_per_second[8m]) * 60", 1, SERVICE)
+    promtool(tmp_path, series, promql_expr_test=[check, expected("gpuserve:burn_rate:5m", 1000, SERVICE)])
+
+
 def test_errors_within_the_budget_stay_quiet(tmp_path: Path) -> None:
     promtool(tmp_path, triton(ok=999.5, failed=0.5), alert_rule_test=quiet("GpuserveErrorBudgetBurn", "10m"))
 

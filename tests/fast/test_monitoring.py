@@ -74,6 +74,18 @@ def test_burn_rates_are_those_of_the_sre_workbook() -> None:
     assert records(stack())["gpuserve:slo_error_budget"] == "vector(0.001)"
 
 
+@pytest.mark.parametrize("window", [4, 15, 60, 120, 300])
+def test_no_request_falls_between_two_windows_of_a_rate(window: int) -> None:
+    spec = stack(window=f"{window}s")
+    monitor = manifests("platform", stack(window=f"{window}s", discovery="operator"))["pod-monitor"]
+    scrape = int(monitor["spec"]["podMetricsEndpoints"][0]["interval"].removesuffix("s"))
+    for group in groups(spec).values():
+        for rule in group["rules"]:
+            if rule.get("record") in {*SERIES, "gpuserve:service_requests_per_second", "gpuserve:service_errors_per_second"}:
+                # Windows overlap by a scrape or more: an increase is that of two scrapes in the same window.
+                assert int(group["interval"].removesuffix("s")) + scrape <= window, rule["record"]
+
+
 def test_one_alert_watches_for_services_without_a_server() -> None:
     several = stack(slos=[{"service": name, "availability": "99.9%"} for name in ("filetype", "other", "third")])
     silent = alerts(several)["GpuserveServiceSilent"]

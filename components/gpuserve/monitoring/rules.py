@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from gpuserve.monitoring.runtimes import RUNTIMES
 from gpuserve.monitoring.series import ensemble_rules
-from gpuserve.monitoring.slo import alerts, burn_rules, objective_rules
+from gpuserve.monitoring.slo import alerts, burn_rules, objective_rules, total_rules
 
 if TYPE_CHECKING:
     from gpuserve.monitoring.spec import MonitoringSpec
 
 EVALUATIONS_PER_WINDOW = 4
-"""The rate window holds four scrapes, so evaluating four times per window follows every scrape."""
+"""The rate window holds four scrapes, so evaluating four times per window follows every scrape.
+
+What is recorded of requests must: rates over windows that only touch miss what happens between their scrapes, a quarter of everything,
+and all of it for a client that comes once a minute."""
 
 _RECORDED = re.compile(r"gpuserve:[a-z0-9_:]+(?:\{[^}]*\})?")
 
@@ -30,9 +33,9 @@ def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
         found.append({"name": "gpuserve-objectives", "interval": f"{window}s", "rules": objectives})
     promises = [slo for slo in spec.slos if slo.availability is not None]
     if promises:
-        burning = burn_rules(spec.scope, shadows=any(slo.shadows for slo in promises)) + (
-            alerts(spec.scope) if spec.alerts else []
-        )
+        totals = total_rules(spec.scope, shadows=any(slo.shadows for slo in promises))
+        found.append({"name": "gpuserve-services", "interval": often, "rules": totals})
+        burning = burn_rules(spec.scope) + (alerts(spec.scope) if spec.alerts else [])
         found.append({"name": "gpuserve-slo", "interval": f"{window}s", "rules": burning})
     return found
 

@@ -74,11 +74,11 @@ def objective_rules(slos: "Iterable[SloSpec]", scope: "Scope") -> list[dict[str,
     return rules
 
 
-def burn_rules(scope: "Scope", *, shadows: bool) -> list[dict[str, Any]]:
-    """Return per-service rates and their burn rates.
+def total_rules(scope: "Scope", *, shadows: bool) -> list[dict[str, Any]]:
+    """Return the rates of each service, over its pods.
 
-    The sums come first because over a long window they are a handful of series, while pods come and go. Their rates are
-    recorded once per rate window, so that sums over time count every request once.
+    They come before the burn rates because over a long window they are a handful of series, while pods come and go. They are to be
+    recorded after every scrape: between the last scrape of a rate window and the first of the next, windows that only touch see nothing.
 
     Args:
         scope: Whose requests count.
@@ -86,11 +86,15 @@ def burn_rules(scope: "Scope", *, shadows: bool) -> list[dict[str, Any]]:
     """
     others = f" unless on (service, version) {SHADOW}{scope.services()}" if shadows else ""
     whose = {STACK_LABEL: scope.stack}
-    totals = [
+    return [
         {"record": SERVICE_REQUESTS, "expr": f"sum by (service) ({REQUESTS}{scope.pods()}{others})", "labels": dict(whose)},
         {"record": SERVICE_ERRORS, "expr": f"sum by (service) ({ERRORS}{scope.pods()}{others})", "labels": dict(whose)},
     ]
-    return totals + [{"record": burn_rate(window), "expr": _burn(window, scope)} for window in WINDOWS]
+
+
+def burn_rules(scope: "Scope") -> list[dict[str, Any]]:
+    """Return the burn rates. Their sums over time count each request as often as windows saw it, which is the same for all."""
+    return [{"record": burn_rate(window), "expr": _burn(window, scope)} for window in WINDOWS]
 
 
 def _burn(window: str, scope: "Scope") -> str:
