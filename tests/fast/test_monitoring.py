@@ -155,7 +155,7 @@ def test_a_model_that_promises_a_latency_alone_is_drawn_with_it(sandbox: Any) ->
 
 def test_beside_a_budget_a_latency_alone_alerts_nobody() -> None:
     slos = [{"service": "filetype", "availability": "99.9%"}, {"service": "fast", "latency_p95": "5ms"}]
-    objectives = groups(stack(slos=slos))["gpuserve-objectives"]["rules"]
+    objectives = groups(stack(slos=slos, sources=[source()]))["gpuserve-objectives"]["rules"]
     assert [(rule["record"], rule["labels"]["service"]) for rule in objectives] == [
         ("gpuserve:slo_error_budget", "filetype"),
         ("gpuserve:slo_latency_seconds", "fast"),

@@ -1,4 +1,4 @@
-"""The rule groups: a constant number of rules, plus two per objective and one per shadow and ensemble, for any number of services."""
+"""The rule groups: a constant number of rules, plus two per objective and one per shadow, ensemble and version beside another."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuserve.monitoring.runtimes import RUNTIMES
 from gpuserve.monitoring.series import ensemble_rules
-from gpuserve.monitoring.slo import alerts, burn_rules, objective_rules, total_rules
+from gpuserve.monitoring.slo import alerts, answering, burn_rules, objective_rules, total_rules
 
 if TYPE_CHECKING:
     from gpuserve.monitoring.spec import MonitoringSpec
@@ -28,14 +28,15 @@ def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
         {"name": f"gpuserve-{runtime}", "interval": often, "rules": _common(runtime, spec)}
         for runtime in sorted({source.runtime for source in spec.sources})
     ]
-    objectives = objective_rules(spec.slos, spec.scope)
+    objectives = objective_rules(spec.slos, spec.sources, spec.scope)
     if objectives:
         found.append({"name": "gpuserve-objectives", "interval": f"{window}s", "rules": objectives})
     promises = [slo for slo in spec.slos if slo.availability is not None]
     if promises:
         totals = total_rules(spec.scope, shadows=any(slo.shadows for slo in promises))
         found.append({"name": "gpuserve-services", "interval": often, "rules": totals})
-        burning = burn_rules(spec.scope) + (alerts(spec.scope) if spec.alerts else [])
+        several = any(answering(slo, spec.sources) for slo in promises)
+        burning = burn_rules(spec.scope) + (alerts(spec.scope, several=several) if spec.alerts else [])
         found.append({"name": "gpuserve-slo", "interval": f"{window}s", "rules": burning})
     return found
 

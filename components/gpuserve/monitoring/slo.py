@@ -1,11 +1,12 @@
-"""Multi-window, multi-burn-rate alerting, and one alert for a service whose servers are gone.
+"""Multi-window, multi-burn-rate alerting, and alerts for a service, or a version of one, whose servers are gone.
 
 Burn rates and windows are those of Google's SRE Workbook, chapter 5, table 5-8 ("Recommended parameters for an SLO-based
 alerting configuration"), for pages: 2 % of a 30-day budget within one hour is a burn rate of 14.4, 5 % within six hours one of 6.
 The short window (a twelfth of the long one) ends the alert soon after the errors end.
 https://sre.google/workbook/alerting-on-slos/
 
-Servers count the requests, so a service without any has no errors either, and no burn rate: the second alert is for that.
+Servers count the requests, so a service without any has no errors either, and no burn rate: the second alert is for that. Where several
+versions answer, a gateway goes on to send each its share: of one without a server that share fails, and the third alert is for that.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from gpuserve.monitoring.scope import STACK_LABEL
 from gpuserve.monitoring.series import ERRORS, REQUESTS, ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from gpuserve.kubernetes.values import MetricsSource
     from gpuserve.monitoring.scope import Scope
     from gpuserve.monitoring.spec import SloSpec
 
@@ -31,8 +33,15 @@ SERVICE_ERRORS = "gpuserve:service_errors_per_second"
 SHADOW = "gpuserve:slo_shadow"
 """1 for each version whose answers no client gets."""
 
+ANSWERING = "gpuserve:slo_version"
+"""1 for each version whose answers clients get, of services that have several such."""
+
 SILENCE = "5m"
 """How long a service is without a server before somebody is called: a restart and two scrapes of the longest window fit in."""
+
+
+MEMORY = "6h"
+"""How long ago a version may have had its last server to be missed. One that never had any gets no requests: routes wait for servers."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,13 @@ EACH = f"{STACK_LABEL}, service"
 """The labels of what is recorded per service."""
 
 
-def objective_rules(slos: "Iterable[SloSpec]", scope: "Scope") -> list[dict[str, Any]]:
+def answering(slo: "SloSpec", sources: "Iterable[MetricsSource]") -> list[str]:
+    """Return the versions of a service whose answers clients get, where they are several: a single one's servers are the service's."""
+    versions = {source.version for source in sources if source.service == slo.service} - set(slo.shadows)
+    return sorted(versions) if slo.availability is not None and len(versions) > 1 else []
+
+
+def objective_rules(slos: "Iterable[SloSpec]", sources: "Sequence[MetricsSource]", scope: "Scope") -> list[dict[str, Any]]:
     """Return the objectives as series, so that one rule serves every service."""
     rules: list[dict[str, Any]] = []
     for slo in slos:
@@ -67,8 +82,12 @@ def objective_rules(slos: "Iterable[SloSpec]", scope: "Scope") -> list[dict[str,
         if slo.availability is not None:
             budget = 1 - slo.availability.fraction
             rules.append({"record": BUDGET, "expr": f"vector({budget:.10g})", "labels": dict(labels)})
-            shadows = [{**labels, "version": version} for version in sorted(set(slo.shadows))]
-            rules += [{"record": SHADOW, "expr": "vector(1)", "labels": shadow} for shadow in shadows]
+            marks = ((SHADOW, sorted(set(slo.shadows))), (ANSWERING, answering(slo, sources)))
+            rules += [
+                {"record": mark, "expr": "vector(1)", "labels": {**labels, "version": version}}
+                for mark, versions in marks
+                for version in versions
+            ]
         if slo.latency_p95 is not None:
             rules.append({"record": LATENCY_OBJECTIVE, "expr": f"vector({slo.latency_p95.seconds:g})", "labels": dict(labels)})
     return rules
@@ -103,9 +122,14 @@ def _burn(window: str, scope: "Scope") -> str:
     return f"({failed}) / on ({EACH}) {BUDGET}{own}"
 
 
-def alerts(scope: "Scope") -> list[dict[str, Any]]:
-    """Return the alerts; each fires once per service."""
-    return [_burning(scope), _silent(scope)]
+def alerts(scope: "Scope", *, several: bool) -> list[dict[str, Any]]:
+    """Return the alerts; each fires once per service, or per version.
+
+    Args:
+        scope: Whose services.
+        several: Whether any service has several versions that answer clients.
+    """
+    return [_burning(scope), _silent(scope), *([_version_silent(scope)] if several else [])]
 
 
 def _burning(scope: "Scope") -> dict[str, Any]:
@@ -141,6 +165,29 @@ def _silent(scope: "Scope") -> dict[str, Any]:
                 f"For {SILENCE} Prometheus has had no metrics from any server that answers clients of {{{{ $labels.service }}}}: "
                 "their pods are gone, do not start, or cannot be scraped. Requests that find no server are counted nowhere, so "
                 f"the error budget does not show them. See `kubectl get pods -A -l {SERVICE_LABEL}={{{{ $labels.service }}}}`."
+            ),
+        },
+    }
+
+
+def _version_silent(scope: "Scope") -> dict[str, Any]:
+    """Return the alert of a version that had servers and has none, while others of its service have."""
+    own, pods = scope.services(), scope.pods()
+    return {
+        "alert": "GpuserveVersionSilent",
+        "expr": (
+            f"{ANSWERING}{own} and on (service, version) last_over_time({REQUESTS}{pods}[{MEMORY}])"
+            f" unless on (service, version) {REQUESTS}{pods} and on ({EACH}) {SERVICE_REQUESTS}{own}"
+        ),
+        "for": SILENCE,
+        "labels": {"severity": "page"},
+        "annotations": {
+            "summary": "No server of version {{ $labels.version }} of {{ $labels.service }} of stack {{ $labels.stack }} can be seen",
+            "description": (
+                f"For {SILENCE} Prometheus has had no metrics from any server of version {{{{ $labels.version }}}} of "
+                "{{ $labels.service }}, which had some before: its pods are gone, do not start, or cannot be scraped. The gateway "
+                "still sends it its share of the requests, and those that find no server are counted nowhere. See `kubectl get pods -A "
+                "-l gpuserve.io/service={{ $labels.service }},gpuserve.io/version={{ $labels.version }}`, or give its weight to another."
             ),
         },
     }

@@ -184,7 +184,8 @@ class MonitoringSection(Spec):
     Attributes:
         stack: What the rules, PodMonitors and dashboard of the stack are called after, and the label ``stack`` of what they record per
             service; default the stack's name. To be given where two projects have stacks of one name on one Prometheus.
-        alerts: Alerts on each service's SLO: its error budget burns too fast, or no server of it is left; default on.
+        alerts: Alerts on each service's SLO: its error budget burns too fast, or no server of it, or of a version with a weight, is left; default
+            on.
         dashboards: A Grafana dashboard as a ConfigMap that Grafana's sidecar loads; default on.
         discovery: ``annotations`` (default) for a plain Prometheus that discovers pods, ``operator`` for prometheus-operator.
         namespace: Where Prometheus runs; default ``monitoring``.
