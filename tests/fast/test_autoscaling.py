@@ -62,6 +62,26 @@ def test_it_grows_at_once_and_shrinks_after_the_window() -> None:
     assert behaviour["scaleDown"]["stabilizationWindowSeconds"] == 15
 
 
+def shrinking(replicas: int, **changes: Any) -> int:
+    """Return how many replicas are left after one period, where the metric says that one would be enough."""
+    down = hpa(**changes)["spec"]["behavior"]["scaleDown"]
+    assert down["selectPolicy"] == "Max"
+    steps = [(policy["type"], policy["value"]) for policy in down["policies"]]
+    # As Kubernetes counts: https://github.com/kubernetes/kubernetes/blob/v1.36.0/pkg/controller/podautoscaler/horizontal.go
+    return min(int(replicas * (1 - value / 100)) if kind == "Percent" else replicas - value for kind, value in steps)
+
+
+def test_a_short_queue_takes_a_tenth_of_the_replicas_and_not_all() -> None:
+    assert [shrinking(replicas) for replicas in (2, 8, 100)] == [1, 7, 90]
+    assert shrinking(100, queue_time=None, qps=5) == 0, "a rate of requests is in proportion to the load"
+
+
+@pytest.mark.parametrize(("window", "period"), [("0s", 15), ("15s", 15), ("5m", 300), ("1h", 1800)])
+def test_the_queue_is_looked_at_again_before_more_replicas_go(window: str, period: int) -> None:
+    down = hpa(scale_down_window=window)["spec"]["behavior"]["scaleDown"]
+    assert {policy["periodSeconds"] for policy in down["policies"]} == {period}
+
+
 def test_pulumi_does_not_wait_for_traffic() -> None:
     assert hpa()["metadata"]["annotations"]["pulumi.com/skipAwait"] == "true"
 

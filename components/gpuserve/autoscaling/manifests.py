@@ -19,12 +19,22 @@ RATE_METRIC = "gpuserve_requests_per_second"
 TARGET_SHARE = 0.8
 """Share of a measured capacity to aim at. At all of it the p95 stands at its bound, and a new replica takes a while to start."""
 
+SYNC = 15
+"""Seconds between two looks of Kubernetes' autoscaler."""
+
+LONGEST_PERIOD = 1800
+"""Seconds: the API server refuses longer periods of a policy."""
+
 
 def manifests(name: str, spec: AutoscalerSpec) -> dict[str, Manifest]:
     """Return the HorizontalPodAutoscaler.
 
-    It grows by doubling or by four pods every 15 s, without a window: a queue hurts at once. It shrinks to what was enough all
-    through the window. The steps are Kubernetes' own defaults, written out so that a reader sees them.
+    It grows by doubling or by four pods every 15 s, without a window: a queue hurts at once. By a rate of requests it shrinks to what
+    was enough all through the window. Those steps are Kubernetes' own defaults, written out so that a reader sees them.
+
+    By a queue it shrinks by a tenth, or by one, per window. Kubernetes takes a metric to be in proportion to the load of a replica. A
+    queue is not: it is short up to the load where it is long, so a tenth of the time that is allowed does not say that a tenth of the
+    replicas would be enough. Taken at its word, a fleet under steady load would go to its minimum after each window of quiet.
     """
     target = {"apiVersion": API_VERSIONS[spec.target.kind], "kind": spec.target.kind, "name": spec.target.name}
     hpa = manifest(
@@ -97,12 +107,20 @@ def _or_stop(name: str, capacity: float | None) -> str:
 
 
 def _behaviour(spec: AutoscalerSpec) -> dict[str, Any]:
-    up = [{"type": "Percent", "value": 100, "periodSeconds": 15}, {"type": "Pods", "value": 4, "periodSeconds": 15}]
-    down = [{"type": "Percent", "value": 100, "periodSeconds": 15}]
+    up = [{"type": "Percent", "value": 100, "periodSeconds": SYNC}, {"type": "Pods", "value": 4, "periodSeconds": SYNC}]
+    window = spec.scale_down_window.whole_seconds
+    if spec.queue_time:
+        period = min(max(window, SYNC), LONGEST_PERIOD)
+        down = [
+            {"type": "Percent", "value": 10, "periodSeconds": period},
+            {"type": "Pods", "value": 1, "periodSeconds": period},
+        ]
+    else:
+        down = [{"type": "Percent", "value": 100, "periodSeconds": SYNC}]
     return {
         "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": up},
         "scaleDown": {
-            "stabilizationWindowSeconds": spec.scale_down_window.whole_seconds,
+            "stabilizationWindowSeconds": window,
             "selectPolicy": "Max",
             "policies": down,
         },

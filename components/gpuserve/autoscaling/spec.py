@@ -79,7 +79,8 @@ class AutoscalerSpec(Spec):
         qps: Add replicas while each answers more requests per second than this.
         capacity: Requests per second that one replica was measured to answer within its SLO (`ModelImage.capacity`): add replicas
             while each answers more than 80 % of it. May be an Output; one that resolves to nothing is refused.
-        scale_down_window: How long less must have been enough before replicas go; default 300 s, Kubernetes' own default.
+        scale_down_window: How long less must have been enough before replicas go; default 300 s, Kubernetes' own default. With
+            ``queue_time`` a tenth of them, or one, goes per window: a short queue does not say how many would be enough.
     """
 
     target: ScaleTarget

@@ -85,7 +85,8 @@ class ScaleSpec(Spec):
         queue_time: Scale when requests wait longer than this for a free instance, on average.
         qps: Scale when a replica answers more requests per second than this; give one of the two, or neither: then the target is
             80 % of what the image was measured to answer within its model's SLO.
-        scale_down_window: How long it must be quiet before replicas are removed; Kubernetes' own default is 300 s.
+        scale_down_window: How long it must be quiet before replicas are removed; default 300 s, Kubernetes' own default. With
+            ``queue_time`` a tenth of them, or one, is removed per window: a short queue does not say how many would be enough.
     """
 
     min: Replicas = 1
