@@ -4,6 +4,7 @@ Latency is what a caller waits. Callers that wait send nothing, so this finds wh
 show what happens to requests that arrive faster than that, which is what a queue and an autoscaler are for.
 """
 
+import math
 import os
 import signal
 import threading
@@ -167,14 +168,14 @@ class _Crew:
     concurrency: int
     proven: bool
     stop: threading.Event = field(default_factory=threading.Event)
-    taken: list[float] = field(default_factory=list[float])
+    answers: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     failures: list[Exception] = field(default_factory=list[Exception])
     broken: list[Exception] = field(default_factory=list[Exception])
     answered: bool = False
     finished: threading.Event = field(default_factory=threading.Event)
     launched: int = 0
     gone: int = 0
-    ended: float = 0.0
+    ended: float = math.inf  # the first of them
     started: float = 0.0
 
     def __post_init__(self) -> None:
@@ -232,11 +233,11 @@ class _Crew:
                 return
 
     def _measure(self, call: Call) -> None:
-        taken: list[float] = []
+        answers: list[tuple[float, float]] = []
         failures: list[Exception] = []
         end = self.started + self.pace.seconds
         now = time.perf_counter()
-        while not self.stop.is_set() and (now < end or len(taken) + len(failures) < self.pace.at_least):
+        while not self.stop.is_set() and (now < end or len(answers) + len(failures) < self.pace.at_least):
             try:
                 call()
             except LoadError as error:
@@ -244,11 +245,11 @@ class _Crew:
                 now = time.perf_counter()
                 continue
             before, now = now, time.perf_counter()
-            taken.append(now - before)
+            answers.append((before, now))
         with self._lock:
-            self.taken += taken
+            self.answers += answers
             self.failures += failures
-            self.ended = max(self.ended, now)
+            self.ended = min(self.ended, now)
 
     def result(self) -> LoadPoint:
         """Return the figures, or raise what kept the callers from working."""
@@ -258,12 +259,10 @@ class _Crew:
                 if isinstance(error, ImageError) and not isinstance(error, SourceError)
                 else _failed(self.callee.where, error)
             ) from error
-        if not self.taken:
+        if not self.answers:
             raise self.failures[0]
-        seconds = self.ended - self.started
-        return LoadPoint.of(
-            self.taken, batch=self.batch, concurrency=self.concurrency, errors=len(self.failures), seconds=seconds
-        )
+        span = self.started, self.ended
+        return LoadPoint.of(self.answers, batch=self.batch, concurrency=self.concurrency, errors=len(self.failures), span=span)
 
 
 def _failed(where: str, error: Exception) -> LoadError:

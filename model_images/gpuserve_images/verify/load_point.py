@@ -14,8 +14,8 @@ class LoadPoint(Spec):
         concurrency: Callers at the same time; 1 is sequential.
         requests: Requests that were answered.
         errors: Requests that were not, in the warm-up too.
-        seconds: Length of the measurement.
-        requests_per_second: Answered requests per second.
+        seconds: How long all callers were at work.
+        requests_per_second: Answered requests per second of that time.
         samples_per_second: The same, times the batch.
         mean_ms: Mean latency in milliseconds.
         median_ms: Half of the requests took no longer.
@@ -42,21 +42,34 @@ class LoadPoint(Spec):
     std_ms: float
 
     @classmethod
-    def of(cls, taken: Sequence[float], *, batch: int, concurrency: int, errors: int, seconds: float) -> Self:
+    def of(
+        cls,
+        answers: Sequence[tuple[float, float]],
+        *,
+        batch: int,
+        concurrency: int,
+        errors: int,
+        span: tuple[float, float],
+    ) -> Self:
         """Return the figures of a measurement.
 
         Args:
-            taken: Seconds that each answered request took; at least one.
+            answers: When each answered request began and ended, in seconds; at least one.
             batch: Samples per request.
             concurrency: Callers at the same time.
             errors: Requests that were not answered.
-            seconds: Length of the measurement.
+            span: From when to when all callers were at work. Of a request that went on after it counts, for the rate, the part in it:
+                a caller that still waits when the others are done makes no server slow that answered them.
         """
         import numpy as np
 
-        latency = np.array(taken) * 1e3
+        begins, ends = np.array(answers).T
+        latency = (ends - begins) * 1e3
         median, p95, p99 = (round(float(value), 3) for value in np.percentile(latency, [50, 95, 99]))
-        rate = len(latency) / seconds
+        start, end = span
+        seconds = end - start
+        inside = np.clip((end - begins) / np.maximum(ends - begins, 1e-9), 0, 1)
+        rate = float(inside.sum()) / seconds
         return cls(
             batch=batch,
             concurrency=concurrency,

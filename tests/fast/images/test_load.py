@@ -95,6 +95,20 @@ def test_a_slow_callee_is_measured_with_the_least_number_of_requests():
     assert (callee.most, callee.connected) == (2, 0)
 
 
+@pytest.mark.parametrize("stalled", [0, 1])
+def test_one_slow_answer_makes_no_server_slow_that_answers_the_others(stalled):
+    class Stalls(Sleeper):
+        @contextmanager
+        def connect(self, batch):
+            slow = self.connected < stalled
+            with super().connect(batch) as call:
+                yield lambda: time.sleep(1) if slow else call()
+
+    point = measure_point(Stalls(0.01), 1, 4, Pace(0.0, 0.2, 1))
+    assert point.max_ms > 1000 * stalled
+    assert point.requests_per_second == pytest.approx(100 * (4 - stalled), rel=0.25)
+
+
 def test_warm_up_does_not_count():
     callee = Sleeper(0.002)
     point = measure_point(callee, 1, 1, Pace(0.1, 0.02, 1))
