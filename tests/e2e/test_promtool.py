@@ -187,6 +187,24 @@ def test_a_client_that_comes_once_a_minute_is_counted_whenever_it_comes(tmp_path
     promtool(tmp_path, series, promql_expr_test=[check, expected("gpuserve:burn_rate:5m", 1000, SERVICE)])
 
 
+@pytest.mark.parametrize(("failures", "calls"), [(1, False), (4, False), (5, True), (10, True)])
+def test_a_handful_of_failures_of_a_quiet_night_calls_nobody(tmp_path: Path, failures: int, calls: bool) -> None:
+    succeeded, failed, *others = triton(ok=1 / 15)
+    counted = [max(0, min(scrape - 40 + failures, failures)) for scrape in range(SCRAPES)]
+    series = [succeeded, {**failed, "values": " ".join(map(str, counted))}, *others]
+    firing = {
+        "expr": 'count(ALERTS{alertname="GpuserveErrorBudgetBurn",alertstate="firing"}) or vector(0)',
+        "eval_time": "12m",
+        "exp_samples": [{"labels": "{}", "value": float(calls)}],
+    }
+    burns = {
+        "expr": "gpuserve:burn_rate:1h > bool 14.4",
+        "eval_time": "12m",
+        "exp_samples": [{"labels": f"{{{SERVICE}}}", "value": 1}],
+    }
+    promtool(tmp_path, series, promql_expr_test=[burns, firing])
+
+
 def test_errors_within_the_budget_stay_quiet(tmp_path: Path) -> None:
     promtool(tmp_path, triton(ok=999.5, failed=0.5), alert_rule_test=quiet("GpuserveErrorBudgetBurn", "10m"))
 

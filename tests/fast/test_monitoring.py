@@ -74,6 +74,13 @@ def test_burn_rates_are_those_of_the_sre_workbook() -> None:
     assert records(stack())["gpuserve:slo_error_budget"] == "vector(0.001)"
 
 
+@pytest.mark.parametrize("window", [5, 15, 60, 300])
+def test_failures_are_counted_by_the_interval_that_they_are_recorded_at(window: int) -> None:
+    spec = stack(window=f"{window}s")
+    counted = re.findall(r"\* (\d+)\) >= 5", alerts(spec)["GpuserveErrorBudgetBurn"]["expr"])
+    assert {f"{seconds}s" for seconds in counted} == {groups(spec)["gpuserve-services"]["interval"]}
+
+
 @pytest.mark.parametrize("window", [4, 15, 60, 120, 300])
 def test_no_request_falls_between_two_windows_of_a_rate(window: int) -> None:
     spec = stack(window=f"{window}s")

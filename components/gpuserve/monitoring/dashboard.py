@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpuserve.monitoring.scope import Scope
 from gpuserve.monitoring.series import BATCH, ERRORS, LATENCY, QUEUE, RAW_SERVICE, RAW_VERSION, REQUESTS
-from gpuserve.monitoring.slo import BUDGET, BURNS, EACH, LATENCY_OBJECTIVE, burn_rate
+from gpuserve.monitoring.slo import BUDGET, BURNS, EACH, FEWEST_FAILURES, LATENCY_OBJECTIVE, burn_rate
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders import timeseries
@@ -89,7 +89,10 @@ def panels(scope: Scope, *, availability: bool, latency: bool) -> list[PanelSpec
             Query(f"{burn_rate(window)}{promised}", f"{{{{service}}}} over {window}") for window in ("5m", "1h", "6h")
         )
         limits = " or ".join(f"{burn.rate:g} for {burn.long}" for burn in BURNS)
-        about = f"1 spends the 30-day error budget in 30 days; over {limits} somebody is called."
+        about = (
+            f"1 spends the 30-day error budget in 30 days; over {limits}, and with {FEWEST_FAILURES} failed requests in that time, "
+            "somebody is called."
+        )
         found.append(PanelSpec("Error budget burn rate", "short", about, lines))
         left = f"1 - {burn_rate('6h')}{promised} * on ({EACH}) {BUDGET}{promised}"
         about = "Share of the requests of the last six hours that succeeded."

@@ -23,7 +23,8 @@ _RECORDED = re.compile(r"gpuserve:[a-z0-9_:]+(?:\{[^}]*\})?")
 def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
     """Return the Prometheus rule groups: common series per runtime, objectives, burn rates and the alerts."""
     window = spec.window.whole_seconds
-    often = f"{max(1, window // EVALUATIONS_PER_WINDOW)}s"
+    every = max(1, window // EVALUATIONS_PER_WINDOW)
+    often = f"{every}s"
     found = [
         {"name": f"gpuserve-{runtime}", "interval": often, "rules": _common(runtime, spec)}
         for runtime in sorted({source.runtime for source in spec.sources})
@@ -36,7 +37,7 @@ def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
         totals = total_rules(spec.scope, shadows=any(slo.shadows for slo in promises))
         found.append({"name": "gpuserve-services", "interval": often, "rules": totals})
         several = any(answering(slo, spec.sources) for slo in promises)
-        burning = burn_rules(spec.scope) + (alerts(spec.scope, several=several) if spec.alerts else [])
+        burning = burn_rules(spec.scope) + (alerts(spec.scope, every=every, several=several) if spec.alerts else [])
         found.append({"name": "gpuserve-slo", "interval": f"{window}s", "rules": burning})
     return found
 

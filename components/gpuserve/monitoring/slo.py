@@ -5,6 +5,9 @@ alerting configuration"), for pages: 2 % of a 30-day budget within one hour is a
 The short window (a twelfth of the long one) ends the alert soon after the errors end.
 https://sre.google/workbook/alerting-on-slos/
 
+The shares of the budget are meant at a traffic that is the same day and night. Of the few requests of a quiet hour a single failure is
+many times the rate that the budget allows and no part of it to speak of, so fewer failures than `FEWEST_FAILURES` call nobody.
+
 Servers count the requests, so a service without any has no errors either, and no burn rate: the second alert is for that. Where several
 versions answer, a gateway goes on to send each its share: of one without a server that share fails, and the third alert is for that.
 """
@@ -57,6 +60,10 @@ BURNS = (Burn(14.4, "1h", "5m"), Burn(6, "6h", "30m"))
 SLOWEST_BURN = min(burn.rate for burn in BURNS)
 WINDOWS = tuple(sorted({each for burn in BURNS for each in (burn.long, burn.short)}, key=lambda each: Duration(each).seconds))
 """Windows that burn rates are recorded over, shortest first."""
+
+
+FEWEST_FAILURES = 5
+"""Failed requests within the long window that are worth a call."""
 
 
 def burn_rate(window: str) -> str:
@@ -122,20 +129,23 @@ def _burn(window: str, scope: "Scope") -> str:
     return f"({failed}) / on ({EACH}) {BUDGET}{own}"
 
 
-def alerts(scope: "Scope", *, several: bool) -> list[dict[str, Any]]:
+def alerts(scope: "Scope", *, every: int, several: bool) -> list[dict[str, Any]]:
     """Return the alerts; each fires once per service, or per version.
 
     Args:
         scope: Whose services.
+        every: Seconds between two values of what `total_rules` record.
         several: Whether any service has several versions that answer clients.
     """
-    return [_burning(scope), _silent(scope), *([_version_silent(scope)] if several else [])]
+    return [_burning(scope, every), _silent(scope), *([_version_silent(scope)] if several else [])]
 
 
-def _burning(scope: "Scope") -> dict[str, Any]:
+def _burning(scope: "Scope", every: int) -> dict[str, Any]:
     own = scope.services()
     conditions = [
-        f"({burn_rate(burn.long)}{own} > {burn.rate:g} and {burn_rate(burn.short)}{own} > {burn.rate:g})" for burn in BURNS
+        f"({burn_rate(burn.long)}{own} > {burn.rate:g} and {burn_rate(burn.short)}{own} > {burn.rate:g}"
+        f" and round(sum_over_time({SERVICE_ERRORS}{own}[{burn.long}]) * {every}) >= {FEWEST_FAILURES})"
+        for burn in BURNS
     ]
     return {
         "alert": "GpuserveErrorBudgetBurn",

@@ -89,8 +89,8 @@ class MonitoringSpec(Spec):
         slos: Objectives, at most one per service; default none.
         discovery: ``annotations`` (default): a Prometheus that finds pods by ``prometheus.io/scrape`` and reads rules from the
             ConfigMap ``gpuserve-rules-<stack>``. ``operator``: PodMonitor and PrometheusRule for prometheus-operator.
-        alerts: Alerts on the availability objectives: one for budgets that burn too fast, one for services without a
-            server, one for versions without a server while others of their service have one; default on.
+        alerts: Alerts on the availability objectives, default on: one for budgets that burn too fast, by five failed requests
+            at least; one for services without a server; one for versions without a server where others of the service have some.
         dashboards: A Grafana dashboard in a ConfigMap with the label ``grafana_dashboard: "1"``; default on.
         namespace: Where Prometheus runs; default ``monitoring``.
         window: Rate window of the series, at least four scrape intervals; default 1 m, for scrapes every 15 s.
