@@ -67,6 +67,25 @@ def test_a_build_is_made_and_measured(cli: Cli, folder: Path, tmp_path: Path, mo
     assert json.loads(result.stdout)["build"] == "int8"
 
 
+@pytest.mark.parametrize(
+    ("more", "fails", "said"),
+    [
+        ((), lambda _: True, "no point is without errors"),
+        (("--slo", "10s"), lambda _: True, "no point keeps p95 within 10000 ms without errors"),
+        (("--batch", "1,4"), lambda batch: batch == 1, "samples/s; no point at batch 1 keeps that without errors"),
+    ],
+)
+def test_a_server_that_fails_some_requests_is_told_so(
+    cli: Cli, folder: Path, more: tuple[str, ...], fails: Callable[[int], bool], said: str
+) -> None:
+    def fail(number: int) -> bool:
+        return number % 3 == 0 and fails(got[-1]["head"]["inputs"][0]["shape"][0])
+
+    with http_server(Session(folder / "small.onnx"), fail=fail) as (url, got):
+        result = cli("bench", "--url", url, "--model", NAME, "--concurrency", "1", *more, *QUICK)
+    assert said in " ".join(result.stdout.split())
+
+
 def test_a_server_over_http_and_grpc(cli: Cli, folder: Path) -> None:
     session = Session(folder / "small.onnx")
     with http_server(session) as (url, got):

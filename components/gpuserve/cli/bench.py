@@ -13,6 +13,7 @@ from gpuserve.cli.progress import progress
 
 if TYPE_CHECKING:
     from gpuserve.cli.bench_running import Wish
+    from gpuserve_images.verify.capacity import Capacity
     from gpuserve_images.verify.report import VerifyReport
 
 
@@ -130,9 +131,17 @@ def _show(report: "VerifyReport") -> None:
     console.print(table)
     for note in capacity.notes:
         console.print(note, markup=False)
-    bound = f"p95 within {capacity.latency_p95_ms:g} ms" if capacity.latency_p95_ms is not None else "no bound on latency"
+    console.print(f"times in ms; {_most(capacity)}", markup=False)
+
+
+def _most(capacity: "Capacity") -> str:
+    """Say what keeps the bound, or that nothing does."""
+    limit = None if capacity.latency_p95_ms is None else f"p95 within {capacity.latency_p95_ms:g} ms"
     if capacity.at_slo is None:
-        console.print(f"times in ms; no point keeps {bound} without errors", markup=False)
+        return f"no point keeps {limit} without errors" if limit else "no point is without errors"
+    smallest = min(point.batch for point in capacity.points)
+    if capacity.requests_at_slo is None:
+        rate = f"no point at batch {smallest} keeps that without errors"
     else:
-        most = f"{capacity.requests_at_slo or 0:,.1f} requests/s at batch {min(point.batch for point in capacity.points)}"
-        console.print(f"times in ms; most with {bound}: {capacity.at_slo:,.1f} samples/s; {most}", markup=False)
+        rate = f"{capacity.requests_at_slo:,.1f} requests/s at batch {smallest}"
+    return f"most with {limit or 'no bound on latency'}: {capacity.at_slo:,.1f} samples/s; {rate}"
