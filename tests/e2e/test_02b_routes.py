@@ -18,9 +18,9 @@ from gpuserve.cli.inference import infer as ask
 from gpuserve.kubernetes.values import Endpoint
 from gpuserve.platform.outputs import curl_example
 from gpuserve.platform.spec import ServiceSpec
-from gpuserve.traffic import TrafficSpec, manifests
 from gpuserve.traffic.certificate import Certificate, issue
-from gpuserve.traffic.manifests import TlsMaterial, address_url, service_url
+from gpuserve.traffic.manifests import TlsMaterial, address_url, manifests, service_url
+from gpuserve.traffic.spec import TrafficSpec
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.sources.resolving import at_hand
 from gpuserve_images.spec import load_model

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from gpuserve.kubernetes.values import MetricsSource
-from gpuserve.monitoring import MonitoringSpec, manifests, queries
+from gpuserve.monitoring.manifests import manifests, queries
+from gpuserve.monitoring.spec import MonitoringSpec
 from gpuserve_embedded.tools import ensure
 
 pytestmark = pytest.mark.e2e

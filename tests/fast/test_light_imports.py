@@ -20,6 +20,7 @@ HEAVY = ("cryptography", "numpy", "onnx", "onnxruntime", "requests", "tritonclie
         ("gpuserve_images.pipeline.published", ("cryptography", "numpy", "onnx", "onnxruntime")),
         ("gpuserve_images.pipeline.chain", ("cryptography", "onnx", "onnxruntime", "requests")),
         ("gpuserve.cli.main", ("pulumi", *HEAVY)),  # every command; what one of them needs is imported in its function
+        ("gpuserve.cli.inspection", ("pulumi", *HEAVY)),  # a stack, its plan and its manifests
     ],
 )
 def test_nobody_waits_for_what_is_not_needed_yet(module: str, heavy: tuple[str, ...]):

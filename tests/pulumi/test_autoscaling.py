@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from gpuserve.autoscaling import GpuAutoscaler
+from gpuserve.autoscaling.component import GpuAutoscaler
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import ScaleTarget
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gpuserve.kubernetes.values import MetricsSource
-from gpuserve.monitoring import MonitoringStack
+from gpuserve.monitoring.component import MonitoringStack
 
 SOURCE = MetricsSource("gpuserve-local", "filetype", "fp32", "triton", {"app.kubernetes.io/name": "filetype"}, "metrics")
 ARGS = {"sources": [SOURCE], "slos": [{"service": "filetype", "availability": "99.9%"}]}

@@ -6,7 +6,7 @@ import pytest
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import Placement
-from gpuserve.node_pool import GpuNodePool
+from gpuserve.node_pool.component import GpuNodePool
 
 LOCAL = {"name": "local", "accelerator": "simulated", "gpus": 8, "quota": {"gpus": 6, "cpu": 4}, "nodes": ["gpuserve-local"]}
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from gpuserve.kubernetes.values import MetricsSource
-from gpuserve.monitoring import MonitoringStack
-from gpuserve.node_pool import GpuNodePool
+from gpuserve.monitoring.component import MonitoringStack
+from gpuserve.node_pool.component import GpuNodePool
 
 POOL = {"name": "local", "accelerator": "simulated", "gpus": 8, "quota": {"gpus": 6}, "nodes": ["node-1"]}
 SOURCE = MetricsSource("gpuserve-local", "filetype", "fp32", "triton", {}, "metrics")

@@ -7,8 +7,8 @@ import pytest
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import Placement
-from gpuserve.node_pool import GpuNodePool
-from gpuserve.serving import ServingStack
+from gpuserve.node_pool.component import GpuNodePool
+from gpuserve.serving.component import ServingStack
 
 NAME = "filetype-fp32"
 IMAGE = "localhost:5000/models/filetype@sha256:" + "0" * 64

@@ -7,9 +7,9 @@ from typing import Any
 import pulumi
 import pytest
 
-from gpuserve.node_pool import GpuNodePool
-from gpuserve.serving import ServingStack
-from gpuserve.traffic import TrafficPolicy
+from gpuserve.node_pool.component import GpuNodePool
+from gpuserve.serving.component import ServingStack
+from gpuserve.traffic.component import TrafficPolicy
 
 SMALL: dict[str, Any] = {
     "pool": "local",

@@ -8,7 +8,7 @@ import pytest
 
 from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.values import Endpoint
-from gpuserve.traffic import TrafficPolicy
+from gpuserve.traffic.component import TrafficPolicy
 
 FP32 = Endpoint("gpuserve-local", "filetype-fp32", 8000, 8001, "v2")
 LOCAL = {

@@ -3,12 +3,11 @@
 from functools import partial
 from typing import Any
 
-import pulumi
-
 from gpuserve.autoscaling.spec import API_VERSIONS, MEASURED_ONE, NO_RATE, AutoscalerSpec, is_rate
 from gpuserve.kubernetes.capacity import unmeasured
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.metadata import Manifest, labels, manifest
+from gpuserve.kubernetes.outputs import is_output
 
 QUEUE_METRIC = "gpuserve_queue_seconds"
 """Pods metric: average seconds that a replica's requests waited for a free instance."""
@@ -91,7 +90,7 @@ def _metric(name: str, spec: AutoscalerSpec) -> dict[str, Any]:
 
 
 def _average(name: str, spec: AutoscalerSpec) -> Any:
-    if isinstance(spec.capacity, pulumi.Output):
+    if is_output(spec.capacity):
         return spec.capacity.apply(partial(_or_stop, name))
     if spec.capacity is not None:
         return target_rate(name, spec.capacity)
@@ -100,6 +99,8 @@ def _average(name: str, spec: AutoscalerSpec) -> Any:
 
 def _or_stop(name: str, capacity: float | None) -> str:
     """Return the rate, or end the program: the engine shows a `RunError` without a traceback."""
+    import pulumi
+
     try:
         return target_rate(name, capacity)
     except SpecError as error:

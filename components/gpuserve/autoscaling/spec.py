@@ -3,9 +3,9 @@
 import math
 from typing import Annotated, Any, Self
 
-import pulumi
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
+from gpuserve.kubernetes.outputs import is_output
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import Duration
 from gpuserve.kubernetes.values import ScaleTarget
@@ -55,7 +55,7 @@ def is_rate(value: object) -> bool:
 
 
 def _rate_or_output(value: Any) -> object:
-    if isinstance(value, pulumi.Output):
+    if is_output(value):
         return value
     if not is_rate(value):
         msg = f"{NO_RATE}; {MEASURED_ONE}"

@@ -18,8 +18,8 @@ from gpuserve.monitoring.spec import stack_label
 from gpuserve.node_pool.component import GpuNodePool
 from gpuserve.platform.compose import ImageRequest, Plan, build_placement, compose, image_requests, request, scaled_by_capacity
 from gpuserve.platform.load import CONFIG_KEY, Environment, load_environment, stack_file
-from gpuserve.platform.outputs import service_output
-from gpuserve.platform.spec import PlatformSpec
+from gpuserve.platform.outputs import service_facts
+from gpuserve.platform.spec import PlatformSpec, ServiceSpec
 from gpuserve.serving.component import ServingStack
 from gpuserve.traffic.component import TrafficPolicy
 from gpuserve_images.resource import ModelImage
@@ -67,7 +67,7 @@ class Platform(Component):
         routes = self._register(environment, plan, self._served(environment, images), building)
         self.services = pulumi.Output.all(
             **{
-                service.name: service_output(service, environment, routes[service.name])
+                service.name: _service_output(service, environment, routes[service.name])
                 for service in environment.platform.services
             },
         )
@@ -137,6 +137,16 @@ class Platform(Component):
             policy: TrafficPolicy(policy, traffic, after(traffic.namespace), servers=asked[policy])
             for policy, traffic in plan.traffic.items()
         }
+
+
+def _service_output(service: ServiceSpec, environment: Environment, route: TrafficPolicy) -> pulumi.Output[dict[str, Any]]:
+    """Return what a client needs to know.
+
+    ``url`` is the gateway's base address as the Gateway's own status gives it, with the service's path, so it is known only
+    when the gateway is programmed; everything else is known at plan time.
+    """
+    found = pulumi.Output.all(url=route.url, ca=route.ca)
+    return found.apply(lambda known: service_facts(service, environment, known["url"], known["ca"]))
 
 
 def _load(args: Mapping[str, Any], file: Path) -> Environment:

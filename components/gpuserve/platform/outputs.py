@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pulumi
-
 from gpuserve.platform.load import Environment
 from gpuserve.platform.spec import ServiceSpec
-from gpuserve.traffic.component import TrafficPolicy
 from gpuserve.traffic.manifests import ca_name, sendable_host
 from gpuserve_images.asking import Asking
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec
@@ -20,16 +17,6 @@ from gpuserve_images.spec import ModelSpec
 
 PROTOCOL = "v2"
 """The open inference protocol, which every runtime of a service speaks."""
-
-
-def service_output(service: ServiceSpec, environment: Environment, route: TrafficPolicy) -> pulumi.Output[dict[str, Any]]:
-    """Return ``{url, host, ca, model, protocol, versions, example}`` of one service.
-
-    ``url`` is the gateway's base address as the Gateway's own status gives it, with the service's path, so it is known only
-    when the gateway is programmed; everything else is known at plan time.
-    """
-    found = pulumi.Output.all(url=route.url, ca=route.ca)
-    return found.apply(lambda known: service_facts(service, environment, known["url"], known["ca"]))
 
 
 def service_facts(service: ServiceSpec, environment: Environment, url: str | None, ca: str | None = None) -> dict[str, Any]:
