@@ -30,7 +30,15 @@ class Placement:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A Kubernetes Service that answers inference requests."""
+    """A Kubernetes Service that answers inference requests.
+
+    Attributes:
+        namespace: Namespace of the Service.
+        service: Its name; within the cluster clients ask ``<service>.<namespace>``.
+        http_port: Its port for HTTP.
+        grpc_port: Its port for gRPC; ``None`` when there is none.
+        protocol: Inference protocol that it speaks: ``v2`` (OpenInference) or ``openai``.
+    """
 
     namespace: str
     service: str
@@ -41,7 +49,13 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class ScaleTarget:
-    """A workload whose replicas an autoscaler may set."""
+    """A workload whose replicas an autoscaler may set.
+
+    Attributes:
+        namespace: Its namespace.
+        kind: ``Deployment`` or ``StatefulSet``.
+        name: Its name.
+    """
 
     namespace: str
     kind: str
