@@ -2,9 +2,9 @@
 
 import pulumi
 
+from gpuserve import Platform
 from gpuserve.kubernetes.engine import await_outputs_together, log_debug_in_passing
 from gpuserve.kubernetes.provider import configured_provider
-from gpuserve.platform.component import Platform
 
 await_outputs_together()
 log_debug_in_passing()

@@ -13,6 +13,7 @@ HEAVY = ("cryptography", "numpy", "onnx", "onnxruntime", "requests", "tritonclie
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
+        ("gpuserve", ("pulumi", "pydantic", *HEAVY)),
         ("gpuserve.platform.component", HEAVY),  # the program, before it has read its model
         ("gpuserve_images.resource", HEAVY),  # the same, of a program without Platform
         ("gpuserve_images.image_provider", ("pydantic", *HEAVY)),

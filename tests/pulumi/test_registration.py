@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import pulumi
 import pytest
 
+import gpuserve
 from gpuserve.kubernetes.values import MetricsSource
 from gpuserve.monitoring.component import MonitoringStack
 from gpuserve.node_pool.component import GpuNodePool
@@ -52,3 +54,12 @@ def test_a_lasting_object_of_an_earlier_versions_stack_is_the_same_object(engine
     engine.run(lambda: GpuNodePool("pool", POOL))
     assert engine.resources["namespace/gpuserve-local"].aliases == ["pool-namespace"]
     assert engine.resources["pool-quota"].aliases == []
+
+
+def test_components_are_in_the_package_by_their_names():
+    found = {name: getattr(gpuserve, name) for name in gpuserve.__all__}
+    assert found["GpuNodePool"] is GpuNodePool
+    assert all(issubclass(kind, pulumi.ComponentResource) and kind.__name__ == name for name, kind in found.items())
+    assert set(gpuserve.__all__) <= set(dir(gpuserve))
+    with pytest.raises(AttributeError, match="no attribute 'ServingStak'"):
+        getattr(gpuserve, "ServingStak")  # noqa: B009 - what a program's typing error asks for
