@@ -7,7 +7,8 @@ import pytest
 from test_promtool import POD, elsewhere, promtool_checks, triton
 
 from gpuserve.kubernetes.values import MetricsSource
-from gpuserve.monitoring import MonitoringSpec, manifests
+from gpuserve.monitoring.manifests import manifests
+from gpuserve.monitoring.spec import MonitoringSpec
 
 pytestmark = pytest.mark.e2e
 
