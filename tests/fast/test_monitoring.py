@@ -107,10 +107,13 @@ def test_one_alert_watches_for_services_without_a_server() -> None:
 def test_versions_that_answer_no_client_count_for_no_objective() -> None:
     slo = {"service": "filetype", "availability": "99.9%", "shadows": ["int8", "int4", "int8"]}
     spec = stack(slos=[slo, {"service": "other", "availability": "99%"}])
-    shadows = [
-        rule["labels"] for rule in groups(spec)["gpuserve-objectives"]["rules"] if rule["record"] == "gpuserve:slo_shadow"
-    ]
-    assert shadows == [{"stack": "main", "service": "filetype", "version": version} for version in ("int4", "int8")]
+    first, second, *totals = groups(spec)["gpuserve-services"]["rules"]
+    assert [rule["record"] for rule in totals] == [f"gpuserve:service_{name}_per_second" for name in ("requests", "errors")]
+    for shadow, version in ((first, "int4"), (second, "int8")):
+        labels = {"stack": "main", "service": "filetype", "version": version}
+        assert shadow == {"record": "gpuserve:slo_shadow", "expr": "vector(1)", "labels": labels}, (
+            "before the totals, in one group"
+        )
     plain = records(stack())
     for name in ("requests", "errors"):
         summed = f'gpuserve:{name}_per_second{{namespace=~"gpuserve-local"}}'

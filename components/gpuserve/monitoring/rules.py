@@ -34,8 +34,7 @@ def groups(spec: "MonitoringSpec") -> list[dict[str, Any]]:
         found.append({"name": "gpuserve-objectives", "interval": f"{window}s", "rules": objectives})
     promises = [slo for slo in spec.slos if slo.availability is not None]
     if promises:
-        totals = total_rules(spec.scope, shadows=any(slo.shadows for slo in promises))
-        found.append({"name": "gpuserve-services", "interval": often, "rules": totals})
+        found.append({"name": "gpuserve-services", "interval": often, "rules": total_rules(promises, spec.scope)})
         several = any(answering(slo, spec.sources) for slo in promises)
         burning = burn_rules(spec.scope) + (alerts(spec.scope, every=every, several=several) if spec.alerts else [])
         found.append({"name": "gpuserve-slo", "interval": f"{window}s", "rules": burning})

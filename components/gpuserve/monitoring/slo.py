@@ -89,30 +89,34 @@ def objective_rules(slos: "Iterable[SloSpec]", sources: "Sequence[MetricsSource]
         if slo.availability is not None:
             budget = 1 - slo.availability.fraction
             rules.append({"record": BUDGET, "expr": f"vector({budget:.10g})", "labels": dict(labels)})
-            marks = ((SHADOW, sorted(set(slo.shadows))), (ANSWERING, answering(slo, sources)))
-            rules += [
-                {"record": mark, "expr": "vector(1)", "labels": {**labels, "version": version}}
-                for mark, versions in marks
-                for version in versions
-            ]
+            versions = [{**labels, "version": version} for version in answering(slo, sources)]
+            rules += [{"record": ANSWERING, "expr": "vector(1)", "labels": version} for version in versions]
         if slo.latency_p95 is not None:
             rules.append({"record": LATENCY_OBJECTIVE, "expr": f"vector({slo.latency_p95.seconds:g})", "labels": dict(labels)})
     return rules
 
 
-def total_rules(scope: "Scope", *, shadows: bool) -> list[dict[str, Any]]:
-    """Return the rates of each service, over its pods.
+def total_rules(slos: "Iterable[SloSpec]", scope: "Scope") -> list[dict[str, Any]]:
+    """Return the rates of each service, over its pods, after the shadows that they leave out.
 
     They come before the burn rates because over a long window they are a handful of series, while pods come and go. They are to be
     recorded after every scrape: between the last scrape of a rate window and the first of the next, windows that only touch see nothing.
+    All are of one group: its rules run in their order, so no total is ever without its shadows. Groups begin at times of their own.
 
     Args:
+        slos: Objectives, of which those of an availability count.
         scope: Whose requests count.
-        shadows: Whether any service has a shadow, which the sums leave out.
     """
-    others = f" unless on (service, version) {SHADOW}{scope.services()}" if shadows else ""
     whose = {STACK_LABEL: scope.stack}
+    shadows: list[dict[str, Any]] = [
+        {"record": SHADOW, "expr": "vector(1)", "labels": {**whose, "service": slo.service, "version": version}}
+        for slo in slos
+        if slo.availability is not None
+        for version in sorted(set(slo.shadows))
+    ]
+    others = f" unless on (service, version) {SHADOW}{scope.services()}" if shadows else ""
     return [
+        *shadows,
         {"record": SERVICE_REQUESTS, "expr": f"sum by (service) ({REQUESTS}{scope.pods()}{others})", "labels": dict(whose)},
         {"record": SERVICE_ERRORS, "expr": f"sum by (service) ({ERRORS}{scope.pods()}{others})", "labels": dict(whose)},
     ]
