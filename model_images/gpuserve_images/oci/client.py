@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
+from gpuserve_images.certificates import trust_own
 from gpuserve_images.errors import BrokenOffError, RegistryError
 from gpuserve_images.oci.authorisation import Authorisation, Scope
 from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Json, digest_of, encode
@@ -98,6 +99,7 @@ class RegistryClient:
         session = requests.Session()
         # A proxy from the environment could never reach this machine's loopback, nor what a pod reaches without TLS.
         session.trust_env = address.startswith("https://")
+        trust_own(session)
         # Credentials come from the Docker configuration alone: requests would take others from ~/.netrc.
         session.auth = _no_other_credentials
         # Some registries (Harbor) take a cookie for a browser's, and then want a CSRF token with it.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from gpuserve_images.certificates import own_authorities
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.aws import aws_settings
@@ -20,7 +21,11 @@ _BLOCK_BYTES = 32 * 2**20
 _BLOCK_SECONDS = 300
 # The texts of object_store (Rust), which has no other form of them.
 _STATUS = re.compile(r"status code: (\d{3})")
-_NO_STORE = re.compile(r"header (?:missing|not present)", re.IGNORECASE)
+_NO_STORE = re.compile(r"header (?:missing|not present)|invalid list response", re.IGNORECASE)
+_NO_PATH = re.compile(r'object with invalid path: Path "(?P<key>[^"]*)"')
+_UNTRUSTED = re.compile(r"InvalidCertificate\(\s*(?P<why>\w+)")
+_NO_TLS = "InvalidContentType"
+_NO_HOST = "dns error"
 _NO_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "computeMetadata", "metadata.google", "169.254.")
 _NOT_FOUND, _TOO_MANY, _SERVER_FAILED = 404, 429, 500
 _CREDENTIALS = {
@@ -135,14 +140,31 @@ class Bucket:
             return SourceError(where, "lies in another region", "Set AWS_REGION to the bucket's region.", value="HTTP 301")
         match = _STATUS.search(text)
         if match is None:
-            strange = SourceError(where, "answers as no object store does", "See what answers at the endpoint: a proxy?")
-            return strange if _NO_STORE.search(text) else HiccupError("the connection failed or was cut")
+            return self._unanswered(text)
         status = int(match[1])
         if status == _NOT_FOUND:
             return self._absent()
         if status == _TOO_MANY or status >= _SERVER_FAILED:
             return HiccupError(f"HTTP {status}: the store failed")
         return SourceError(where, "was refused", "See the store's log.", value=f"HTTP {status}")
+
+    def _unanswered(self, text: str) -> Exception:
+        """Return what an error says that is no status of the store's."""
+        where = self._address.shown
+        if untrusted := _UNTRUSTED.search(text):
+            reason = "the TLS certificate of its store, or of a proxy before it, is not trusted"
+            fix = "Set REQUESTS_CA_BUNDLE to the file of its certificate authority."
+            return SourceError(where, reason, fix, value=untrusted["why"])
+        if _NO_TLS in text:
+            return SourceError(where, "is asked for with TLS, and its endpoint speaks none", "Write http:// in its endpoint.")
+        if _NO_HOST in text:
+            return SourceError(where, "its host name does not resolve", "Correct the endpoint, or look at the network.")
+        if named := _NO_PATH.search(text):
+            reason = "has an object whose key is no path of a file"
+            return SourceError(where, reason, "Name a folder without it, or remove it.", value=named["key"])
+        if _NO_STORE.search(text):
+            return SourceError(where, "answers as no object store does", "See what answers at the endpoint: a proxy?")
+        return HiccupError("the connection failed or was cut")
 
     def _changed(self, file: RemoteFile) -> SourceError:
         reason = "changed while it was read"
@@ -159,6 +181,8 @@ def _open_store(address: Address, *, anonymous: bool = False) -> "S3Store | GCSS
     # One attempt: what is tried again is continued where it was cut, which the client's own attempts do not.
     retry: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=_BLOCK_SECONDS)}
     client: Any = {"timeout": timedelta(seconds=_BLOCK_SECONDS), "connect_timeout": timedelta(seconds=10)}
+    if authorities := own_authorities(address.shown, aws=address.scheme == "s3"):
+        client["root_certificate"] = authorities
     if address.scheme == "s3":
         settings: Any = aws_settings(os.environ, address.shown)
         if anonymous:

@@ -116,12 +116,19 @@ class HuggingFace:
         except (said.HFValidationError, said.OfflineModeIsEnabled) as error:
             raise SourceError(where, f"was not asked for: {error}", "Correct the name, or unset HF_HUB_OFFLINE.") from error
         except (OSError, requests.RequestException) as error:
-            raise HiccupError("the connection failed") from error
+            raise self._unreachable(error) from error
         except Exception as error:
             # The library's HTTP client is its own business: httpx by one name or another.
             if "httpx" in type(error).__module__ or "httpcore" in type(error).__module__:
-                raise HiccupError("the connection failed") from error
+                raise self._unreachable(error) from error
             raise
+
+    def _unreachable(self, error: Exception) -> Exception:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            reason = "the TLS certificate of the hub, or of a proxy before it, is not trusted"
+            # The hub's own client looks at no other variable; the files' client takes this one, too.
+            return SourceError(self._address.shown, reason, "Set SSL_CERT_FILE to the file of its certificate authority.")
+        return HiccupError("the connection failed")
 
     def _refused(self, status: int, retry_after: str | None) -> Exception:
         if status == requests.codes.too_many_requests or status >= requests.codes.internal_server_error:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import requests
 import urllib3
 
+from gpuserve_images.certificates import trust_own
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.remote import CHUNK_BYTES, HiccupError, Listing, Reading, RemoteFile
@@ -41,6 +42,7 @@ class Web:
         # What each file's bytes so far were of, by its URL: an ETag or a time, or None where the server gives neither.
         self._versions: dict[str, str | None] = {}
         self._session = requests.Session()
+        trust_own(self._session)
 
     @contextmanager
     def read(self, file: RemoteFile, start: int) -> Generator[Reading]:

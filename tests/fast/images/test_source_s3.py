@@ -132,6 +132,20 @@ def test_names_that_leave_the_folder(s3):
         fetch(SourceSpec(url="s3://bucket/m", sha256="0" * 64, format="onnx"), HERE)
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (listing({"m/a//b": 1}), r"\(m/a//b\): has an object whose key is no path of a file"),
+        (b"<html>Log in<br></html>", "answers as no object store does"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_asked_for_once(s3, answer, words):
+    s3.put("bucket", answer)
+    with pytest.raises(SourceError, match=words):
+        pin("s3://bucket/m")
+    assert len(s3.sent_ranges("bucket")) == 1
+
+
 def test_a_public_bucket_needs_no_credentials(web, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", web.url)
     web.put("bucket/small.onnx", ONNX)
