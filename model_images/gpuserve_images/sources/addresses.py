@@ -138,7 +138,7 @@ def _web(scheme: str, url: str) -> Address:
             "use the s3:// or gs:// address with your own credentials, or ~/.netrc"
         )
         raise ValueError(msg)
-    if scheme == "http" and not _this_machine(host):
+    if scheme == "http" and not this_machine(host):
         msg = f"would be read without encryption ({shown(url)}); write https://"
         raise ValueError(msg)
     if not _is_host(host):
@@ -163,7 +163,8 @@ def _is_host(host: str) -> bool:
         return False
 
 
-def _this_machine(host: str) -> bool:
+def this_machine(host: str) -> bool:
+    """Tell whether a host is this machine, where nobody reads along and no proxy can reach."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

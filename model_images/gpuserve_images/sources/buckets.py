@@ -6,10 +6,12 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from gpuserve_images.certificates import own_authorities
 from gpuserve_images.errors import SourceError
-from gpuserve_images.sources.addresses import Address
+from gpuserve_images.sources.addresses import Address, this_machine
 from gpuserve_images.sources.aws import aws_settings
 from gpuserve_images.sources.remote import CHUNK_BYTES, HiccupError, Listing, Reading, RemoteFile
 
@@ -187,13 +189,24 @@ def _open_store(address: Address, *, anonymous: bool = False) -> "S3Store | GCSS
         settings: Any = aws_settings(os.environ, address.shown)
         if anonymous:
             settings["skip_signature"] = True
-        client["allow_http"] = str(settings.get("endpoint", "")).startswith("http://")
+        client |= _reached(str(settings.get("endpoint", "")))
         return S3Store(address.place, config=settings, client_options=client, retry_config=retry)
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if not emulator:
         public: Any = {"skip_signature": True} if anonymous else None
         return GCSStore(address.place, config=public, client_options=client, retry_config=retry)
     base = emulator if "://" in emulator else f"http://{emulator}"
-    client["allow_http"] = base.startswith("http://")
+    client |= _reached(base)
     config: Any = {"base_url": base, "skip_signature": True}
     return GCSStore(address.place, config=config, client_options=client, retry_config=retry)
+
+
+def _reached(endpoint: str) -> dict[str, Any]:
+    """Return how an endpoint is reached: without TLS where it says so, and on this machine without the environment's proxy."""
+    plain = {"allow_http": endpoint.startswith("http://")}
+    parts, proxies = urlsplit(endpoint), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None or not this_machine(parts.hostname or ""):
+        return plain
+    # What the environment says, and one host more; the store that gives credentials may be behind the proxy still.
+    return {**plain, "proxy_url": proxy, "proxy_excludes": ",".join(filter(None, [proxies.get("no"), parts.hostname]))}

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from faulty_http import Fault
+from faulty_http import Fault, FaultyServer
 from model_addresses import ONNX, listing, sha256, source
 
 from gpuserve_images.errors import ImageError, SourceError
@@ -151,6 +151,31 @@ def test_a_public_bucket_needs_no_credentials(web, monkeypatch):
     web.put("bucket/small.onnx", ONNX)
     assert fetch(source("s3://bucket/small.onnx"), HERE).entry.read_bytes() == ONNX
     assert {asked.authorization for asked in web.asked} == {None}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_no_proxy_is_asked_for_a_store_of_this_machine(web, aws_keys, monkeypatch, host, scheme):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    web.put("bucket/small.onnx", ONNX)
+    with FaultyServer() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url.removeprefix("http://") if name == "http_proxy" else proxy.url)
+        for name in ("AWS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST"):
+            monkeypatch.setenv(name, web.url.replace("127.0.0.1", host))
+        assert pin(f"{scheme}://bucket/small.onnx").sha256 == sha256(ONNX)
+        assert proxy.asked == []
+
+
+def test_a_store_elsewhere_is_asked_through_the_proxy(web, aws_keys, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", web.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.invalid")
+    with pytest.raises(SourceError, match="does not exist"):
+        pin("s3://bucket/small.onnx")
+    assert web.asked[0].path.startswith("http://store.invalid/")
 
 
 def test_keys_region_and_endpoint_of_a_profile(web, tmp_path, monkeypatch):
