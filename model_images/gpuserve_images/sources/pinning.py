@@ -11,7 +11,7 @@ from gpuserve_images.sources.addresses import parse
 from gpuserve_images.sources.cache import readable
 from gpuserve_images.sources.digests import folder_digest, left_out, tree_digest
 from gpuserve_images.sources.downloading import client, require_inside
-from gpuserve_images.sources.transfer import Meter, patiently, transfer
+from gpuserve_images.sources.transfer import Meter, patiently, stand_in, transfer
 from gpuserve_images.sources.volume import mounted
 
 
@@ -46,7 +46,7 @@ def pin(url: str, *, progress: Progress = silent) -> Pin:
         progress: Told bytes done and bytes in all.
 
     Raises:
-        SourceError: When it is no address, or is refused.
+        SourceError: When it is no address, is refused, or gives no file but nothing, a web page or a pointer of Git's.
         RegistryError: When a registry refused.
     """
     try:
@@ -79,6 +79,20 @@ def pin(url: str, *, progress: Progress = silent) -> Pin:
         for file in files:
             require_inside(file.path, where)
             digests[file.path] = transfer(remote, file, target, where, meter)
+            if not listing.folder:
+                _require_content(target, where)
             size += target.stat().st_size
             target.unlink()
     return Pin(url, tree_digest(digests) if listing.folder else next(iter(digests.values())), size)
+
+
+def _require_content(file: Path, where: str) -> None:
+    """Refuse to pin for good what is no model: a build would only fail later, with the digest that was asked for.
+
+    Raises:
+        SourceError: When the file is empty, or stands in for another one.
+    """
+    sent = stand_in(file) if file.stat().st_size else "nothing: 0 bytes"
+    if sent:
+        fix = "Use the address that the file itself is downloaded from, without a log-in in a browser."
+        raise SourceError(where, f"sent {sent}", fix)

@@ -20,7 +20,11 @@ LONGEST_WAIT_SECONDS = 60.0
 """A server that asks for a longer pause is not waited for."""
 
 _GIT_DIGITS = 40
-_PAGE = (b"<!doctype html", b"<html")
+_STAND_INS = {
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer to the file",
+}
 _Result = TypeVar("_Result")
 
 
@@ -89,14 +93,21 @@ def transfer(remote: Remote, file: RemoteFile, target: Path, where: str, meter: 
         arrival.complete()
     wrong = arrival.mismatch()
     if wrong:
-        page = target.open("rb").read(64).lstrip().lower().startswith(_PAGE)
+        sent = stand_in(target)
         target.unlink()
-        what = "sent a web page" if page else f"has {wrong}"
-        reason = f"{what}, and {file.digest} was expected{f'; its digest is {wrong}' if page else ''}; the file was removed"
+        what = f"sent {sent}" if sent else f"has {wrong}"
+        reason = f"{what}, and {file.digest} was expected{f'; its digest is {wrong}' if sent else ''}; the file was removed"
         fix = "See what is at the address; when the new content is wanted, correct the pinned digest."
         raise SourceError(where, reason, fix, value=file.path)
     know_sha256(target, arrival.sha256)
     return arrival.sha256
+
+
+def stand_in(path: Path) -> str | None:
+    """Return what a server sent in the place of a file, as one does who wants a log-in first; None where it is not known for that."""
+    with path.open("rb") as stream:
+        head = stream.read(64).lstrip().lower()
+    return next((what for start, what in _STAND_INS.items() if head.startswith(start)), None)
 
 
 class _Arrival:

@@ -7,11 +7,12 @@ from threading import Thread
 
 import pytest
 from faulty_http import Fault
-from model_addresses import ONNX, sha256
+from model_addresses import ONNX, listing, sha256
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources import buckets, transfer
 from gpuserve_images.sources.pinning import pin
+from gpuserve_images.sources.resolving import fetch
 from gpuserve_images.sources.spec import SourceSpec
 
 pytestmark = pytest.mark.usefixtures("nothing_of_the_user")
@@ -39,6 +40,32 @@ def test_a_file_that_changes_between_a_cut_and_its_rest_is_read_anew(web, monkey
     old = bytes(len(ONNX))
     url = web.put("small.onnx", ONNX, Fault(body=old, cut_after=50, headers=first), Fault(headers=then))
     assert pin(url).sha256 == sha256(ONNX)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\n<!DOCTYPE html><html>Log in</html>", "sent a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 5\n", "sent a Git LFS pointer"),
+        (b"", "sent nothing: 0 bytes"),
+    ],
+    ids=["page", "pointer", "empty"],
+)
+def test_what_is_sent_in_the_place_of_a_model_is_not_pinned(web, content, words):
+    url = web.put("small.onnx", content)
+    with pytest.raises(SourceError, match=f"{words}.*Use the address that the file itself is downloaded from"):
+        pin(url)
+    with pytest.raises(SourceError, match=words if content else f"has {sha256(b'')}"):
+        fetch(SourceSpec(url=url, sha256=sha256(ONNX), format="onnx"), Path())
+
+
+def test_a_page_in_a_folder_of_a_model_is_a_file_of_it(web, aws_keys, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", web.url)
+    files = {"card.html": b"<html></html>", "empty.txt": b"", "small.onnx": ONNX}
+    for name, content in files.items():
+        web.put(f"bucket/m/{name}", content)
+    web.put("bucket", listing({f"m/{name}": len(content) for name, content in files.items()}))
+    assert pin("s3://bucket/m").size == sum(map(len, files.values()))
 
 
 def test_a_file_that_did_not_change_goes_on_where_it_was_cut(web, monkeypatch):
