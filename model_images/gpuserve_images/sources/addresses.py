@@ -77,7 +77,11 @@ class Address:
 
 def is_name(text: str) -> bool:
     """Tell whether a text can be the name of a file in a folder: of that folder, and of every file system."""
-    return text not in {"", ".", ".."} and len(text.encode()) <= _NAME_BYTES and not _NOT_IN_NAMES.search(text)
+    try:
+        return text not in {"", ".", ".."} and len(text.encode()) <= _NAME_BYTES and not _NOT_IN_NAMES.search(text)
+    except UnicodeEncodeError:
+        # Half of a pair of UTF-16, which JSON can hold.
+        return False
 
 
 def shown(url: str) -> str:

@@ -147,7 +147,11 @@ def _chosen(listing: Listing, source: SourceSpec, where: str) -> list[RemoteFile
         )
     for file in files:
         require_inside(file.path, where)
-    names = {file.path for file in files}
+    names: set[str] = set()
+    for file in files:
+        if file.path in names:
+            raise SourceError(where, "has two files of one name", "Give one of them another name there.", value=file.path)
+        names.add(file.path)
     for name in names:
         above = next((str(parent) for parent in PurePosixPath(name).parents if str(parent) in names), None)
         if above is not None:
@@ -159,11 +163,15 @@ def require_inside(name: str, where: str) -> None:
     """Refuse a name from far away that would be written elsewhere than below the download's folder.
 
     Raises:
-        SourceError: When it is absolute, goes up, or has characters that paths do not have.
+        SourceError: When it is absolute, goes up, has characters that paths do not have, or a part that is too long for a name.
     """
     parts = name.split("/")
     if name.startswith("/") or any(part in {"", ".", ".."} for part in parts) or re.search(r"[\\\x00-\x1f]", name):
         raise SourceError(where, "names a file outside of its own folder", "Do not trust this address.", value=repr(name))
+    wrong = next((part for part in parts if not is_name(part)), None)
+    if wrong is not None:
+        reason = "has a file whose name no file here can have: it is longer than 255 bytes, or no text"
+        raise SourceError(where, reason, "Give it another name there.", value=repr(wrong))
 
 
 def _place(files: Path, address: Address, store: SourceCache) -> Path:

@@ -73,6 +73,26 @@ def test_what_a_killed_process_left_is_continued(registry, folder):
     assert told[1] > 700_000
 
 
+@pytest.mark.parametrize(
+    ("titles", "words"),
+    [
+        (["x" * 256], r"has a file whose name no file here can have: it is longer than 255 bytes"),
+        (["\ud800.onnx"], r"\('\\ud800.onnx'\): has a file whose name no file here can have"),
+        (["a.onnx", "a.onnx"], r"\(a.onnx\): has two files of one name"),
+    ],
+    ids=["long", "no text", "twice"],
+)
+def test_names_that_no_files_can_have(web, titles, words):
+    layer = {"mediaType": "application/octet-stream", "digest": f"sha256:{sha256(ONNX)}", "size": len(ONNX)}
+    layers = [{**layer, "annotations": {"org.opencontainers.image.title": title}} for title in titles]
+    manifest = json.dumps({"schemaVersion": 2, "layers": layers}).encode()
+    web.put(f"v2/models/a/manifests/sha256:{sha256(manifest)}", manifest)
+    url = f"oci://{web.url.removeprefix('http://')}/models/a@sha256:{sha256(manifest)}"
+    with pytest.raises(SourceError, match=words):
+        fetch(SourceSpec(url=url, format="onnx"), HERE)
+    assert len(web.asked) == 1, "before anything is downloaded"
+
+
 def test_absent(registry):
     with pytest.raises(SourceError, match="does not exist: the registry has no sha256:0000"):
         fetch(SourceSpec(url=f"oci://{registry.host}/models/none@sha256:{'0' * 64}", format="onnx"), HERE)
