@@ -71,6 +71,7 @@ class Web:
                     yield anew
                 return
             self._refuse(answer)
+            self._refuse_detour(file, answer)
             found = _version(answer)
             if "If-Range" in headers and answer.status_code == requests.codes.partial and found not in {None, version}:
                 # A server that does not look at If-Range.
@@ -104,6 +105,13 @@ class Web:
             410: ("is gone", "Find where it moved to, and correct the address."),
         }.get(status, ("was refused", "Open the address with curl to see why."))
         raise SourceError(self._where, reason, fix, value=f"HTTP {status}")
+
+    def _refuse_detour(self, file: RemoteFile, answer: requests.Response) -> None:
+        """Refuse what came without encryption from an address with it, unless a digest tells whether it is the right file."""
+        asked = [each.url for each in (*answer.history, answer)]
+        if file.digest is None and asked[0].startswith("https://") and not all(url.startswith("https://") for url in asked):
+            reason = "redirects to an address without encryption, so whoever is between can change what would be pinned"
+            raise SourceError(self._where, reason, "Use an address that stays with https://.")
 
     def _unreachable(self, error: requests.RequestException) -> Exception:
         # Never the error's own text: it holds the URL with all that is secret in it.

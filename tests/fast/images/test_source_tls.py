@@ -89,6 +89,19 @@ def test_a_cut_download_goes_on(certificate, monkeypatch):
         assert server.sent_ranges("small.onnx") == [None, "bytes=10-"]
 
 
+def test_a_file_that_comes_without_encryption_is_not_pinned(certificate, web, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with FaultyServer(certificate=certificate) as server:
+        plain = web.put("small.onnx", ONNX)
+        url = server.put("small.onnx", b"", *[Fault(status=302, headers={"Location": plain})] * 2)
+        with pytest.raises(SourceError, match=r"redirects to an address without encryption.*stays with https"):
+            pin(url)
+        assert fetch(source(url), HERE).entry.read_bytes() == ONNX, "whose digest is known"
+        moved = server.put("moved.onnx", b"", Fault(status=302, headers={"Location": f"{server.url}/real.onnx"}))
+        server.put("real.onnx", ONNX)
+        assert pin(moved).size == len(ONNX)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "words"),
     [
