@@ -101,7 +101,7 @@ def read_artifact(reference: str) -> dict[str, bytes]:
     if sum(int(layer["size"]) for layer in layers) > _DOCUMENT_BYTES:
         reason = f"it has more than {_DOCUMENT_BYTES} bytes, too many to read into memory"
         raise ImageError("artifact", reason, "Name a document, or use it as a source of a model", value=reference)
-    return {_title(reference, layer): client.blob(place, str(layer["digest"])) for layer in layers}
+    return {_title(reference, layer): client.blob(place, str(layer["digest"]), int(layer["size"])) for layer in layers}
 
 
 def _title(reference: str, layer: Json) -> str:

@@ -162,11 +162,11 @@ class RegistryClient:
         answer = self.ask(place, Request("HEAD", self.url(place, f"blobs/{digest}")), accept=(200, 404))
         return answer.status_code == requests.codes.ok
 
-    def blob_chunks(self, place: Reference, digest: str, start: int = 0) -> Iterator[bytes]:
-        """Yield a blob's bytes as they arrive, from a byte on.
+    def blob_chunks(self, place: Reference, digest: str, start: int = 0, *, size: int | None = None) -> Iterator[bytes]:
+        """Yield a blob's bytes as they arrive, from a byte on, and none beyond its size where that is known.
 
         Raises:
-            RegistryError: The registry refused or is down; a BrokenOffError where it broke off in the middle.
+            RegistryError: The registry refused, is down or sent more; a BrokenOffError where it broke off in the middle.
         """
         # As they are stored: bytes that a proxy packs for the way could not be counted.
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
@@ -175,22 +175,26 @@ class RegistryClient:
             skip = start - _first_byte(answer, start)
             if skip < 0:
                 raise BrokenOffError(place.registry, place.repository, *BROKEN_OFF)
+            reached = start
             try:
                 for chunk in answer.iter_content(CHUNK_BYTES):
                     kept = chunk[skip:]
                     skip = max(0, skip - len(chunk))
+                    reached += len(kept)
+                    if size is not None and reached > size:
+                        raise _other_bytes(place, f"more than {size} bytes", digest)
                     if kept:
                         yield kept
             except requests.RequestException as error:
                 raise BrokenOffError(place.registry, place.repository, *BROKEN_OFF) from error
 
-    def blob(self, place: Reference, digest: str) -> bytes:
+    def blob(self, place: Reference, digest: str, size: int | None = None) -> bytes:
         """Return a small blob whole.
 
         Raises:
-            RegistryError: The registry refused, is down, or sent other bytes than the digest asked for.
+            RegistryError: The registry refused, is down, or sent other bytes than the digest asked for, or more than its size.
         """
-        content = b"".join(self.blob_chunks(place, digest))
+        content = b"".join(self.blob_chunks(place, digest, size=size))
         if digest_of(content) != digest:
             raise _other_bytes(place, digest_of(content), digest)
         return content

@@ -30,7 +30,7 @@ def steadily(client: RegistryClient, place: Reference, digest: str, size: int, s
     given, mark, failures = start, start, 0
     while True:
         try:
-            for chunk in client.blob_chunks(place, digest, given):
+            for chunk in client.blob_chunks(place, digest, given, size=size):
                 given += len(chunk)
                 yield chunk
         except BrokenOffError as cut:

@@ -153,7 +153,7 @@ def _base(client: RegistryClient, place: Reference, found: Manifest, platform: J
         raise _no_image(place, "an index within an index", "Name the inner index, or one of its images")
     document = found.document
     try:
-        config = cast("Json", json.loads(client.blob(place, document["config"]["digest"])))
+        config = cast("Json", json.loads(client.blob(place, document["config"]["digest"], document["config"].get("size"))))
         config["rootfs"]["diff_ids"]
     except (KeyError, TypeError, ValueError):
         kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType") or found.media_type

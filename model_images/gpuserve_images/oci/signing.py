@@ -178,7 +178,7 @@ def _contents(client: RegistryClient, bundle: str) -> list[bytes]:
 def _content(client: RegistryClient, here: Reference, layer: Json) -> bytes | None:
     if int(layer["size"]) > _MOST_BYTES:
         return None
-    content = b"".join(client.blob_chunks(here, str(layer["digest"])))
+    content = b"".join(client.blob_chunks(here, str(layer["digest"]), size=int(layer["size"])))
     return content if digest_of(content) == layer["digest"] else None
 
 

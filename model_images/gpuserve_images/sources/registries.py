@@ -57,7 +57,7 @@ class Artifact:
             yield Reading(start, size, iter(()))
             return
         try:
-            yield Reading(start, size, self._client.blob_chunks(self._place, file.where, start))
+            yield Reading(start, size, self._client.blob_chunks(self._place, file.where, start, size=size))
         except RegistryError as error:
             if error.status is None:
                 # The client tried again already where there was no answer; what broke off in the middle is continued.

@@ -90,7 +90,7 @@ def test_a_document_without_files_is_refused(image):
 def test_bytes_that_are_not_what_the_digest_says_are_refused(monkeypatch, image):
     attach(image.reference, {"report.json": File(b"{}")}, artifact_type=REPORT)
     (found,) = referrers(image.reference)
-    monkeypatch.setattr(RegistryClient, "blob_chunks", lambda *_: iter([b"something else"]))
+    monkeypatch.setattr(RegistryClient, "blob_chunks", lambda *_, **__: iter([b"something else"]))
     with pytest.raises(RegistryError, match="changes content"):
         read_artifact(found.reference)
     with pytest.raises(RegistryError, match="changes content"):
