@@ -6,11 +6,11 @@ hash of the folder, so it is built again exactly when the recipe changes.
 
 import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gpuserve_images import folders
 from gpuserve_images.errors import BaseImageError
 
 # Enough of a SHA-256 that no two recipes meet, short enough to read in `image:` lines; Git's length.
@@ -69,7 +69,7 @@ def ensure_base(recipe: str, registry: str, progress: Report | None = None, *, t
 
 def work_folder() -> Path:
     """Return where images are built: there is none when no build is under way; the lock of the builds lies beside it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gpuserve", "buildah")
+    return folders.cache("buildah")
 
 
 def _recipe_folder(recipe: str) -> Path:

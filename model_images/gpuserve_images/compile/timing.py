@@ -1,7 +1,6 @@
 """Measured kernel times, kept from one build to the next: on a GPU they are most of a build's time."""
 
 import fcntl
-import os
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,14 +9,14 @@ from tempfile import NamedTemporaryFile
 from types import ModuleType
 from typing import Any
 
+from gpuserve_images import folders
 from gpuserve_images.compile.builders import engine_of
 from gpuserve_images.compile.spec import LACKS, CompileSpec
 
 
 def caches_folder() -> Path:
     """Return where timing caches are kept: `$XDG_CACHE_HOME/gpuserve/timing`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gpuserve" / "timing"
+    return folders.cache("timing")
 
 
 def wanted(trt: ModuleType, options: CompileSpec) -> bool:

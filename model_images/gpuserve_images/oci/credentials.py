@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from gpuserve_images import folders
 from gpuserve_images.errors import RegistryError
 
 _HELPER_SECONDS = 60
@@ -69,9 +70,9 @@ def credentials_for(registry: str, repository: str = "") -> Credentials | None:
 
 
 def _files() -> Iterator[Path]:
-    folder = os.environ.get("DOCKER_CONFIG")
-    named = [Path(folder) if folder else Path.home() / ".docker"]
-    candidates = [place / "config.json" for place in named]
+    folder, home = os.environ.get("DOCKER_CONFIG"), folders.home()
+    named = Path(folder) if folder else home / ".docker" if home else None
+    candidates = [named / "config.json"] if named else []
     if other := os.environ.get("REGISTRY_AUTH_FILE"):
         candidates.append(Path(other))
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):

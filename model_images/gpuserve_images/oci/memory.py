@@ -6,12 +6,13 @@ full disk) everything is found out again. Nothing secret is in it: the address o
 
 import fcntl
 import hashlib
-import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
+
+from gpuserve_images import folders
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS layers (key TEXT PRIMARY KEY, digest TEXT, size INTEGER, diff_id TEXT)",
@@ -107,7 +108,7 @@ def _lock_file(kind: str, name: str) -> Generator[TextIO | None]:
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gpuserve", "oci")
+    return folders.cache("oci")
 
 
 def _ask(statement: str, *values: str | int) -> list[tuple[str, int, str]]:

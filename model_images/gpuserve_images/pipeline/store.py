@@ -14,6 +14,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from gpuserve.kubernetes.spec import Spec
+from gpuserve_images import folders
 from gpuserve_images.pipeline.folders import usable
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.records import StageRecord
@@ -62,8 +63,7 @@ class Entry:
 
 def cache_folder() -> Path:
     """Return `$XDG_CACHE_HOME/gpuserve/images`, by default below `~/.cache`."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "gpuserve" / "images"
+    return folders.cache("images")
 
 
 class StageStore:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from gpuserve_images import folders
 from gpuserve_images.errors import SourceError
 
 _KEYS = {
@@ -47,7 +48,7 @@ def aws_settings(environ: Mapping[str, str], where: str) -> dict[str, str]:
 
 
 def _profile(environ: Mapping[str, str], where: str) -> dict[str, str]:
-    home = Path(environ.get("HOME") or Path.home())
+    home = Path(environ.get("HOME") or folders.home() or "/")
     name = environ.get("AWS_PROFILE") or "default"
     config, credentials = configparser.RawConfigParser(), configparser.RawConfigParser()
     try:

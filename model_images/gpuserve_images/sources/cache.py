@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuserve_images import folders
 from gpuserve_images.errors import SourceError
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.records import know_sha256, sha256_file
@@ -24,8 +25,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 def cache_folder() -> Path:
     """Return `$XDG_CACHE_HOME/gpuserve/sources`, by default below `~/.cache`."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "gpuserve" / "sources"
+    return folders.cache("sources")
 
 
 @dataclass(frozen=True)

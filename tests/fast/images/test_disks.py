@@ -14,6 +14,7 @@ from e2e_small_model import FEATURES
 from gpuserve_images.disks import FULL_BYTES, scratch
 from gpuserve_images.errors import ImageError, SourceError
 from gpuserve_images.oci import File, Layer, bake
+from gpuserve_images.oci.credentials import credentials_for
 from gpuserve_images.optimise import graph
 from gpuserve_images.optimise.graph import optimise
 from gpuserve_images.optimise.half import to_fp16
@@ -24,6 +25,7 @@ from gpuserve_images.pipeline.folders import StoreError, usable
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Stage, Work
 from gpuserve_images.records import StageRecord
+from gpuserve_images.sources.aws import aws_settings
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 
@@ -165,6 +167,23 @@ class TestNoFolder:
             assert f"{tmp_path}/cache is none. Fix: Set XDG_CACHE_HOME to a folder" in " ".join(result.output.split())
         else:
             assert result.exit_code == 0
+
+
+def test_who_has_no_home_is_told_what_to_set(cli, monkeypatch):
+    """As a container's user does who is but a number."""
+
+    def nowhere() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    for name in ("HOME", "XDG_CACHE_HOME", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    result = cli("images", "ls")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "XDG_CACHE_HOME: is not set, and this user has no home directory" in result.stderr
+    assert "RuntimeError" not in cli("doctor").output
+    assert credentials_for("r.example.com", "m") is None
+    assert aws_settings({"AWS_REGION": "eu-central-1"}, "s3://b/m")["region"] == "eu-central-1"
 
 
 @pytest.mark.slow
