@@ -166,3 +166,8 @@ def test_a_default_is_the_same_in_a_stack_file_and_in_a_program(said: type[Spec]
         return {name: spec.model_fields[name].get_default(call_default_factory=True) for name in shared}
 
     assert defaults(said) == defaults(meant)
+
+
+def test_servers_are_found_as_the_monitoring_looks_for_them() -> None:
+    found = plan(monitoring={"discovery": "operator"})
+    assert {spec.discovery for spec in found.serving.values()} == {found.monitoring["platform"].discovery} == {"operator"}

@@ -215,6 +215,10 @@ def test_pods_are_scraped_where_triton_has_its_metrics() -> None:
     }
 
 
+def test_pods_that_a_pod_monitor_chooses_are_found_by_no_annotation_too() -> None:
+    assert "annotations" not in deployment(discovery="operator")["spec"]["template"]["metadata"]
+
+
 def test_what_is_handed_over() -> None:
     assert endpoint(NAME, spec()) == Endpoint("gpuserve-local", NAME, 8000, 8001, "v2")
     assert scale_target(NAME, spec()) == ScaleTarget("gpuserve-local", "Deployment", NAME)

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+Discovery = Literal["annotations", "operator"]
+"""How Prometheus finds pods: by the annotations ``prometheus.io/...`` that they carry, or by PodMonitors of prometheus-operator."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 import re
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, field_validator
 
 from gpuserve.kubernetes.errors import suggestion
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import DnsLabel, Duration, LabelKey, LabelValue, Namespace, Percent
-from gpuserve.kubernetes.values import MetricsSource
+from gpuserve.kubernetes.values import Discovery, MetricsSource
 from gpuserve.monitoring.runtimes import RUNTIMES
 from gpuserve.monitoring.scope import Scope
 from gpuserve.monitoring.slo import SLOWEST_BURN
@@ -101,7 +101,7 @@ class MonitoringSpec(Spec):
     stack: StackName = "main"
     sources: tuple[MetricsSource, ...] = ()
     slos: tuple[SloSpec, ...] = ()
-    discovery: Annotated[Literal["annotations", "operator"], BeforeValidator(known_at_plan_time)] = "annotations"
+    discovery: Annotated[Discovery, BeforeValidator(known_at_plan_time)] = "annotations"
     alerts: StrictBool = True
     dashboards: StrictBool = True
     namespace: Namespace = "monitoring"

@@ -153,6 +153,7 @@ def _versions(
             clients=tuple(dict.fromkeys((platform.gateway_namespace, *service.clients))),
             client_networks=platform.gateway_networks,
             monitoring=platform.monitoring.namespace,
+            discovery=platform.monitoring.discovery,
             resources=sizes,
         )
         yield version.build, service.server(version.build), spec

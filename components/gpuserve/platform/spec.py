@@ -18,6 +18,7 @@ from gpuserve.kubernetes.units import (
     Percent,
     UrlPath,
 )
+from gpuserve.kubernetes.values import Discovery
 from gpuserve.monitoring.spec import RateWindow, StackName
 from gpuserve.node_pool.spec import NodePoolSpec, WholeGpus
 from gpuserve.serving.spec import Drain, Network, Rollout, StartupTimeout
@@ -188,7 +189,8 @@ class MonitoringSection(Spec):
         alerts: Alerts on each service's SLO: its error budget burns too fast, or no server of it, or of a version with a weight, is left; default
             on.
         dashboards: A Grafana dashboard as a ConfigMap that Grafana's sidecar loads; default on.
-        discovery: ``annotations`` (default) for a plain Prometheus that discovers pods, ``operator`` for prometheus-operator.
+        discovery: ``annotations`` (default) for a plain Prometheus that discovers pods, ``operator`` for prometheus-operator, whose
+            PodMonitors choose pods that then carry no annotations.
         namespace: Where Prometheus runs; default ``monitoring``.
         window: Rate window of the recorded series, at least four scrape intervals; default 1 m, for scrapes every 15 s.
         labels: More labels for PodMonitor and PrometheusRule, by which a Prometheus of the operator chooses them: for
@@ -198,7 +200,7 @@ class MonitoringSection(Spec):
     stack: StackName | None = None
     alerts: StrictBool = True
     dashboards: StrictBool = True
-    discovery: Literal["annotations", "operator"] = "annotations"
+    discovery: Discovery = "annotations"
     namespace: Namespace = "monitoring"
     window: RateWindow = Duration("1m")
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict[str, str])

@@ -30,12 +30,6 @@ def pod_template(name: str, spec: ServingSpec, labels: dict[str, str], selector:
         selector: Those of the labels that tell its pods from all others.
     """
     server = runtime_pod(spec)
-    annotations = {
-        "prometheus.io/scrape": "true",
-        "prometheus.io/scheme": "http",
-        "prometheus.io/path": server.metrics_path,
-        "prometheus.io/port": str(server.metrics_port),
-    }
     pod: dict[str, Any] = {
         "serviceAccountName": name,
         "automountServiceAccountToken": False,
@@ -56,7 +50,19 @@ def pod_template(name: str, spec: ServingSpec, labels: dict[str, str], selector:
         pod["nodeSelector"] = dict(spec.placement.node_selector)
     if spec.placement.tolerations:
         pod["tolerations"] = [dict(toleration) for toleration in spec.placement.tolerations]
-    return {"metadata": {"labels": dict(labels), "annotations": annotations}, "spec": pod}
+    metadata: dict[str, Any] = {"labels": dict(labels)}
+    if spec.discovery == "annotations":
+        metadata["annotations"] = _scrape_annotations(server)
+    return {"metadata": metadata, "spec": pod}
+
+
+def _scrape_annotations(server: RuntimePod) -> dict[str, str]:
+    return {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/scheme": "http",
+        "prometheus.io/path": server.metrics_path,
+        "prometheus.io/port": str(server.metrics_port),
+    }
 
 
 def _container(spec: ServingSpec, server: RuntimePod) -> dict[str, Any]:

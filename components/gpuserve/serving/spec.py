@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, Namespace, StringInput
-from gpuserve.kubernetes.values import Placement
+from gpuserve.kubernetes.values import Discovery, Placement
 from gpuserve.serving.runtimes import runtime
 
 _HOUR = 3600
@@ -124,6 +124,9 @@ class ServingSpec(Spec):
         client_networks: Networks that may send requests, for a gateway on its node's network, which no namespace selector
             matches. Default none.
         monitoring: Namespace whose pods may read the metrics. Default ``monitoring``.
+        discovery: How Prometheus finds the pods, as the `MonitoringStack` says: ``annotations`` that they carry, or by a PodMonitor,
+            ``operator``, and then they carry none: a Prometheus that looks for both would count each pod twice. Default
+            ``annotations``.
     """
 
     service: DnsLabel
@@ -146,3 +149,4 @@ class ServingSpec(Spec):
     clients: tuple[Namespace, ...] = ("gateway-system",)
     client_networks: tuple[Network, ...] = ()
     monitoring: Namespace = "monitoring"
+    discovery: Annotated[Discovery, BeforeValidator(known_at_plan_time)] = "annotations"
