@@ -88,28 +88,6 @@ class TestCompile:
         assert (place / "out/model.onnx").is_file()
 
     @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [
-            (("small.yaml",), "has several builds. Fix: use one of 'fp32', 'int8'"),
-            (("small.yaml", "--build", "int9"), "did you mean 'int8'"),
-            (("small.yaml", "--build", "fp32", "--precision", "fp16"), "change the YAML file"),
-            (("none.onnx",), "does not exist"),
-            (("small.onnx", "--build", "x"), "leave it out"),
-            (("small.onnx", "--precision", "int8"), "add --calibrate with"),
-            (("small.onnx", "--precision", "int8", "--calibrate", "samples"), "add for example --bar"),
-            (("small.onnx", "--precision", "int4"), "is not one of the possible values"),
-            (("small.onnx", "--bar", "cosine"), "write for example --bar"),
-            (("small.onnx", "--precision", "fp16", "--bar", "max_abs_error=1e-9"), "strays too far"),
-            (("broken.onnx",), "truncated ONNX file"),
-        ],
-    )
-    def test_bad_input_is_a_sentence_and_leaves_nothing(self, place, arguments, words):
-        (place / "broken.onnx").write_bytes((place / "small.onnx").read_bytes()[:300])
-        before = sorted(path.name for path in place.iterdir())
-        assert words in " ".join(run("compile", *arguments, fails=True).output.split())
-        assert sorted(path.name for path in place.iterdir()) == before
-
-    @pytest.mark.parametrize(
         ("arrays", "words"),
         [
             (

@@ -7,8 +7,9 @@ from e2e_small_model import write_model_folder
 from e2e_text_model import write_text_model
 from typer.testing import CliRunner
 
-from gpuserve.cli.building import Options, choose
+from gpuserve.cli.building import choose
 from gpuserve.cli.main import app
+from gpuserve.cli.model_file import Options
 from gpuserve.cli.profiles import read_profiles
 
 ARCH = ("--arch", "sm_86")
@@ -125,7 +126,10 @@ def test_names_with_signs_and_several_inputs():
         (("--profile", "tokens=1x1:8x64:16x512", "--max-batch", 32), "Write -1 on the batch axis, or change `--max-batch`"),
         (("--profile", "tokens=1x8", "--shape", "tokenz=8"), "--shape (tokenz): names no input of the model"),
         (("--profile", "tokens=1x8", "--shape", "tokens=a"), "--shape = 'tokens=a': has a size that is no whole number"),
-        (("--shape", "tokens=8", "--samples", "samples"), "--shape = 'tokens=8': sizes generated inputs, and --samples gives"),
+        (
+            ("--shape", "tokens=8", "--samples", "samples"),
+            "--shape = 'tokens=8': is about generated inputs, and --samples gives",
+        ),
     ],
 )
 def test_bad_input_names_the_option_and_leaves_nothing(place, arguments, words):

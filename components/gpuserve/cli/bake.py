@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpuserve.cli.building import YAML, Chosen, Options, choose, target_of
+from gpuserve.cli.building import YAML, Chosen, choose, target_of
+from gpuserve.cli.model_file import Options
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import notice, to_json
 from gpuserve.cli.placing import mode, placed

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpuserve.cli.building import YAML, Chosen, Options, choose, target_of
+from gpuserve.cli.building import YAML, Chosen, choose, target_of
+from gpuserve.cli.model_file import Options, by_option
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import to_json
-from gpuserve.cli.profiles import by_option
 from gpuserve.cli.progress import progress
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve_images.errors import ImageError
@@ -53,6 +53,10 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
         list[str] | None,
         typer.Option(help="Sizes behind the batch axis of a generated input; default the profile's OPT.", metavar="INPUT=N,N"),
     ] = None,
+    value_range: Annotated[
+        list[str] | None,
+        typer.Option("--range", help="Values of a generated input; default by type.", metavar="INPUT=LOW:HIGH"),
+    ] = None,
     max_batch: Annotated[int, typer.Option(help="Largest batch; default the profile's, else 32.", min=0, metavar="N")] = 0,
     bar: Annotated[list[str] | None, typer.Option(help="How near to the source it must stay.", metavar="NAME=VALUE")] = None,
     force: Annotated[bool, typer.Option(help="Write into a folder that is not empty.")] = False,
@@ -71,6 +75,7 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
         bars=tuple(bar or ()),
         profiles=tuple(profile or ()),
         shapes=tuple(shape or ()),
+        ranges=tuple(value_range or ()),
     )
     chosen = choose(model, build, options)
     place = output or Path(f"{chosen.model.name}-{chosen.build}")

@@ -8,7 +8,6 @@ from gpuserve.kubernetes.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from gpuserve_images.compile.spec import ProfileSpec
-    from gpuserve_images.errors import ImageError
 
 OPTION = "--profile"
 EXAMPLE = "write for example --profile input_ids=-1x1:-1x64:-1x512 (smallest, tuned for, largest)"
@@ -57,13 +56,3 @@ def generated_shapes(profiles: "Mapping[str, ProfileSpec]") -> dict[str, list[in
 def largest_batch(profiles: "Mapping[str, ProfileSpec]") -> int:
     """Return the largest batch that every profile with a batch of its own takes; 0 where none has."""
     return min((profile.max[0] for profile in profiles.values() if profile.max[0] > 0), default=0)
-
-
-def by_option(error: "ImageError") -> "ImageError":
-    """Return an error about a field of the YAML, which a model file alone has not, as one about the option that says the same."""
-    for field, option in (("profiles.", OPTION), ("verify.generate.shapes", "--shape")):
-        if error.where.startswith(field):
-            name = error.where.removeprefix(field).lstrip(".")
-            fix = error.fix.replace("change `batch.max`", "change `--max-batch`")
-            return type(error)(f"{option} {name}".rstrip(), error.reason, fix, value=error.value)
-    return error

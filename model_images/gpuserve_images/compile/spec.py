@@ -9,9 +9,12 @@ from pydantic import AfterValidator, Field, model_validator
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import Bytes
 
+ARCHITECTURE = re.compile(r"sm_\d{2,3}")
+"""A compute capability without its dot, as NVIDIA's compilers write it."""
+
 
 def _architecture(value: str) -> str:
-    if not re.fullmatch(r"sm_\d{2,3}", value):
+    if not ARCHITECTURE.fullmatch(value):
         msg = "is not a GPU architecture; write its compute capability without the dot, for example 'sm_80'"
         raise ValueError(msg)
     return value

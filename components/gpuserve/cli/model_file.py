@@ -1,0 +1,186 @@
+"""A model file without a YAML: what options of the command line say in its place, and errors in their words."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+
+if TYPE_CHECKING:
+    from gpuserve_images.compile.spec import ProfileSpec
+    from gpuserve_images.errors import ImageError
+    from gpuserve_images.spec import ModelSpec
+
+BUILD = "model"
+"""Name of the one build."""
+
+LONGEST_NAME = 40
+"""As `gpuserve.kubernetes.units.DnsLabel` takes."""
+
+_OPTIONS = {
+    "name": "--name",
+    "source.format": "--format",
+    f"builds.{BUILD}.engine": "--engine",
+    f"builds.{BUILD}.precision": "--precision",
+    f"builds.{BUILD}.architectures": "--arch",
+    f"builds.{BUILD}.calibrate": "--calibrate",
+    f"builds.{BUILD}": "options",
+    "batch.max": "--max-batch",
+    "profiles": "--profile",
+    "verify.inputs": "--samples",
+    "verify.generate.shapes": "--shape",
+    "verify.generate.ranges": "--range",
+    "verify": "--bar",
+}
+"""The option that says what a field of the YAML does; of two that a field begins with, the first."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command line says about a model file that has no YAML; an empty value says nothing.
+
+    Attributes:
+        name: Name of the model. Default: the file's.
+        form: Format of the file. Default: by name and content.
+        engine: As in the YAML.
+        precision: As in the YAML.
+        architectures: As in the YAML.
+        samples: Folder of sample inputs.
+        calibrate: Folder of calibration samples.
+        max_batch: Largest batch. Default: that of the profiles, else 32.
+        bars: Bars, by name.
+        profiles: Shapes that an engine accepts, by input (see `cli.profiles`).
+        shapes: Sizes of generated inputs, by input. Default: those that the profiles are tuned for.
+        ranges: Least and largest value of generated inputs, by input. Default: by type.
+    """
+
+    name: str = ""
+    form: str = ""
+    engine: str = ""
+    precision: str = ""
+    architectures: Sequence[str] = ()
+    samples: Path | None = None
+    calibrate: Path | None = None
+    max_batch: int = 0
+    bars: Sequence[str] = ()
+    profiles: Sequence[str] = ()
+    shapes: Sequence[str] = ()
+    ranges: Sequence[str] = ()
+
+    def given(self) -> list[str]:
+        """Return the names of the options that say something."""
+        return [name for name, value in vars(self).items() if value]
+
+
+def model_of(file: Path, options: Options) -> "ModelSpec":
+    """Return a model with one build, `BUILD`.
+
+    Args:
+        file: The model file, or a folder.
+        options: What is said about it.
+
+    Raises:
+        SpecError: When something is wrong, named by its option.
+    """
+    from gpuserve_images.spec import ModelSpec
+
+    if not file.exists():
+        raise _problem("MODEL", str(file), "does not exist", "name a model's YAML file, a model file or a folder")
+    try:
+        return ModelSpec.parse(_fields(file, options))
+    except SpecError as error:
+        raise SpecError([replace(problem, field=_option(problem.field)) for problem in error.problems]) from None
+
+
+def by_option(error: "ImageError") -> "ImageError":
+    """Return an error about a field of the YAML, which a model file alone has not, as one about the option that says the same."""
+    from gpuserve_images.errors import ImageError
+
+    where = _option(error.where)
+    fix = error.fix.replace("change `batch.max`", "change `--max-batch`")
+    for field in ("verify.generate.shapes", "verify.generate.ranges"):
+        fix = fix.replace(f"`{field}`", f"`{_OPTIONS[field]}`")
+    return error if (where, fix) == (error.where, error.fix) else ImageError(where, error.reason, fix, value=error.value)
+
+
+def _option(field: str) -> str:
+    """Return `verify.generate.shapes.ids` as `--shape ids`, and what is no such field as it is."""
+    for known, option in _OPTIONS.items():
+        if field == known or field.startswith((f"{known}.", f"{known}[")):
+            rest = re.sub(r"^\[\d+\]", "", field.removeprefix(known)).lstrip(".")
+            return f"{option} {rest}".rstrip()
+    return field
+
+
+def _fields(file: Path, options: Options) -> dict[str, Any]:
+    from gpuserve.cli.profiles import largest_batch, read_profiles
+
+    build: dict[str, Any] = {"engine": options.engine or ("tensorrt-rtx" if options.architectures else "onnxruntime")}
+    profiles = read_profiles(options.profiles)
+    if profiles and build["engine"] == "onnxruntime":
+        raise _problem(
+            "--profile", options.profiles[0], "bounds an engine's shapes, and none is made", "add --arch, or leave it out"
+        )
+    build |= {"profiles": profiles} if profiles else {}
+    build |= {"precision": options.precision} if options.precision else {}
+    build |= {"architectures": list(options.architectures)} if options.architectures else {}
+    build |= {"calibrate": str(options.calibrate.resolve())} if options.calibrate else {}
+    if options.precision.startswith("int8"):
+        _require_what_int8_needs(options)
+    data: dict[str, Any] = {
+        "name": options.name or _name(file),
+        "source": {"file": str(file.resolve())} | ({"format": options.form} if options.form else {}),
+        "builds": {BUILD: build},
+        "verify": dict(_bar(text) for text in options.bars) | _inputs(options, profiles),
+    }
+    most = options.max_batch or largest_batch(profiles)
+    return data | ({"batch": {"max": most}} if most else {})
+
+
+def _inputs(options: Options, profiles: "Mapping[str, ProfileSpec]") -> dict[str, Any]:
+    """Return what a model is verified on: samples, or how inputs are generated."""
+    from gpuserve.cli.bench_options import ranges, shapes
+    from gpuserve.cli.profiles import generated_shapes
+
+    if not options.samples:
+        said = {"shapes": generated_shapes(profiles) | shapes(options.shapes), "ranges": ranges(options.ranges)}
+        return {"generate": said} if any(said.values()) else {}
+    for option, texts in (("--shape", options.shapes), ("--range", options.ranges)):
+        if texts:
+            raise _problem(option, texts[0], "is about generated inputs, and --samples gives real ones", "leave one out")
+    return {"inputs": str(options.samples.resolve())}
+
+
+def _require_what_int8_needs(options: Options) -> None:
+    """Name the options: the spec's own words are about fields of a YAML file, and there is none."""
+    if options.precision == "int8" and not options.calibrate:
+        fix = "add --calibrate with a folder of sample inputs"
+        raise _problem("--precision", options.precision, "needs the ranges of values that real inputs have", fix)
+    if not options.bars:
+        fix = "add for example --bar top1_agreement=0.99 (of classes) or --bar cosine=0.99"
+        raise _problem("--precision", options.precision, "strays from the source, and nothing says how far it may", fix)
+
+
+def _name(file: Path) -> str:
+    """Return a model's name from its file's: letters, digits and hyphens, after a letter."""
+    name = re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-")
+    return (name if name[:1].isalpha() else f"model-{name}")[:LONGEST_NAME].strip("-")
+
+
+def _bar(text: str) -> tuple[str, float | str]:
+    from gpuserve_images.verify.spec import BarsSpec
+
+    name, _, value = text.partition("=")
+    bar = name.replace("-", "_")
+    if bar not in BarsSpec.model_fields:
+        raise _problem("--bar", text, "names no bar", suggestion(bar, BarsSpec.model_fields))
+    try:
+        return bar, value if value == "none" else float(value)
+    except ValueError as error:
+        raise _problem("--bar", text, "is no bar", f"write for example --bar {bar}=0.99") from error
+
+
+def _problem(field: str, value: object, reason: str, fix: str) -> SpecError:
+    return SpecError([Problem(field, value, reason, fix)])

@@ -1,0 +1,79 @@
+"""`gpuserve compile` of a file alone: what its options say in the place of a YAML file, and errors in their words."""
+
+import pytest
+from e2e_small_model import write_model_folder
+from typer.testing import CliRunner
+
+from gpuserve.cli.building import choose
+from gpuserve.cli.main import app
+from gpuserve.cli.model_file import Options
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.02)
+    write_model_folder(tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def run(*arguments: object, fails: bool = False) -> str:
+    result = CliRunner().invoke(app, ["compile", *map(str, arguments)])
+    assert (result.exit_code != 0) is fails, result.output + repr(result.exception)
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+def test_a_file_is_a_model_of_a_name_that_a_service_may_have(place):
+    long = f"320n_{'x' * 60}"
+    (place / "small.onnx").rename(place / f"{long}.onnx")
+    run(f"{long}.onnx")
+    assert (place / f"model-320n-{'x' * 29}-model" / "model.onnx").is_file()
+
+
+def test_generated_inputs_have_the_values_that_are_said(place):
+    options = Options(ranges=["x=5:6", "a=b:0=0:1"])
+    generated = choose(place / "small.onnx", "", options).model.verify.generated
+    assert generated is not None
+    assert generated.ranges == {"x": (5, 6), "a=b:0": (0, 1)}
+    run("small.onnx", "--range", "x=5:6", "-o", "out")
+    assert (place / "out/model.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("small.yaml",), "has several builds. Fix: use one of 'fp32', 'int8'"),
+        (("small.yaml", "--build", "int9"), "did you mean 'int8'"),
+        (("small.yaml", "--build", "fp32", "--precision", "fp16"), "change the YAML file"),
+        (("none.onnx",), "does not exist"),
+        (("small.onnx", "--build", "x"), "leave it out"),
+        (("small.onnx", "--precision", "int8"), "add --calibrate with"),
+        (("small.onnx", "--precision", "int8", "--calibrate", "samples"), "add for example --bar"),
+        (("small.onnx", "--precision", "int8-dynamic"), "--precision = 'int8-dynamic': strays from the source"),
+        (("small.onnx", "--precision", "int4"), "--precision = 'int4': is not one of the possible values"),
+        (("small.onnx", "--engine", "rtx"), "--engine = 'rtx': is not one of the possible values"),
+        (("small.onnx", "--format", "onx"), "--format = 'onx': is not one of the possible values"),
+        (("small.onnx", "--arch", "80"), "--arch = '80': is not a GPU architecture"),
+        (("small.onnx", "--gpu", "80"), "--gpu = '80': is not a GPU architecture"),
+        (("small.onnx", "--name", "Small"), "--name = 'Small': is not a DNS label"),
+        (("small.onnx", "--bar", "cosine"), "write for example --bar cosine=0.99"),
+        (("small.onnx", "--bar", "cosin=0.9"), "--bar = 'cosin=0.9': names no bar. Fix: did you mean 'cosine'"),
+        (("small.onnx", "--bar", "cosine=2"), "--bar cosine = 2.0: is not from -1 to 1"),
+        (("small.onnx", "--range", "x=1"), "--range = 'x=1': names no input with its bounds"),
+        (("small.onnx", "--range", "x=2:1"), "--range x = [2.0, 1.0]: ends at 1 before it starts at 2"),
+        (("small.onnx", "--range", "y=0:1"), "--range (y): names no input of the model"),
+        (
+            ("small.onnx", "--range", "x=0:1", "--samples", "samples"),
+            "is about generated inputs, and --samples gives real ones",
+        ),
+        (("small.onnx", "--precision", "fp16", "--bar", "max_abs_error=1e-9"), "strays too far"),
+        (("broken.onnx",), "truncated ONNX file"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_leaves_nothing(place, arguments, words):
+    (place / "broken.onnx").write_bytes((place / "small.onnx").read_bytes()[:300])
+    before = sorted(path.name for path in place.iterdir())
+    assert words in run(*arguments, fails=True)
+    assert sorted(path.name for path in place.iterdir()) == before
