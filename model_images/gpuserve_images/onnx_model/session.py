@@ -1,6 +1,7 @@
 """ONNX Runtime sessions on the CPU, with errors that say what to do."""
 
 import importlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -17,8 +18,8 @@ HARMFUL = ("WeightBiasQuantization",)
 """Optimisers that are left out of a graph that is saved: this one makes the bias of a layer that is quantised already INT32, which TensorRT's
 DequantizeLinear does not take."""
 
-QUIET = 3
-"""ONNX Runtime's severity for errors: its warnings are about choices that are made on purpose here."""
+QUIET = 4
+"""ONNX Runtime's severity for what ends the process: an error is raised too, and said once; warnings are about choices made on purpose."""
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
@@ -100,6 +101,16 @@ class Session:
             arrays = cast("list[NDArray[Any]]", self._session.run(None, dict(inputs)))
         except Exception as error:
             given = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in inputs.items())
-            reason = f"fails in ONNX Runtime on inputs {given}: {shortened(error)}"
-            raise SourceError(str(self._path), reason, "Correct the sample, or what the model takes.") from error
+            reason = f"fails in ONNX Runtime on inputs {given}: {shortened(_innermost(error))}"
+            fix = "Correct the sample; of generated inputs, set `verify.generate.shapes` and `verify.generate.ranges` to what the model takes."
+            raise SourceError(str(self._path), reason, fix) from error
         return dict(zip(self.outputs, arrays, strict=True))
+
+
+_AT_NODE = re.compile(r".*while running (\S+) node\. Name:'(.*?)' Status Message: (.*)", re.DOTALL)
+
+
+def _innermost(error: Exception) -> str:
+    """Return what went wrong at which node; ONNX Runtime says it once more for each branch and loop that the node is in."""
+    found = _AT_NODE.match(str(error))
+    return f"{found[1]} (node {found[2]!r}): {found[3]}" if found else str(error)
