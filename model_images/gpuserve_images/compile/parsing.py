@@ -1,12 +1,15 @@
 """ONNX into TensorRT's network, and every reason why not in one message."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gpuserve_images.compile.alone import alone
+from gpuserve_images.compile.axes import unname_axes
 from gpuserve_images.compile.errors import CompileError
 from gpuserve_images.compile.integers import require_int32_sizes
+from gpuserve_images.compile.profiles import Profile
 from gpuserve_images.compile.starting import make_builder, make_logger
 from gpuserve_images.onnx_model.files import load
 from gpuserve_images.onnx_model.operators import all_nodes, describe
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 CLAMPED = ("clamp", "out of range")
 """Words of the parser's warnings when it changes the value of a constant to fit its type, such as FP64 to FP32."""
+
+NO_PROFILES: Mapping[str, Profile] = MappingProxyType({})
 
 TYPES = {"FP32": "FLOAT", "FP16": "HALF", "INT8": "INT8", "INT32": "INT32", "INT64": "INT64", "UINT8": "UINT8", "BOOL": "BOOL"}
 """Datatype of the inference protocol -> TensorRT's name of it. The protocol's other types have none."""
@@ -38,8 +43,15 @@ def require_accepted(trt: ModuleType, model: Path) -> None:
     parse(trt, builder.create_network(0), logger, model)
 
 
-def parse(trt: ModuleType, network: Any, logger: Any, model: Path) -> None:
+def parse(trt: ModuleType, network: Any, logger: Any, model: Path, shapes: Mapping[str, Profile] = NO_PROFILES) -> None:
     """Read an ONNX file into a network, which keeps the types of the model (networks are strongly typed).
+
+    Args:
+        trt: The builder.
+        network: Where to read it into.
+        logger: That of the builder.
+        model: The ONNX file.
+        shapes: Profile of each input, which tell axes of one name apart. Default: not known.
 
     Raises:
         CompileError: When an operator, a type or a constant is not accepted, or the network would have other types than the model.
@@ -49,7 +61,8 @@ def parse(trt: ModuleType, network: Any, logger: Any, model: Path) -> None:
     _require_types(signature, model)
     require_int32_sizes(loaded, model)
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(model)):
+    unnamed = unname_axes(loaded, shapes)
+    if not (parser.parse(loaded.SerializeToString(), str(model)) if unnamed else parser.parse_from_file(str(model))):
         raise _refusal(trt, parser, loaded, logger, model)
     clamped = [warning for warning in logger.warnings if any(word in warning for word in CLAMPED)]
     if clamped:

@@ -18,6 +18,10 @@ class Profile:
     tuned: tuple[int, ...]
     largest: tuple[int, ...]
 
+    def of_axis(self, axis: int) -> tuple[int, int, int]:
+        """Return the smallest, tuned and largest size of an axis."""
+        return self.smallest[axis], self.tuned[axis], self.largest[axis]
+
     def plain(self) -> list[list[int]]:
         """Return min, opt and max as plain data."""
         return [list(self.smallest), list(self.tuned), list(self.largest)]

@@ -66,7 +66,7 @@ def compile_engine(  # noqa: PLR0913 - a stage is a function of its files and it
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, architecture.replace("sm_", "SM")), 0)
     network = builder.create_network(0)
-    parse(trt, network, logger, model)
+    parse(trt, network, logger, model, shapes)
     config.add_optimization_profile(_profile(builder, shapes))
     cache = TimingCache(trt, caches or caches_folder(), architecture=architecture, gpu=gpu) if wanted(trt, options) else None
     # The builder does not own the cache that it uses: it must live as long as the build.

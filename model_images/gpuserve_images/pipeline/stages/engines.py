@@ -50,6 +50,7 @@ def compiled(job: Job, before: Stage | Source, architecture: str) -> Stage:
     return Stage(
         "compile",
         run,
+        version=2,
         after={"model": before},
         options={
             "engine": spec.engine,
