@@ -10,9 +10,10 @@ from gpuserve_images.onnx_model.signature import Signature, read_signature
 from gpuserve_images.samples.codec import Tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+    from onnx import ModelProto, ValueInfoProto
 
 HARMFUL = ("WeightBiasQuantization",)
 """Optimisers that are left out of a graph that is saved: this one makes the bias of a layer that is quantised already INT32, which TensorRT's
@@ -26,6 +27,35 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     """Return the exceptions that ONNX Runtime raises of its own; they have no ancestor but `Exception`."""
     module: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     return tuple(value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Exception))
+
+
+def inner_values(model: "ModelProto", names: "Sequence[str]") -> "list[ValueInfoProto]":
+    """Return the types of inner tensors as ONNX Runtime finds them, and shapes where it has some; none of a model that it cannot load.
+
+    Args:
+        model: The model, its weights loaded.
+        names: The tensors; those that are no tensors, such as sequences, are left out.
+    """
+    import onnxruntime
+    from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+
+    asked = ModelProto()
+    asked.CopyFrom(model)
+    asked.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = QUIET
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(asked.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except runtime_errors():
+        return []
+    types = {f"tensor({name.lower()})": number for name, number in TensorProto.DataType.items()}
+    return [
+        # It gives no axes for a tensor whose axes it does not know, too.
+        helper.make_tensor_value_info(output.name, types[output.type], output.shape or None)
+        for output in session.get_outputs()
+        if output.name in names and output.type in types
+    ]
 
 
 class Runner(Protocol):

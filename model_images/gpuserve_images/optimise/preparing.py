@@ -20,7 +20,7 @@ from gpuserve_images.onnx_model.operators import SHOWN, STANDARD, all_nodes, req
 from gpuserve_images.onnx_model.session import QUIET, runtime_errors
 from gpuserve_images.optimise.gemms import settle
 from gpuserve_images.optimise.graph import LEVELS, by_runtime
-from gpuserve_images.optimise.saving import INLINE_LIMIT, name_nodes, plain_weights, save, take_out_passed
+from gpuserve_images.optimise.saving import INLINE_LIMIT, name_nodes, plain_weights, save, take_out_passed, with_shapes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, ValueInfoProto
@@ -96,6 +96,7 @@ def prepared(model: Path, out: Path) -> Generator[Prepared]:
             left = settle(loaded)
             outputs = take_out_passed(loaded)
             ready = folder / "prepared.onnx"
+            loaded = with_shapes(loaded)
             save(loaded, ready)
             computed = _types(loaded)
             left |= {name: f"it computes in {kind}" for name, kind in computed.items() if kind not in SUPPORTED}

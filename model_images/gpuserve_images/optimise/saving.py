@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuserve_images.onnx_model.session import inner_values
+
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
@@ -98,13 +100,21 @@ def with_shapes(model: "ModelProto") -> "ModelProto":
 
     It follows the values of small tensors (`data_prop`), so that shapes computed inside the graph are found too. ONNX Runtime's symbolic
     inference would find shapes of its own fused operators besides; it needs sympy, and no later stage asks for those shapes.
+
+    Behind an operator that ONNX does not know (`ai.onnx.ml`, `com.microsoft`) it finds no types either. The quantiser and the FP16
+    converter overlook tensors without one, so ONNX Runtime says those.
     """
     import onnx
 
     if weight_bytes(model) > INLINE_LIMIT:
         return model
     del model.graph.value_info[:]
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    shaped = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    known = {value.name for value in (*shaped.graph.input, *shaped.graph.value_info, *shaped.graph.output)}
+    unknown = [name for node in shaped.graph.node for name in node.output if name and name not in known]
+    if unknown:
+        shaped.graph.value_info.extend(inner_values(shaped, unknown))
+    return shaped
 
 
 def name_nodes(model: "ModelProto") -> None:
