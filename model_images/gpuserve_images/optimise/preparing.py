@@ -20,13 +20,11 @@ from gpuserve_images.onnx_model.operators import SHOWN, STANDARD, all_nodes, req
 from gpuserve_images.onnx_model.session import QUIET, runtime_errors
 from gpuserve_images.optimise.gemms import settle
 from gpuserve_images.optimise.graph import LEVELS, by_runtime
+from gpuserve_images.optimise.kept import OPERATORS, heads, own_constants
 from gpuserve_images.optimise.saving import INLINE_LIMIT, name_nodes, plain_weights, save, take_out_passed, with_shapes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, ValueInfoProto
-
-OPERATORS = ("Conv", "Gemm", "MatMul")
-"""Operators that are quantised: where the arithmetic is. Others gain nothing and lose accuracy."""
 
 PER_CHANNEL_OPSET = 13
 """Operator set from which QuantizeLinear and DequantizeLinear have an axis (onnx/docs/Changelog.md); older models are brought to it."""
@@ -48,6 +46,7 @@ class Prepared(NamedTuple):
     Attributes:
         file: The ONNX file: constants folded, every node named, and no factors left at its `Gemm`s.
         left: Nodes that must not be quantised, each with the reason.
+        heads: Nodes that make the outputs, which stay as they are; none where that is not wanted.
         layers: How many nodes of `OPERATORS` there are, those in branches too.
         outputs: The model's outputs; the file lacks those that are inputs.
         large: Whether its weights may not fit into one protobuf message.
@@ -55,13 +54,14 @@ class Prepared(NamedTuple):
 
     file: Path
     left: Mapping[str, str]
+    heads: Sequence[str]
     layers: int
     outputs: "Sequence[ValueInfoProto]"
     large: bool
 
 
 @contextlib.contextmanager
-def prepared(model: Path, out: Path) -> Generator[Prepared]:
+def prepared(model: Path, out: Path, *, keep_head: bool = False) -> Generator[Prepared]:
     """Fold constants, name nodes and settle factors, as the quantiser wants it; temporary files lie beside `out`.
 
     What the quantiser fails with inside is reported as the model's fault.
@@ -69,6 +69,7 @@ def prepared(model: Path, out: Path) -> Generator[Prepared]:
     Args:
         model: The ONNX file to quantise; what is FP16 in it is brought to FP32.
         out: Where the result will be.
+        keep_head: Whether the layers that make the outputs stay as they are. Default: no.
 
     Raises:
         SourceError: When the model has nothing to quantise, or the quantiser fails on it.
@@ -103,7 +104,10 @@ def prepared(model: Path, out: Path) -> Generator[Prepared]:
             layers = sum(node.op_type in OPERATORS for node in all_nodes(loaded.graph.node))
             if layers == len(left):
                 raise nothing_quantised(model, layers, left)
-            yield Prepared(ready, left, layers, outputs, _is_large(ready))
+            last = heads(loaded, left) if keep_head else []
+            if own_constants(loaded, {*left, *last}):
+                onnx.save(loaded, ready)
+            yield Prepared(ready, left, last, layers, outputs, _is_large(ready))
     except (ValueError, RuntimeError, NotImplementedError, AssertionError, KeyError, TypeError, *runtime_errors()) as error:
         reason = f"cannot be quantised: {type(error).__name__}: {shortened(error)}"
         raise SourceError(

@@ -1,7 +1,7 @@
 """Stage 4: INT8, static with measured ranges, or dynamic."""
 
 import contextlib
-from collections.abc import Container, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +11,8 @@ from gpuserve_images.onnx_model.session import runtime_errors
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import CALIBRATION_BATCH, SampleReader
-from gpuserve_images.optimise.preparing import OPERATORS, Prepared, nothing_quantised, prepared
+from gpuserve_images.optimise.kept import OPERATORS
+from gpuserve_images.optimise.preparing import Prepared, nothing_quantised, prepared
 from gpuserve_images.optimise.saving import put_back, sort_nodes
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.records import Progress, StageRecord, sha256_file, silent, tool_versions
@@ -63,13 +64,12 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
     joined = read_signature(model).batched if batched is None else batched
     size = CALIBRATION_BATCH if joined else 1
     reader = SampleReader(samples, progress, size=size)
-    with prepared(model, out) as ready, _told(model, reader):
-        kept = [name for name in heads(ready.file, ready.left) if calibrate.keep_head]
+    with prepared(model, out, keep_head=calibrate.keep_head) as ready, _told(model, reader):
         quantize(
             ready.file,
             out,
             cast("Any", reader),
-            nodes_to_exclude=[*kept, *ready.left],
+            nodes_to_exclude=[*ready.heads, *ready.left],
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
             per_channel=True,
@@ -95,7 +95,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
         "samples": len(samples),
         "activations": "int8 symmetric" if symmetric else "uint8",
         "operators": list(OPERATORS),
-        "kept_in_fp32": kept,
+        "kept_in_fp32": list(ready.heads),
     }
     counted = _finished(model, out, ready)
     return _record(model, out, options, (counted, acceptance(model, out)) if symmetric else (counted,))
@@ -170,36 +170,6 @@ def _finished(model: Path, out: Path, ready: Prepared) -> str:
     left = "".join(f"; {name} is not: {reason}" for name, reason in list(ready.left.items())[:SHOWN])
     more = f"; and {len(ready.left) - SHOWN} more" if len(ready.left) > SHOWN else ""
     return f"{done} of {ready.layers} layers ({', '.join(OPERATORS)}) are INT8{left}{more}"
-
-
-def heads(model: Path, left: Container[str] = ()) -> list[str]:
-    """Return the names of the quantisable nodes that no other one follows; none when that would leave nothing to quantise.
-
-    Args:
-        model: An ONNX file whose nodes have names.
-        left: Names of nodes that are not quantised for other reasons.
-    """
-    import onnx
-
-    graph = onnx.load(model, load_external_data=False).graph
-    maker = {output: node for node in graph.node for output in node.output}
-    open_tensors = [output.name for output in graph.output]
-    seen: set[str] = set()
-    found: dict[str, None] = {}
-    while open_tensors:
-        name = open_tensors.pop()
-        node = maker.get(name)
-        if node is None or name in seen:
-            continue
-        seen.add(name)
-        if node.op_type in OPERATORS:
-            found[node.name] = None
-        else:
-            open_tensors += node.input
-    others = [
-        node.name for node in graph.node if node.op_type in OPERATORS and node.name not in found and node.name not in left
-    ]
-    return sorted(found) if others else []
 
 
 def _record(model: Path, out: Path, options: Mapping[str, object], notes: tuple[str, ...] = ()) -> StageRecord:

@@ -8,7 +8,9 @@ from e2e_small_model import FEATURES
 from onnx import helper
 
 from gpuserve_images.onnx_model.files import check
+from gpuserve_images.optimise.kept import own_constants
 from gpuserve_images.optimise.quantise import quantise_dynamic, quantise_static
+from gpuserve_images.optimise.saving import save
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.target import Target
 
@@ -116,3 +118,29 @@ def test_the_head_is_kept_where_nodes_have_no_names(tmp_path, samples, names):
     head = next(made for made in onnx.load(out).graph.node if "y" in made.output)
     assert (kept, head.op_type) == ([head.name], "MatMul")
     assert len(quantised(out)) == 2
+
+
+@pytest.mark.parametrize("target", [CPU, GPU], ids=lambda target: target.kind)
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_head_has_weights_and_a_bias_of_its_own(tmp_path, samples, target, beside, monkeypatch):
+    # One layer applied again and again, as in recurrent and iterative models.
+    times = {"x": "a", "a": "b", "b": "y"}
+    nodes = [node("Gemm", [made, "w", "c"], [result], name=f"makes_{result}") for made, result in times.items()]
+    source, out = written(graph_of(nodes, {"w": SQUARE / 8, "c": ROW}), tmp_path), tmp_path / "int8.onnx"
+    if beside:
+        monkeypatch.setitem(save.__kwdefaults__, "limit", 100)
+        monkeypatch.setattr("gpuserve_images.optimise.saving.SMALL_TENSOR", 16)
+        monkeypatch.setattr("gpuserve_images.optimise.preparing.INLINE_LIMIT", 100)
+    record = quantise_static(source, out, samples, HEAD_KEPT, target)
+    assert record.options["kept_in_fp32"] == ["makes_y"]
+    assert record.notes[0].startswith("2 of 3 layers")
+    assert quantised(out) == {"makes_a", "makes_b"}
+    assert parity(source, out, samples).max_abs_error < 0.15
+    check(out)
+
+
+def test_constants_that_no_quantised_layer_reads_are_not_copied():
+    nodes = [node("Gemm", ["x", "w", "c"], ["a"], name="one"), node("Gemm", ["a", "v", "d"], ["y"], name="two")]
+    model = graph_of(nodes, {"w": SQUARE, "v": OTHER, "c": ROW, "d": ROW})
+    assert not own_constants(model, {"two"})
+    assert len(model.graph.initializer) == 4

@@ -88,7 +88,7 @@ def statically_quantised(job: Job, before: Stage | Source, calibrate: CalibrateS
     return Stage(
         "quantise",
         run,
-        version=2,
+        version=3,
         inputs=job.sample_inputs("calibrate"),
         after={"model": before},
         options={
@@ -110,4 +110,4 @@ def dynamically_quantised(before: Stage | Source) -> Stage:
         return quantise_dynamic(model.file, work.out / MODEL)
 
     tools = tool_versions("onnx", "onnxruntime")
-    return Stage("quantise", run, version=2, after={"model": before}, options={"mode": "dynamic"}, tools=tools)
+    return Stage("quantise", run, version=3, after={"model": before}, options={"mode": "dynamic"}, tools=tools)

@@ -1,0 +1,70 @@
+"""Layers that INT8 leaves in FP32: those that make the outputs, and constants of their own for all of them."""
+
+from collections.abc import Collection, Container
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPERATORS = ("Conv", "Gemm", "MatMul")
+"""Operators that are quantised: where the arithmetic is. Others gain nothing and lose accuracy."""
+
+
+def heads(model: "ModelProto", left: Container[str] = ()) -> list[str]:
+    """Return the names of the quantisable nodes that no other one follows; none when that would leave nothing to quantise.
+
+    Args:
+        model: A model whose nodes have names.
+        left: Names of nodes that are not quantised for other reasons.
+    """
+    graph = model.graph
+    maker = {output: node for node in graph.node for output in node.output}
+    open_tensors = [output.name for output in graph.output]
+    seen: set[str] = set()
+    found: dict[str, None] = {}
+    while open_tensors:
+        name = open_tensors.pop()
+        node = maker.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if node.op_type in OPERATORS:
+            found[node.name] = None
+        else:
+            open_tensors += node.input
+    others = [
+        node.name for node in graph.node if node.op_type in OPERATORS and node.name not in found and node.name not in left
+    ]
+    return sorted(found) if others else []
+
+
+def own_constants(model: "ModelProto", names: Collection[str]) -> bool:
+    """Give layers that stay in FP32 copies of the constants that they share with layers that do not; return whether any did.
+
+    The quantiser replaces a constant for all its readers. A bias is then one in units of another layer, which ONNX Runtime takes for the
+    layer's own: its numbers are wrong, not merely rounded.
+
+    Args:
+        model: The model, changed in place; weights may lie in a file of their own.
+        names: Names of the layers that stay.
+    """
+    layers = [node for node in model.graph.node if node.op_type in OPERATORS]
+    quantised = {name for node in layers if node.name not in names for name in node.input}
+    taken = {tensor.name for tensor in model.graph.initializer}
+    copies: dict[str, str] = {}
+    for tensor in list(model.graph.initializer):
+        if tensor.name not in quantised or not any(tensor.name in node.input for node in layers if node.name in names):
+            continue
+        name = f"{tensor.name}_kept"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        copies[tensor.name] = name
+        copy = model.graph.initializer.add()
+        copy.CopyFrom(tensor)
+        copy.name = name
+    for node in layers:
+        if node.name in names:
+            for index, name in enumerate(node.input):
+                node.input[index] = copies.get(name, name)
+    return bool(copies)
