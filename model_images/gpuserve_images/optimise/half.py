@@ -49,8 +49,8 @@ def to_fp16(
     ONNX Runtime's CPU kernels compute most FP16 operators in FP32 and round in between only now and then, so parity measured on a CPU shows
     what the weights and constants lost, and an overflow hardly ever. That is why ranges are measured here, on the model before conversion.
 
-    Kept in fp32 are operators without an FP16 form, those whose results outgrow their inputs, constants that FP16 cannot hold, and
-    whatever comes near FP16's end on the samples (see `optimise.overflow`).
+    Kept in fp32 are operators without an FP16 form, those whose results outgrow their inputs, constants that FP16 cannot hold and what
+    they guard from zero, and whatever comes near FP16's end on the samples (see `optimise.overflow`).
 
     Args:
         model: The ONNX file to convert; best after `optimise`, which folds constants.

@@ -1,7 +1,7 @@
 """Which nodes must not be computed in half precision, and why: FP16 ends at 65504 and has 11 bits of significand."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ LARGEST = 65504.0
 
 SMALLEST_NORMAL = 2.0**-14
 """Below it FP16 values lose bits of their significand, and end at 2**-24."""
+
+SMALLEST = 2.0**-24
+"""Smallest FP16 value over zero. What guards a division or a logarithm from zero and is smaller does so no longer."""
 
 HEADROOM = 8.0
 """Samples show most of the values that will come, not all: what comes within three binary orders of the end is kept in fp32."""
@@ -34,6 +37,9 @@ ACCUMULATING = (
 when it finds a normalisation written out in FP16 operators. Softmax and the normalisation operators are not among them: their kernels
 subtract the maximum or sum in FP32."""
 
+PASSING = ("Expand", "Identity", "Reciprocal", "Reshape", "Sqrt", "Squeeze", "Tile", "Transpose", "Unsqueeze")
+"""Operators that leave a value which FP16 cannot hold one that it cannot hold, or that the next node must not take for zero."""
+
 
 def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Iterable[str] = ()) -> dict[str, str]:
     """Return the nodes to keep in fp32, each with the reason.
@@ -48,13 +54,15 @@ def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Iter
     """
     nodes = list(model.graph.node)
     names = {node.name for node in nodes} | {node.op_type for node in nodes}
-    for name in wanted:
-        if name not in names:
-            raise KeyError(name)
-    constants = {tensor.name: reason for tensor in model.graph.initializer if (reason := _unfit(tensor))}
+    if unknown := [name for name in wanted if name not in names]:
+        raise KeyError(unknown[0])
+    constants = {tensor.name: unfit for tensor in model.graph.initializer if (unfit := _unfit(tensor))}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
+    guarded: dict[str, str] = {}
     kept: dict[str, str] = {}
     for node in nodes:
+        unfit = _unfit_of(node, constants)
+        small = [guarded[name] for name in node.input if name in guarded]
         values = [name for name in (*node.input, *node.output) if largest.get(name, 0.0) > LARGEST / HEADROOM]
         if {node.name, node.op_type} & set(wanted):
             kept[node.name] = "named in keep_fp32"
@@ -62,11 +70,33 @@ def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Iter
             kept[node.name] = f"{node.op_type} has no FP16 form"
         elif node.op_type in ACCUMULATING:
             kept[node.name] = f"{node.op_type} outgrows its inputs"
-        elif unfit := [name for name in node.input if name in constants]:
-            kept[node.name] = f"constant {unfit[0]} {constants[unfit[0]]}"
+        elif unfit:
+            kept[node.name] = "{} {}".format(*next((name, found.reason) for name, found in unfit.items()))
+        elif small:
+            kept[node.name] = f"follows {small[0]}, which FP16 takes for zero"
         elif values:
             kept[node.name] = f"{values[0]} reaches {largest[values[0]]:.3g}"
+        passed = small[:1] if node.op_type in PASSING else []
+        for name in [name for name, found in unfit.items() if found.largest < SMALLEST][:1] or passed:
+            guarded |= dict.fromkeys(node.output, name)
     return kept
+
+
+def _unfit_of(node: "NodeProto", constants: "dict[str, _Unfit]") -> "dict[str, _Unfit]":
+    """Return what a node has of constants that must not become FP16; what ConstantOfShape fills with one is added to the constants."""
+    unfit = {f"constant {name}": constants[name] for name in node.input if name in constants}
+    for own in node.attribute:
+        if own.HasField("t") and (found := _unfit(own.t)):
+            unfit[own.name] = found
+            constants |= dict.fromkeys(node.output, found)
+    return unfit
+
+
+class _Unfit(NamedTuple):
+    """A constant that must not become FP16: its largest magnitude, and why in words."""
+
+    largest: float
+    reason: str
 
 
 def _without_half(node: "NodeProto", opsets: Mapping[str, int]) -> bool:
@@ -90,16 +120,20 @@ def _without_half(node: "NodeProto", opsets: Mapping[str, int]) -> bool:
     return any("tensor(float)" in found and "tensor(float16)" not in found for found in types)
 
 
-def _unfit(tensor: "TensorProto") -> str | None:
-    """Return why a constant must not become FP16: out of range, or a lone number (an epsilon) that would lose its value."""
+def _unfit(tensor: "TensorProto") -> _Unfit | None:
+    """Tell of a constant whether it must not become FP16: out of range, or (an epsilon, a layer's scale) too small to keep its value.
+
+    A number beside larger ones may lose its value: what it adds to is of their size.
+    """
     from onnx import TensorProto, numpy_helper
 
     if tensor.data_type != TensorProto.FLOAT:
         return None
     values = np.abs(numpy_helper.to_array(tensor))
     finite = values[np.isfinite(values)]
-    if finite.size and finite.max() > LARGEST:
-        return f"has {finite.max():.3g}, over {LARGEST:g}"
-    if values.size == 1 and finite.size and 0 < finite.max() < SMALLEST_NORMAL:
-        return f"is {finite.max():.3g}, below {SMALLEST_NORMAL:.3g}"
+    most = float(finite.max(initial=0.0))
+    if most > LARGEST:
+        return _Unfit(most, f"has {most:.3g}, over {LARGEST:g}")
+    if 0 < most < SMALLEST_NORMAL:
+        return _Unfit(most, f"is {'' if values.size == 1 else 'at most '}{most:.3g}, below {SMALLEST_NORMAL:.3g}")
     return None

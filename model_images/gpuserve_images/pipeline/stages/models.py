@@ -67,7 +67,7 @@ def halved(job: Job, onnx: Stage | Source, before: Stage, benches: Benches) -> S
     return Stage(
         "fp16",
         run,
-        version=2,
+        version=3,
         inputs=job.sample_inputs("verify"),
         after={"onnx": onnx, "model": before},
         options={"keep": list(job.spec.keep_fp32), "axis": job.model.batch.axis, "generate": plain(job.model.verify.generated)},
