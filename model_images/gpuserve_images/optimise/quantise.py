@@ -83,9 +83,6 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
                 # TensorRT's DequantizeLinear takes no INT32, the type of a quantised bias.
                 "QuantizeBias": not symmetric,
                 "CalibPercentile": calibrate.percentile,
-                # The quantiser's own repair of tiny bias scales compares a whole vector of scales as if it were one (ONNX Runtime
-                # 1.31), so it fails on per-channel Gemm; a bias that loses too much shows in the parity instead.
-                "QDQDisableWeightAdjustForInt32Bias": True,
             },
         )
     options = {

@@ -144,3 +144,25 @@ def test_constants_that_no_quantised_layer_reads_are_not_copied():
     model = graph_of(nodes, {"w": SQUARE, "v": OTHER, "c": ROW, "d": ROW})
     assert not own_constants(model, {"two"})
     assert len(model.graph.initializer) == 4
+
+
+@pytest.mark.parametrize("target", [CPU, GPU], ids=lambda target: target.kind)
+@pytest.mark.parametrize("kind", ["Gemm", "Conv"])
+@pytest.mark.parametrize("scale", [1e-9, 1e-20, 0])
+def test_a_channel_that_training_left_without_weights_keeps_its_bias(tmp_path, target, kind, scale):
+    # Quantised, its bias would need more than 32 bits in units of such weights.
+    weight, bias = SQUARE.T / 4, ROW.copy()
+    weight[1], bias[1] = weight[1] * scale, 7
+    shape, factors = ((), {"transB": 1}) if kind == "Gemm" else ((1, 1), {})
+    nodes = [
+        node(kind, ["x", "w", "c"], ["a"], name="dead", **factors),
+        node("Relu", ["a"], ["r"]),
+        node(kind, ["r", "v", "d"], ["y"], **factors),
+    ]
+    weights = {"w": weight.reshape(*weight.shape, *shape), "v": SQUARE.reshape(*weight.shape, *shape), "c": bias, "d": ROW}
+    model = graph_of(nodes, weights, shape=("n", FEATURES, *shape))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", None, *shape]))
+    rows = [{"x": sample["x"].reshape(1, FEATURES, *shape)} for sample in random_samples()]
+    source, out = written(model, tmp_path), tmp_path / "int8.onnx"
+    quantise_static(source, out, rows, ALL, target)
+    assert parity(source, out, rows).scaled_error < 0.05
