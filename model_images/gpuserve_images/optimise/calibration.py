@@ -18,9 +18,16 @@ CALIBRATION_BATCH = 8
 class SampleReader:
     """Feeds calibration batches of one size: the histogram methods cannot mix sizes."""
 
-    def __init__(self, samples: Sequence[Tensors], progress: Progress = silent, *, size: int = CALIBRATION_BATCH) -> None:
-        """Remember the samples; `size` is 1 for a model without a batch axis."""
-        self._samples, self._size, self._at = samples, size, 0
+    def __init__(
+        self,
+        samples: Sequence[Tensors],
+        progress: Progress = silent,
+        *,
+        size: int = CALIBRATION_BATCH,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Remember the samples, and what errors call them; `size` is 1 for a model without a batch axis."""
+        self._samples, self._names, self._size, self._at = samples, names, size, 0
         self._total = -(-len(samples) // size)
         self._batches = enumerate(batches(samples, size, whole=True), start=1)
         self._progress = progress
@@ -43,8 +50,22 @@ class SampleReader:
             try:
                 session.run(sample)
             except SourceError:
-                return f" (on sample {number} of {len(self._samples)})"
+                return f" (on {self._called(number)})"
         return ""
+
+    def endless(self) -> str:
+        """Return, in words to begin a reason with, the first sample with numbers that are not finite; empty where there is none."""
+        import numpy as np
+
+        for number, sample in enumerate(self._samples, start=1):
+            for name, array in sample.items():
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    return f"{self._called(number)} has NaN or infinity in {name!r}"
+        return ""
+
+    def _called(self, number: int) -> str:
+        file = f", {self._names[number - 1]}" if self._names else ""
+        return f"sample {number} of {len(self._samples)}{file}"
 
     def __len__(self) -> int:
         return self._total

@@ -30,6 +30,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
     calibrate: CalibrateSpec,
     target: Target,
     *,
+    names: Sequence[str] = (),
     batched: bool | None = None,
     progress: Progress = silent,
 ) -> StageRecord:
@@ -43,6 +44,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
         samples: Encoded calibration samples.
         calibrate: The method.
         target: Where it will run.
+        names: What errors call the samples besides their numbers, such as their files. Default: nothing.
         batched: Whether samples can be joined. Default: where the model's first axes are free.
         progress: Told about each calibration batch.
 
@@ -63,8 +65,8 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
     # A model without a batch axis takes one sample at a time.
     joined = read_signature(model).batched if batched is None else batched
     size = CALIBRATION_BATCH if joined else 1
-    reader = SampleReader(samples, progress, size=size)
-    with prepared(model, out, keep_head=calibrate.keep_head) as ready, _told(model, reader):
+    reader = SampleReader(samples, progress, size=size, names=names)
+    with prepared(model, out, keep_head=calibrate.keep_head) as ready, _told(model, out, reader):
         quantize(
             ready.file,
             out,
@@ -123,16 +125,41 @@ def quantise_dynamic(model: Path, out: Path) -> StageRecord:
 
 
 @contextlib.contextmanager
-def _told(model: Path, reader: SampleReader) -> Generator[None]:
-    """Name the sample that a model fails on while ranges are measured."""
+def _told(model: Path, out: Path, reader: SampleReader) -> Generator[None]:
+    """Name the sample that a model fails on while ranges are measured, or that leaves one without an end."""
     try:
         yield
+        _require_ends(out)
     except runtime_errors() as error:
         sample = reader.culprit(model)
         if not sample:
             raise
         reason = f"fails while ranges are measured{sample}: {shortened(error)}"
         raise SourceError(str(model), reason, "Correct the sample, or what the model takes.") from error
+    except (ValueError, AssertionError) as error:
+        sample = reader.endless()
+        if not sample:
+            raise
+        reason = f"cannot be quantised: {sample}, so that a range has no end: {shortened(error)}"
+        raise SourceError(str(model), reason, "Correct the sample, or leave it out.") from error
+
+
+def _require_ends(model: Path) -> None:
+    """Refuse a quantised model with a range without an end: ONNX Runtime writes one, and answers zeros.
+
+    Raises:
+        ValueError: Naming the scale.
+    """
+    import numpy as np
+    import onnx
+
+    made = onnx.load(model, load_external_data=False)
+    weights = {tensor.name: tensor for tensor in made.graph.initializer}
+    for node in made.graph.node:
+        scale = weights.get(node.input[1]) if node.op_type == "QuantizeLinear" else None
+        if scale is not None and not np.isfinite(onnx.numpy_helper.to_array(scale)).all():
+            msg = f"the range of {node.input[0]!r} is not finite"
+            raise ValueError(msg)
 
 
 def _finished(model: Path, out: Path, ready: Prepared) -> str:

@@ -12,7 +12,7 @@ from gpuserve_images.onnx_model.signature import Signature, read_signature
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Work
 from gpuserve_images.records import Progress
-from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
+from gpuserve_images.samples.codec import Encoded, encode_all, load_codec
 from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.inputs import Requests, verification_inputs
 from gpuserve_images.verify.parity import Named, Reference, measure, reference_outputs
@@ -122,11 +122,11 @@ class Benches:
         return self.of(work)
 
 
-def calibration_samples(job: Job, signature: Signature) -> tuple[Tensors, ...]:
-    """Return the samples that value ranges are measured on, as tensors.
+def calibration_samples(job: Job, signature: Signature) -> Encoded:
+    """Return the samples that value ranges are measured on.
 
     Raises:
         CodecError: When they do not fit the model.
     """
     field = f"builds.{job.build}.calibrate.inputs"
-    return encode_all(load_codec(job.model.io, job.folder), job.samples.calibrate, signature, field).tensors
+    return encode_all(load_codec(job.model.io, job.folder), job.samples.calibrate, signature, field)

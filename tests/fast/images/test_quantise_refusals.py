@@ -161,3 +161,32 @@ class TestSamples:
     def test_a_session_names_what_it_was_given(self, source):
         with pytest.raises(SourceError, match=r"fails in ONNX Runtime on inputs ids int64\[1, 3\]: .*99"):
             Session(source).run(BAD[10])
+
+
+@pytest.mark.parametrize("method", ["percentile", "minmax", "entropy"])
+@pytest.mark.parametrize("names", [(), [f"{number:02}.npz" for number in range(40)]], ids=["numbers", "files"])
+def test_a_sample_with_infinity_is_named(tmp_path, samples, method, names):
+    source, out = written(graph_of(TWO_LAYERS, {"w": SQUARE}), tmp_path), tmp_path / "int8.onnx"
+    samples[12]["x"][0, 3] = np.inf
+    calibrate = ALL.model_copy(update={"method": method})
+    words = f"sample 13 of 40{', 12.npz' if names else ''} has NaN or infinity in 'x', so that a range has no end: "
+    with pytest.raises(SourceError, match=words) as refused:
+        quantise_static(source, out, samples, calibrate, Target("cpu"), names=names)
+    assert refused.value.fix == "Correct the sample, or leave it out."
+
+
+def test_a_missing_number_that_the_model_fills_in_is_no_reason(tmp_path, samples):
+    nodes = [node("IsNaN", ["x"], ["none"]), node("Where", ["none", "zero", "x"], ["f"]), *TWO_LAYERS]
+    nodes[2].input[0] = "f"
+    model = graph_of(nodes, {"w": SQUARE / 4, "zero": 0.0})
+    source, out = written(model, tmp_path), tmp_path / "int8.onnx"
+    samples[12]["x"][0, 3] = np.nan
+    quantise_static(source, out, samples, ALL, Target("cpu"))
+    assert parity(source, out, samples).scaled_error < 0.1
+
+
+def test_a_range_that_the_model_itself_leaves_without_an_end_is_not_blamed_on_a_sample(tmp_path, samples):
+    nodes = [node("Mul", ["x", "huge"], ["f"]), node("MatMul", ["f", "w"], ["y"])]
+    source = written(graph_of(nodes, {"w": SQUARE, "huge": 3e38}), tmp_path)
+    with pytest.raises(SourceError, match=r"cannot be quantised: \w+: .*(finite|scale)"):
+        quantise_static(source, tmp_path / "int8.onnx", samples, ALL.model_copy(update={"method": "minmax"}), Target("cpu"))

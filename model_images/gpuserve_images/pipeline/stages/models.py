@@ -83,7 +83,16 @@ def statically_quantised(job: Job, before: Stage | Source, calibrate: CalibrateS
         signature = job.model.batch.seen(keep_signature(model, work.out))
         samples = calibration_samples(job, signature)
         out = work.out / MODEL
-        return quantise_static(model.file, out, samples, calibrate, target, batched=signature.batched, progress=work.progress)
+        return quantise_static(
+            model.file,
+            out,
+            samples.tensors,
+            calibrate,
+            target,
+            names=[file.name for file in samples.files],
+            batched=signature.batched,
+            progress=work.progress,
+        )
 
     return Stage(
         "quantise",
