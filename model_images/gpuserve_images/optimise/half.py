@@ -50,7 +50,7 @@ def to_fp16(
     what the weights and constants lost, and an overflow hardly ever. That is why ranges are measured here, on the model before conversion.
 
     Kept in fp32 are operators without an FP16 form, those whose results outgrow their inputs, constants that FP16 cannot hold and what
-    they guard from zero, and whatever comes near FP16's end on the samples (see `optimise.overflow`).
+    they guard from zero, what counts, and whatever comes near FP16's end on the samples (see `optimise.overflow`).
 
     Args:
         model: The ONNX file to convert; best after `optimise`, which folds constants.

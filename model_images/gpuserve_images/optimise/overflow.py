@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gpuserve_images.optimise.counting import counting
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
@@ -79,7 +81,7 @@ def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Iter
         passed = small[:1] if node.op_type in PASSING else []
         for name in [name for name, found in unfit.items() if found.largest < SMALLEST][:1] or passed:
             guarded |= dict.fromkeys(node.output, name)
-    return kept
+    return dict.fromkeys(counting(model), "counts, and FP16 skips numbers from 2048 on") | kept
 
 
 def _unfit_of(node: "NodeProto", constants: "dict[str, _Unfit]") -> "dict[str, _Unfit]":
