@@ -75,7 +75,7 @@ def to_fp16(
     loaded = with_shapes(loaded)
     looked_at = samples[:: -(-len(samples) // RANGE_SAMPLES) or 1]
     joined = read_signature(model).batched if batched is None else batched
-    largest = _largest(loaded, looked_at, out.parent, batched=joined)
+    largest = _largest(loaded, looked_at, out.parent, batched=joined, shown=model)
     try:
         kept = kept_in_fp32(loaded, largest, keep)
     except KeyError as error:
@@ -113,14 +113,14 @@ def _convert(model: "ModelProto", kept: Sequence[str], path: Path) -> "ModelProt
             raise SourceError(str(path), reason, "Build it in fp32.") from error
 
 
-def _largest(model: "ModelProto", samples: Sequence[Tensors], beside: Path, *, batched: bool) -> dict[str, float]:
+def _largest(model: "ModelProto", samples: Sequence[Tensors], beside: Path, *, batched: bool, shown: Path) -> dict[str, float]:
     if not samples:
         return {}
     with scratch(beside) as folder:
         named = folder / "named.onnx"
         save(model, named)
         reload(model, folder)
-        return largest_values(named, samples, batched=batched)
+        return largest_values(named, samples, batched=batched, shown=shown)
 
 
 def _require_convertible(model: "ModelProto", path: Path) -> None:

@@ -147,6 +147,17 @@ def test_a_stage_that_breaks_a_model_for_tensorrt_is_an_error_and_an_odd_source_
     assert "accepts neither" in to_fp16(bad, tmp_path / "out.onnx").notes[0]
 
 
+def test_a_mask_of_infinity_is_called_so(tmp_path, samples):
+    nodes = [
+        helper.make_node("Greater", ["x", "zero"], ["c"]),
+        helper.make_node("Where", ["c", "x", "none"], ["m"], name="mask"),
+        helper.make_node("Softmax", ["m"], ["y"], name="share"),
+    ]
+    model = graph_of(nodes, {"zero": 0.0, "none": -np.inf})
+    kept = to_fp16(written(model, tmp_path), tmp_path / "out.onnx", samples=samples).options["kept_in_fp32"]
+    assert kept == dict.fromkeys(("mask", "share"), "m reaches inf")
+
+
 def test_without_the_parser_the_record_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     record = to_fp16(written(classifier(), tmp_path), tmp_path / "out.onnx")

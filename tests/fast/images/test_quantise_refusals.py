@@ -155,8 +155,9 @@ class TestSamples:
     def test_the_one_that_fails_is_named(self, source, tmp_path, stage):
         with pytest.raises(
             SourceError, match=r"fails while ranges are measured \(on sample 11 of 12\): .*99.* Fix: Correct the sample"
-        ):
+        ) as refused:
             stage(source, tmp_path / "out.onnx", BAD)
+        assert str(refused.value).startswith(f"{source}: fails")
 
     def test_a_session_names_what_it_was_given(self, source):
         with pytest.raises(SourceError, match=r"fails in ONNX Runtime on inputs ids int64\[1, 3\]: .*99"):
