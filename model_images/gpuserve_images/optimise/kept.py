@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Operators that are quantised: where the arithmetic is. Others gain nothing and lose accuracy."""
 
+INTEGER = ("ConvInteger", "MatMulInteger")
+"""What they become in dynamic mode."""
+
 
 def heads(model: "ModelProto", left: Container[str] = ()) -> list[str]:
     """Return the names of the quantisable nodes that no other one follows; none when that would leave nothing to quantise.

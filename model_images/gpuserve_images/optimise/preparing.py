@@ -20,7 +20,7 @@ from gpuserve_images.onnx_model.operators import SHOWN, STANDARD, all_nodes, req
 from gpuserve_images.onnx_model.session import QUIET, runtime_errors
 from gpuserve_images.optimise.gemms import settle
 from gpuserve_images.optimise.graph import LEVELS, by_runtime
-from gpuserve_images.optimise.kept import OPERATORS, heads, own_constants
+from gpuserve_images.optimise.kept import INTEGER, OPERATORS, heads, own_constants
 from gpuserve_images.optimise.saving import INLINE_LIMIT, name_nodes, plain_weights, save, take_out_passed, with_shapes
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Prepared(NamedTuple):
         left: Nodes that must not be quantised, each with the reason.
         heads: Nodes that make the outputs, which stay as they are; none where that is not wanted.
         layers: How many nodes of `OPERATORS` there are, those in branches too.
+        integers: How many nodes of `INTEGER` there are before.
         outputs: The model's outputs; the file lacks those that are inputs.
         large: Whether its weights may not fit into one protobuf message.
     """
@@ -56,6 +57,7 @@ class Prepared(NamedTuple):
     left: Mapping[str, str]
     heads: Sequence[str]
     layers: int
+    integers: int
     outputs: "Sequence[ValueInfoProto]"
     large: bool
 
@@ -107,7 +109,8 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False) -> Generator[Pr
             last = heads(loaded, left) if keep_head else []
             if own_constants(loaded, {*left, *last}):
                 onnx.save(loaded, ready)
-            yield Prepared(ready, left, last, layers, outputs, _is_large(ready))
+            integers = sum(node.op_type in INTEGER for node in all_nodes(loaded.graph.node))
+            yield Prepared(ready, left, last, layers, integers, outputs, _is_large(ready))
     except (ValueError, RuntimeError, NotImplementedError, AssertionError, KeyError, TypeError, *runtime_errors()) as error:
         reason = f"cannot be quantised: {type(error).__name__}: {shortened(error)}"
         raise SourceError(

@@ -11,16 +11,13 @@ from gpuserve_images.onnx_model.session import runtime_errors
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import CALIBRATION_BATCH, SampleReader
-from gpuserve_images.optimise.kept import OPERATORS
+from gpuserve_images.optimise.kept import INTEGER, OPERATORS
 from gpuserve_images.optimise.preparing import Prepared, nothing_quantised, prepared
 from gpuserve_images.optimise.saving import put_back, sort_nodes
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.records import Progress, StageRecord, sha256_file, silent, tool_versions
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.target import Target
-
-INTEGER = ("ConvInteger", "MatMulInteger")
-"""What they become in dynamic mode."""
 
 
 def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and its options
@@ -189,6 +186,7 @@ def _finished(model: Path, out: Path, ready: Prepared) -> str:
         )
         for node in nodes
     )
+    done -= ready.integers
     if not done:
         raise nothing_quantised(model, ready.layers, ready.left)
     left = "".join(f"; {name} is not: {reason}" for name, reason in list(ready.left.items())[:SHOWN])

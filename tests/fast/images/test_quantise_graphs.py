@@ -166,3 +166,15 @@ def test_a_channel_that_training_left_without_weights_keeps_its_bias(tmp_path, t
     source, out = written(model, tmp_path), tmp_path / "int8.onnx"
     quantise_static(source, out, rows, ALL, target)
     assert parity(source, out, rows).scaled_error < 0.05
+
+
+@pytest.mark.parametrize("way", ["cpu", "dynamic"])
+def test_layers_that_were_integers_before_do_not_count(tmp_path, samples, way):
+    first = graph_of([node("MatMul", ["x", "w"], ["y"], name="first")], {"w": SQUARE})
+    quantise_dynamic(written(first, tmp_path), tmp_path / "first.onnx")
+    model = onnx.load(tmp_path / "first.onnx")
+    model.graph.node.append(node("MatMul", ["y", "v"], ["z"], name="second"))
+    model.graph.output[0].name = "z"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(OTHER.astype(np.float32), "v"))
+    record = WAYS[way](written(model, tmp_path), tmp_path / "int8.onnx", samples)
+    assert record.notes[0].startswith("1 of 1 layers ")
