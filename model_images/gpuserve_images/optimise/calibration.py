@@ -8,6 +8,7 @@ from gpuserve_images.disks import scratch
 from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.files import external_files, load
 from gpuserve_images.onnx_model.session import Session, runtime_errors
+from gpuserve_images.optimise.quiet import quiet
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors, batches
 
@@ -92,7 +93,7 @@ def largest_values(
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     large = any(external_files(load(model), model))
-    with scratch(model.parent) as folder:
+    with quiet(), scratch(model.parent) as folder:
         reader = SampleReader(samples, size=CALIBRATION_BATCH if batched else 1)
         try:
             calibrator: Any = create_calibrator(

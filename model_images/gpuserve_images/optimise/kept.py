@@ -9,6 +9,13 @@ if TYPE_CHECKING:
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Operators that are quantised: where the arithmetic is. Others gain nothing and lose accuracy."""
 
+DYNAMIC = ("Gemm", "MatMul")
+"""Those of them whose ranges may be found anew for each request."""
+
+CONVOLVED = "a convolution whose range is found anew for each request is slower than in FP32"
+"""Why a `Conv` is not among `DYNAMIC`: YOLOv8n, PP-OCR and PicoDet ran at a fifth to a seventh of their speed (ONNX Runtime 1.31, one thread,
+AVX-512 VNNI), and nothing is as far from the source. https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html says so too."""
+
 INTEGER = ("ConvInteger", "MatMulInteger")
 """What they become in dynamic mode."""
 

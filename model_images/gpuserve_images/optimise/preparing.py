@@ -2,11 +2,8 @@
 
 import contextlib
 import importlib
-import io
-import logging
 import shutil
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +14,11 @@ from gpuserve_images.disks import scratch
 from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.files import external_files, load
 from gpuserve_images.onnx_model.operators import SHOWN, STANDARD, all_nodes, require_operators
-from gpuserve_images.onnx_model.session import QUIET, runtime_errors
+from gpuserve_images.onnx_model.session import runtime_errors
 from gpuserve_images.optimise.gemms import settle
 from gpuserve_images.optimise.graph import LEVELS, by_runtime
-from gpuserve_images.optimise.kept import INTEGER, OPERATORS, heads, own_constants
+from gpuserve_images.optimise.kept import CONVOLVED, DYNAMIC, INTEGER, OPERATORS, heads, own_constants
+from gpuserve_images.optimise.quiet import quiet
 from gpuserve_images.optimise.saving import INLINE_LIMIT, name_nodes, plain_weights, save, take_out_passed, with_shapes
 
 if TYPE_CHECKING:
@@ -32,12 +30,7 @@ PER_CHANNEL_OPSET = 13
 SUPPORTED = ("FLOAT", "UNDEFINED")
 """Types that the quantiser takes layers of; the second where nobody says it."""
 
-DEFAULT_SEVERITY = 2
-"""ONNX Runtime's own severity, warnings; it cannot be asked for."""
-
 _WRITERS = ("quantize", "quant_utils")
-_one_at_a_time = threading.Lock()
-"""The quantiser's output is caught by process-wide means, and its activations fill the memory once."""
 
 
 class Prepared(NamedTuple):
@@ -63,7 +56,7 @@ class Prepared(NamedTuple):
 
 
 @contextlib.contextmanager
-def prepared(model: Path, out: Path, *, keep_head: bool = False) -> Generator[Prepared]:
+def prepared(model: Path, out: Path, *, keep_head: bool = False, dynamic: bool = False) -> Generator[Prepared]:
     """Fold constants, name nodes and settle factors, as the quantiser wants it; temporary files lie beside `out`.
 
     What the quantiser fails with inside is reported as the model's fault.
@@ -72,6 +65,7 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False) -> Generator[Pr
         model: The ONNX file to quantise; what is FP16 in it is brought to FP32.
         out: Where the result will be.
         keep_head: Whether the layers that make the outputs stay as they are. Default: no.
+        dynamic: Whether ranges are found anew for each request. Default: no.
 
     Raises:
         SourceError: When the model has nothing to quantise, or the quantiser fails on it.
@@ -84,7 +78,7 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False) -> Generator[Pr
         reason = f"has none of the operators that INT8 speeds up ({', '.join(OPERATORS)})"
         raise SourceError(str(model), reason, "Build it in fp32.", value=", ".join(sorted(kinds)))
     try:
-        with _quiet(), scratch(out.parent) as folder, _writing_into(folder):
+        with quiet(), scratch(out.parent) as folder, _writing_into(folder):
             loaded = onnx.load(model)
             plain = folder / "plain.onnx"
             changed = plain_weights(loaded)
@@ -103,6 +97,12 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False) -> Generator[Pr
             save(loaded, ready)
             computed = _types(loaded)
             left |= {name: f"it computes in {kind}" for name, kind in computed.items() if kind not in SUPPORTED}
+            if dynamic:
+                left |= {
+                    node.name: CONVOLVED
+                    for node in loaded.graph.node
+                    if node.op_type in OPERATORS and node.op_type not in DYNAMIC
+                }
             layers = sum(node.op_type in OPERATORS for node in all_nodes(loaded.graph.node))
             if layers == len(left):
                 raise nothing_quantised(model, layers, left)
@@ -131,7 +131,10 @@ def nothing_quantised(model: Path, layers: int, left: Mapping[str, str]) -> Sour
         reasons["ONNX Runtime found no constant FP32 weight that it could quantise"] = layers - len(left)
     counted = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(SHOWN))
     reason = f"would be an INT8 build in which none of its {layers} layers ({', '.join(OPERATORS)}) is INT8: {counted}"
-    return SourceError(str(model), reason, "Export the model in FP32 with constant weights, or build it in its own precision.")
+    fix = "Export the model in FP32 with constant weights, or build it in its own precision."
+    if CONVOLVED in reasons:
+        fix = "Write `precision: int8` with `calibrate:`, whose ranges are measured once, or build it in its own precision."
+    return SourceError(str(model), reason, fix)
 
 
 def _modern(model: "ModelProto") -> "ModelProto":
@@ -213,19 +216,3 @@ def _is_large(model: Path) -> bool:
     """Return whether the weights may not fit into one protobuf message."""
     parsed = load(model)
     return model.stat().st_size + sum(file.stat().st_size for file in external_files(parsed, model)) > INLINE_LIMIT
-
-
-@contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    import onnxruntime
-
-    with _one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
-        logger = logging.getLogger()
-        level = logger.level
-        logger.setLevel(logging.ERROR)
-        onnxruntime.set_default_logger_severity(QUIET)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-            onnxruntime.set_default_logger_severity(DEFAULT_SEVERITY)

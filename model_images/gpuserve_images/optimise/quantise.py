@@ -11,7 +11,7 @@ from gpuserve_images.onnx_model.session import runtime_errors
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import CALIBRATION_BATCH, SampleReader
-from gpuserve_images.optimise.kept import INTEGER, OPERATORS
+from gpuserve_images.optimise.kept import DYNAMIC, INTEGER, OPERATORS
 from gpuserve_images.optimise.preparing import Prepared, nothing_quantised, prepared
 from gpuserve_images.optimise.saving import put_back, sort_nodes
 from gpuserve_images.optimise.spec import CalibrateSpec
@@ -98,9 +98,9 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
 
 
 def quantise_dynamic(model: Path, out: Path) -> StageRecord:
-    """Write a model whose weights are INT8 per channel and whose activations get their ranges anew for each request.
+    """Write a model whose matrix products have INT8 weights per channel, and activations whose ranges are found anew for each request.
 
-    Slower than static, and nearer to the source: no range is frozen.
+    Slower than static, and nearer to the source: no range is frozen. Convolutions stay in FP32 (see `CONVOLVED`).
 
     Raises:
         SourceError: When the model has nothing to quantise, or the quantiser fails on it.
@@ -108,17 +108,17 @@ def quantise_dynamic(model: Path, out: Path) -> StageRecord:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with prepared(model, out) as ready:
+    with prepared(model, out, dynamic=True) as ready:
         quantize_dynamic(
             ready.file,
             out,
             nodes_to_exclude=list(ready.left),
-            op_types_to_quantize=list(OPERATORS),
+            op_types_to_quantize=list(DYNAMIC),
             per_channel=True,
             weight_type=QuantType.QInt8,
             use_external_data_format=ready.large,
         )
-    return _record(model, out, {"mode": "dynamic", "operators": list(OPERATORS)}, (_finished(model, out, ready),))
+    return _record(model, out, {"mode": "dynamic", "operators": list(DYNAMIC)}, (_finished(model, out, ready),))
 
 
 @contextlib.contextmanager

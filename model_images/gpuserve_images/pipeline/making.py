@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpuserve_images.compile.inspection import engine_summaries
+from gpuserve_images.errors import SourceError
 from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.chain import Chain, Way
 from gpuserve_images.pipeline.job import Job
@@ -93,18 +94,24 @@ def make(chain: Chain, runner: Runner) -> Made:
         for engine in way.engines.values():
             runner.require_ready(engine)
     missed: list[tuple[Way, ParityError]] = []
+    cannot: list[tuple[Way, SourceError]] = []
     for way in chain.ways:
         try:
             parity = _judged(chain, way, runner)
         except ParityError as error:
             missed.append((way, error))
             continue
+        except SourceError as error:
+            if not missed:
+                raise
+            cannot.append((way, error))
+            continue
         made = _made(chain, way, runner, parity, tuple(_sentence(*item) for item in missed))
         return _engines_judged(chain, made, runner)
-    way, last = missed[-1]
-    if len(missed) == 1:
+    _, last = missed[-1]
+    if len(missed) == 1 and not cannot:
         raise last
-    value = "; ".join(f"{way.name} INT8: {error.value or error.reason}" for way, error in missed)
+    value = "; ".join(f"{way.name} INT8: {error.value or error.reason}" for way, error in (*missed, *cannot))
     raise ParityError(last.where, last.reason, last.fix, value=value) from last
 
 

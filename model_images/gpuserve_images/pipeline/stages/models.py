@@ -119,4 +119,4 @@ def dynamically_quantised(before: Stage | Source) -> Stage:
         return quantise_dynamic(model.file, work.out / MODEL)
 
     tools = tool_versions("onnx", "onnxruntime")
-    return Stage("quantise", run, version=3, after={"model": before}, options={"mode": "dynamic"}, tools=tools)
+    return Stage("quantise", run, version=4, after={"model": before}, options={"mode": "dynamic"}, tools=tools)
