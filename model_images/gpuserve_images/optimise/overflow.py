@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gpuserve_images.onnx_model.schemas import types_of
 from gpuserve_images.optimise.counting import counting
 
 if TYPE_CHECKING:
@@ -106,19 +107,11 @@ def _without_half(node: "NodeProto", opsets: Mapping[str, int]) -> bool:
 
     The converter has a list of its own, which lacks Celu, and QuantizeLinear as it was before operator set 19.
     """
-    import onnx
     from onnxruntime.transformers.float16 import ALWAYS_FLOAT_INPUTS, DEFAULT_OP_BLOCK_LIST
 
     if node.op_type in (*DEFAULT_OP_BLOCK_LIST, *ALWAYS_FLOAT_INPUTS):
         return False
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opsets.get(node.domain, 1), node.domain)
-    except onnx.defs.SchemaError:  # ONNX Runtime's own operators
-        return False
-    allowed = {constraint.type_param_str: set(constraint.allowed_type_strs) for constraint in schema.type_constraints}
-    # Outputs may be left out at the end, such as the mean that LayerNormalization gives in FP32.
-    said = [*zip(node.input, schema.inputs, strict=False), *zip(node.output, schema.outputs, strict=False)]
-    types = [allowed.get(formal.type_str, {formal.type_str}) for name, formal in said if name]
+    types = types_of(node, opsets.get(node.domain, 1))
     return any("tensor(float)" in found and "tensor(float16)" not in found for found in types)
 
 

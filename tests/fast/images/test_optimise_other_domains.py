@@ -75,3 +75,17 @@ def test_a_model_that_onnx_runtime_cannot_load_keeps_what_onnx_found():
     model = graph_of([FIRST["scaler"], node("Relu", ["s"], ["r"]), node("Missing", ["r"], ["y"], domain=ML)], {})
     model.opset_import.append(helper.make_opsetid(ML, 1))
     assert not with_shapes(model).graph.value_info
+
+
+def test_operators_of_onnx_runtime_without_an_fp16_form_stay(tmp_path):
+    nodes = [
+        node("MatMul", ["x", "w"], ["a"], name="dense"),
+        node("DynamicQuantizeMatMul", ["a", "v", "scale"], ["y"], name="rough", domain=MICROSOFT),
+    ]
+    model = graph_of(nodes, {"w": SQUARE, "scale": [0.01]})
+    model.graph.initializer.append(onnx.numpy_helper.from_array((HEAD * 100).astype(np.int8), "v"))
+    model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+    source, out, samples = written(model, tmp_path), tmp_path / "out.onnx", random_samples()
+    record = to_fp16(source, out, samples=samples)
+    assert record.options["kept_in_fp32"] == {"rough": "DynamicQuantizeMatMul has no FP16 form"}
+    assert parity(source, out, samples).max_abs_error < 0.1
