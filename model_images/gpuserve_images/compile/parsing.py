@@ -12,7 +12,7 @@ from gpuserve_images.compile.integers import require_int32_sizes
 from gpuserve_images.compile.profiles import Profile
 from gpuserve_images.compile.starting import make_builder, make_logger
 from gpuserve_images.onnx_model.files import load
-from gpuserve_images.onnx_model.operators import all_nodes, describe
+from gpuserve_images.onnx_model.operators import SHOWN, all_nodes, describe
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
 
 if TYPE_CHECKING:
@@ -87,13 +87,20 @@ def _require_types(signature: Signature, model: Path) -> None:
 def _refusal(trt: ModuleType, parser: Any, model: "ModelProto", logger: Any, path: Path) -> CompileError:
     """Name what the parser stopped at, and every other operator that it lacks."""
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    stopped = "; ".join(f"{_at(error, model)}: {error.desc()}" for error in errors) or logger.last
-    kinds = {node.op_type for node in model.graph.node} - {"Constant"}
+    stopped = "; ".join(_said(error, model) for error in errors[:SHOWN]) or logger.last
+    stopped += f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+    kinds = {node.op_type for node in model.graph.node} - {"Constant", *(error.node_operator() for error in errors)}
     lacked = {kind for kind in kinds if not parser.supports_operator(kind)} - {function.name for function in model.functions}
     others = [node for node in all_nodes(model.graph.node) if node.op_type in lacked]
-    all_of_them = f"; it lacks {describe(others)}" if others else ""
+    all_of_them = f"; it lacks {describe(others)} too" if others else ""
     reason = f"is not accepted by the parser of {trt.__name__} {trt.__version__}: {stopped}{all_of_them}"
     return CompileError(str(path), reason, "Replace those operators, or build it for ONNX Runtime.")
+
+
+def _said(error: Any, model: "ModelProto") -> str:
+    """Say where the parser stopped and why, as far as it gives a reason: of an operator that it lacks it says `false`."""
+    reason = error.desc()
+    return _at(error, model) + (f": {reason}" if reason not in {"", "false"} else "")
 
 
 def _at(error: Any, model: "ModelProto") -> str:
