@@ -1,5 +1,7 @@
 """Errors of image building: each says where, which value, why, and what to do instead."""
 
+from collections.abc import Mapping
+
 from gpuserve.kubernetes.errors import GpuserveError
 
 
@@ -21,6 +23,22 @@ class ImageError(GpuserveError):
         self.fix = fix
         found = "" if value is None else f" ({value})"
         super().__init__(f"{where}{found}: {reason}. Fix: {fix}")
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Call things by the names that people know them by.
+
+        Args:
+            names: Name by what stands in its place, such as the path of a file of the cache; the first that fits counts.
+        """
+
+        def renamed(text: str) -> str:
+            for found, name in names.items():
+                text = text.replace(found, name)
+            return text
+
+        self.where, self.reason, self.fix = renamed(self.where), renamed(self.reason), renamed(self.fix)
+        self.value = None if self.value is None else renamed(self.value)
+        self.args = tuple(renamed(str(part)) for part in self.args)
 
 
 class RegistryError(ImageError):

@@ -22,6 +22,27 @@ def graph_of(nodes, weights, *, outputs=("y",), inputs=("x",), shape=("n", FEATU
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def branching() -> onnx.ModelProto:
+    """Return a model that multiplies `x` by a 3x3 matrix where `rate` is not 16000, within a branch."""
+    weights = helper.make_tensor("weights", FLOAT, [3, 3], [1.0] * 9)
+    result = [helper.make_tensor_value_info("scores", FLOAT, ["n", "k"])]
+    same = helper.make_graph([helper.make_node("Identity", ["x"], ["scores"], "pass")], "same", [], result)
+    other = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weights"], ["scores"], "project")], "other", [], result, [weights]
+    )
+    known = helper.make_tensor("known", TensorProto.INT64, [], [16000])
+    nodes = [
+        helper.make_node("Equal", ["rate", "known"], ["equal"]),
+        helper.make_node("If", ["equal"], ["scores"], "choose", then_branch=same, else_branch=other),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", FLOAT, ["n", "m"]),
+        helper.make_tensor_value_info("rate", TensorProto.INT64, []),
+    ]
+    graph = helper.make_graph(nodes, "graph", inputs, result, [known])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def written(model, tmp_path, name="source.onnx"):
     onnx.save(model, tmp_path / name)
     return tmp_path / name

@@ -1,6 +1,8 @@
 """`gpuserve compile` of a file alone: what its options say in the place of a YAML file, and errors in their words."""
 
+import onnx
 import pytest
+from e2e_graphs import branching
 from e2e_small_model import write_model_folder
 from typer.testing import CliRunner
 
@@ -77,3 +79,10 @@ def test_bad_input_is_a_sentence_and_leaves_nothing(place, arguments, words):
     before = sorted(path.name for path in place.iterdir())
     assert words in run(*arguments, fails=True)
     assert sorted(path.name for path in place.iterdir()) == before
+
+
+def test_errors_of_later_stages_name_the_file_that_was_given(place):
+    onnx.save(branching(), place / "branching.onnx")
+    for _ in range(2):  # the second time without the stage before
+        refused = run("branching.onnx", "--shape", "x=3", "--precision", "fp16", fails=True)
+        assert refused.startswith(f"{place / 'branching.onnx'} after optimise (If): has control flow")

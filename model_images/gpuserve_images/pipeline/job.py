@@ -67,7 +67,9 @@ class Job:
                 check(files.entry)
             return files.root, files.entry.relative_to(files.root).as_posix(), files.record
 
-        return Source(identity(self.model.source, self.folder), locate)
+        spec = self.model.source
+        shown = spec.address.shown if spec.address else spec.file or f"{spec.package}:{spec.path}"
+        return Source(identity(spec, self.folder), locate, shown)
 
     def files(self, progress: Progress) -> SourceFiles:
         """Return the model's own files, fetched when they are first asked for.

@@ -12,7 +12,7 @@ from gpuserve_images.pipeline.downloads import use_lock
 from gpuserve_images.pipeline.folders import StoreError
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.sharing import WORTH_BYTES_PER_SECOND, StageShare
-from gpuserve_images.pipeline.stage import Done, Origin, Source, Stage, Work
+from gpuserve_images.pipeline.stage import MODEL, Done, Origin, Source, Stage, Work
 from gpuserve_images.pipeline.store import StageStore, read_kept, write_record
 from gpuserve_images.records import Progress, StageRecord, silent
 
@@ -114,8 +114,25 @@ class Runner:
     def _run(self, stage: Stage, place: Path) -> None:
         self._progress(stage.name, 0, 0)
         clock = _Clock()
-        record = stage.run(Work(place, lambda role: clock.paused(lambda: self.get(stage.after[role])), self._progress))
+        try:
+            record = stage.run(Work(place, lambda role: clock.paused(lambda: self.get(stage.after[role])), self._progress))
+        except ImageError as error:
+            error.rename(self._names(stage, place))
+            raise
         write_record(place, stage.key, record, clock.seconds())
+
+    def _names(self, stage: Stage, place: Path) -> dict[str, str]:
+        """Return what to call the models that a stage reads and writes, by path: nobody knows the files of the cache."""
+        stages = stage.chain()
+        folders = {key: self.done[key].folder for key in stages if key in self.done} | {stage.key: place}
+        return {str(folder / MODEL): f"{_origin(stages[key])} after {stages[key].name}" for key, folder in folders.items()}
+
+
+def _origin(stage: Stage | Source) -> str:
+    """Return what people call the file that a stage's model comes from."""
+    if isinstance(stage, Source):
+        return stage.shown
+    return next((_origin(before) for before in stage.after.values()), "the model")
 
 
 class _Clock:

@@ -65,11 +65,13 @@ class Source:
     Attributes:
         identity: Digest of their content, known without having them.
         locate: Returns the folder, the name of the main file below it, and what was done to have them.
-        name: What it is called in messages.
+        shown: What people call it: a path or an address.
+        name: What fetching it is called in messages.
     """
 
     identity: str
     locate: Callable[[Progress], tuple[Path, str, StageRecord]]
+    shown: str = "the model"
     name: str = "source"
 
     @cached_property
