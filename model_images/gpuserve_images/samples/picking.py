@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,7 +63,7 @@ def sample_set(model: ModelSpec, build: str, folder: Path) -> SampleSet:
     field = f"builds.{build}.calibrate.inputs"
     calibrate = _by_content(pick(spec.inputs, folder, field))
     shared = verify.keys() & calibrate.keys()
-    calibrating = {digest for digest in shared if int(digest[-2:], 16) < CALIBRATION_SHARE}
+    calibrating = _calibrating(shared)
     chosen = SampleSet(
         verify=tuple(file for digest, file in verify.items() if digest not in calibrating),
         calibrate=tuple(file for digest, file in calibrate.items() if digest not in shared - calibrating),
@@ -72,6 +72,13 @@ def sample_set(model: ModelSpec, build: str, folder: Path) -> SampleSet:
         reason = f"leaves no file for {'calibration' if chosen.verify else 'verification'} once none is used for both"
         raise SourceError(field, reason, "Name more samples, or different ones than `verify.inputs`.", value=str(len(shared)))
     return chosen
+
+
+def _calibrating(shared: Collection[str]) -> set[str]:
+    """Return which of the files that both uses name calibrate, by digest; of two and more at least one does, and one does not."""
+    ordered = sorted(shared, key=lambda digest: (digest[-2:], digest))
+    chosen = sum(int(digest[-2:], 16) < CALIBRATION_SHARE for digest in ordered)
+    return set(ordered[: min(max(chosen, 1), len(ordered) - 1)] if len(ordered) > 1 else ordered[:chosen])
 
 
 def pick(samples: Iterable[SampleSpec], folder: Path, field: str) -> list[Path]:

@@ -1,5 +1,6 @@
 """A model file that is missing, empty, truncated, foreign or incomplete gives a sentence, never a stack of parser errors."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,30 @@ class TestSamples:
         assert len(chosen.verify) + len(chosen.calibrate) == 96
         assert chosen.calibrate
         assert not set(hashes["verify"]) & set(hashes["calibrate"])
+
+    @pytest.mark.parametrize("end", ["00", "3f", "40", "ff"])
+    def test_few_files_serve_both_uses(self, folder, end):
+        """Whatever their digests are: of eight files one in ten times all judge."""
+        for file in (folder / "samples").iterdir():
+            file.unlink()
+        digests = set[str]()
+        number = 0
+        while len(digests) < 2:
+            content = f"{number}".encode()
+            number += 1
+            if (digest := sha256(content).hexdigest()).endswith(end):
+                digests.add(digest)
+                (folder / "samples" / f"{number}.npz").write_bytes(content)
+        hashes = sample_set(load_model(folder / "small.yaml"), "int8", folder).hashes()
+        assert (hashes["calibrate"], hashes["verify"]) == ([min(digests)], [max(digests)])
+
+    def test_one_file_cannot_serve_both_uses(self, folder):
+        first, *others = (folder / "samples").iterdir()
+        for file in others:
+            file.unlink()
+        with pytest.raises(SourceError, match=r"leaves no file for (calibration|verification) once none is used for both"):
+            sample_set(load_model(folder / "small.yaml"), "int8", folder)
+        assert first.exists()
 
     def test_a_copy_is_the_same_sample(self, folder):
         first = next((folder / "samples").iterdir())
