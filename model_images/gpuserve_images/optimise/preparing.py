@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +30,9 @@ PER_CHANNEL_OPSET = 13
 
 SUPPORTED = ("FLOAT", "UNDEFINED")
 """Types that the quantiser takes layers of; the second where nobody says it."""
+
+INNER = "it is in a branch or a loop, which ONNX Runtime's quantiser does not reach"
+"""Why a node of an inner graph is left."""
 
 _WRITERS = ("quantize", "quant_utils")
 
@@ -103,6 +107,8 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False, dynamic: bool =
                     for node in loaded.graph.node
                     if node.op_type in OPERATORS and node.op_type not in DYNAMIC
                 }
+            inner = (each for node in loaded.graph.node for each in islice(all_nodes([node]), 1, None))
+            left |= {node.name or node.output[0]: INNER for node in inner if node.op_type in OPERATORS}
             layers = sum(node.op_type in OPERATORS for node in all_nodes(loaded.graph.node))
             if layers == len(left):
                 raise nothing_quantised(model, layers, left)
@@ -132,7 +138,9 @@ def nothing_quantised(model: Path, layers: int, left: Mapping[str, str]) -> Sour
     counted = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(SHOWN))
     reason = f"would be an INT8 build in which none of its {layers} layers ({', '.join(OPERATORS)}) is INT8: {counted}"
     fix = "Export the model in FP32 with constant weights, or build it in its own precision."
-    if CONVOLVED in reasons:
+    if INNER in reasons:
+        fix = "Export the model without branches and loops, or build it in its own precision."
+    elif CONVOLVED in reasons:
         fix = "Write `precision: int8` with `calibrate:`, whose ranges are measured once, or build it in its own precision."
     return SourceError(str(model), reason, fix)
 

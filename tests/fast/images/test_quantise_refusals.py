@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from e2e_graphs import FLOAT, graph_of, parity, random_samples, written
+from e2e_graphs import FLOAT, branching, graph_of, parity, random_samples, written
 from e2e_small_model import FEATURES
 from onnx import TensorProto, helper, numpy_helper
 
@@ -191,3 +191,12 @@ def test_a_range_that_the_model_itself_leaves_without_an_end_is_not_blamed_on_a_
     source = written(graph_of(nodes, {"w": SQUARE, "huge": 3e38}), tmp_path)
     with pytest.raises(SourceError, match=r"cannot be quantised: \w+: .*(finite|scale)"):
         quantise_static(source, tmp_path / "int8.onnx", samples, ALL.model_copy(update={"method": "minmax"}), Target("cpu"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_layers_in_branches_are_not_reached_and_it_is_said(tmp_path, way):
+    ones = [{"x": np.ones((1, 3), np.float32), "rate": np.array(8000)}] * 8
+    with pytest.raises(
+        SourceError, match=r"which ONNX Runtime's quantiser does not reach \(1\)\. Fix: Export the model without branches"
+    ):
+        WAYS[way](written(branching(), tmp_path), tmp_path / "out.onnx", ones)
