@@ -63,12 +63,12 @@ class Bench:
         """The source's answers: of its own framework, where it is not ONNX.
 
         Raises:
-            ParityError: When it gives NaN or infinity.
+            ParityError: When it gives NaN or infinity, or its rows are not one for each request.
             ExportError: When the framework fails.
         """
         requests = self.requests.tensors
         with self._source() as source:
-            return reference_outputs(source, requests, self.sizes, self._progress)
+            return reference_outputs(source, requests, self.sizes, self._progress, batched=self.signature.batched)
 
     def parity(self, model: Path | Runner, sizes: Sequence[int] = ()) -> Parity:
         """Compare a build with the source.

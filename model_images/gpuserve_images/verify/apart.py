@@ -40,17 +40,18 @@ class Mixed:
     samples: int
 
 
-def require_apart(answers: Mapping[int, Tensors], samples: int) -> None:
+def require_apart(answers: Mapping[int, Tensors], samples: int, *, batched: bool = False) -> None:
     """Refuse a model whose answer to one request follows from the others in its batch: a server would mix those of its clients.
 
     Args:
         answers: The model's outputs of the same samples, by batch size.
         samples: How many samples there are.
+        batched: Whether each row is known to be one sample's. Default: no.
 
     Raises:
         ParityError: Naming an output, two batch sizes, and how many samples are answered otherwise.
     """
-    mixed = mixed_rows(answers)
+    mixed = mixed_rows(answers, batched=batched)
     if mixed is not None:
         one, other = mixed.sizes
         reason = (
@@ -60,11 +61,12 @@ def require_apart(answers: Mapping[int, Tensors], samples: int) -> None:
         raise ParityError(f"source model, output {mixed.output}", reason, _FIX)
 
 
-def mixed_rows(answers: Mapping[int, Tensors]) -> Mixed | None:
+def mixed_rows(answers: Mapping[int, Tensors], *, batched: bool = False) -> Mixed | None:
     """Return an output whose answers to most samples differ by far more than rounding from one batch size to another, or None.
 
     Args:
         answers: A model's outputs of the same samples, one row each, by batch size.
+        batched: Whether each row is known to be one sample's: then one of another length is another answer. Default: no.
     """
     if not answers:
         return None
@@ -72,6 +74,8 @@ def mixed_rows(answers: Mapping[int, Tensors]) -> Mixed | None:
     for size, tensors in answers.items():
         for name, array in tensors.items():
             first = answers[smallest][name]
+            if batched and array.shape != first.shape:
+                return Mixed(name, (smallest, size), len(array))
             # Rows that are no samples cannot be told apart here.
             if array.shape != first.shape or not array.size:
                 continue

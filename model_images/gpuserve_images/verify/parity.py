@@ -26,7 +26,12 @@ Reference = dict[int, Tensors]
 
 
 def reference_outputs(
-    source: Path | Runner, samples: Sequence[Tensors], sizes: Sequence[int], progress: Progress = silent
+    source: Path | Runner,
+    samples: Sequence[Tensors],
+    sizes: Sequence[int],
+    progress: Progress = silent,
+    *,
+    batched: bool = False,
 ) -> Reference:
     """Return the source model's outputs of all samples, at each batch size.
 
@@ -36,22 +41,23 @@ def reference_outputs(
         samples: Requests, encoded from samples or generated.
         sizes: Batch sizes to run at.
         progress: Told about each batch size.
+        batched: Whether servers will join requests along the first axis. Default: no.
 
     Raises:
         ParityError: When the source model itself gives NaN or infinity, an output has not one size, or the rows of a batch depend on each
-            other.
+            other or, where requests are joined, are not one for each.
         CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(source, optimise="ORT_DISABLE_ALL") if isinstance(source, Path) else source
     reference: Reference = {}
     for done, size in enumerate(sizes):
         progress("reference", done, len(sizes))
-        reference[size] = answers(runner, samples, size)
+        reference[size] = answers(runner, samples, size, batched=batched)
         for name, array in reference[size].items():
             if not _finite(array):
                 reason = f"gives NaN or infinity at batch size {size}, so there is nothing to compare with"
                 raise ParityError(f"source model, output {name}", reason, _NOT_FINITE_FIX)
-    require_apart(reference, len(samples))
+    require_apart(reference, len(samples), batched=batched)
     return reference
 
 

@@ -10,8 +10,11 @@ from gpuserve_images.onnx_model.session import Runner
 from gpuserve_images.samples.codec import Tensors, batches
 from gpuserve_images.verify.differences import ParityError
 
+ALONE = "Write `batch: none` in the model's YAML"
+"""How to have each request run by itself, in fixes."""
 
-def answers(runner: Runner, samples: Sequence[Tensors], size: int) -> Tensors:
+
+def answers(runner: Runner, samples: Sequence[Tensors], size: int, *, batched: bool = False) -> Tensors:
     """Return a model's outputs with one row per sample; the last batch is filled up, so that every batch has the size that is judged.
 
     What belongs to no request, such as a detector's constant anchors, has one row per run instead.
@@ -20,13 +23,30 @@ def answers(runner: Runner, samples: Sequence[Tensors], size: int) -> Tensors:
         runner: The model.
         samples: Requests with a batch of 1.
         size: Batch size to ask at.
+        batched: Whether every output must have exactly one row for each request of a batch, as servers that join requests take for
+            granted. Default: no.
 
     Raises:
-        ParityError: When an output has another size for one batch than for another.
+        ParityError: When an output has another size for one batch than for another, or other rows than one for each request.
         CodecError: When samples of different sizes would have to be joined.
     """
     runs = [runner.run(batch) for batch in batches(samples, size, whole=True)]
+    if batched:
+        _require_a_row_each(runs, size)
     return {name: _joined(name, [_rows(run[name], size) for run in runs])[: len(samples)] for name in runner.outputs}
+
+
+def _require_a_row_each(runs: Sequence[Tensors], size: int) -> None:
+    for name, array in ((name, array) for run in runs for name, array in run.items()):
+        if array.shape[:1] != (size,):
+            reason = (
+                f"has not one row for each request of a batch: it answers {size} with the shape {list(array.shape)}, of which a server "
+                "would give each client another's rows, or too few"
+            )
+            fix = (
+                f"{ALONE}, and each request runs by itself; else export the model with the batch as first axis of every output."
+            )
+            raise ParityError(f"source model, output {name}", reason, fix)
 
 
 def _joined(name: str, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

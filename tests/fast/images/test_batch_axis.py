@@ -25,6 +25,7 @@ from gpuserve_images.pipeline.making import make
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
+from gpuserve_images.verify.differences import ParityError
 from gpuserve_images.verify.inputs import verification_inputs
 
 ALONE = BatchSpec(axis="none")
@@ -163,3 +164,15 @@ def test_a_request_is_measured_by_itself(cli, tmp_path, cloud):
 def test_what_contradicts_it_is_refused(changes, words):
     with pytest.raises(SpecError, match=words):
         spec(**changes)
+
+
+def test_requests_whose_rows_cannot_be_told_apart_are_joined_by_nobody(tmp_path):
+    """Four rows of each request in one axis: Triton would give each client a quarter of its own, and others' rows."""
+    nodes = [helper.make_node("Reshape", ["x", "to"], ["y"])]
+    value = helper.make_tensor_value_info
+    x, y = value("x", TensorProto.FLOAT, ["n", 4, 3]), value("y", TensorProto.FLOAT, ["rows", 3])
+    graph = helper.make_graph(nodes, "cloud", [x], [y], [numpy_helper.from_array(np.array([-1, 3]), "to")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "cloud.onnx")
+    with pytest.raises(ParityError, match="has not one row for each request of a batch"):
+        config(tmp_path, spec(batch={}))
+    assert config(tmp_path, spec(verify={"generate": {"shapes": {"x": [1, 4, 3]}}})).max_batch_size == 0

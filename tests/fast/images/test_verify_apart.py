@@ -13,6 +13,21 @@ SAMPLES = [{"x": RANDOM.uniform(-1, 1, size=(1, 3)).astype(np.float32)} for _ in
 SIZES = (1, 8, 20)
 
 
+UNSHARED = {
+    "several rows each": [
+        helper.make_node("Constant", [], ["to"], value_ints=[-1]),
+        helper.make_node("Reshape", ["x", "to"], ["y"]),
+    ],
+    "one row of all": [helper.make_node("ReduceMax", ["x"], ["y"], axes=[0], keepdims=1)],
+    "as many rows as there are values": [
+        helper.make_node("Relu", ["x"], ["positive"]),
+        helper.make_node("NonZero", ["positive"], ["places"]),
+        helper.make_node("Transpose", ["places"], ["y"]),
+    ],
+}
+"""Models whose free first axis of the output is not that of the input."""
+
+
 def model(folder, nodes, kind=TensorProto.FLOAT, shape=("n", 3), constants=()):
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
@@ -99,3 +114,22 @@ def test_noise_about_nothing_and_few_changed_labels_are_let_through():
     assert mixed_rows({1: {"y": text}, 8: {"y": text[::-1]}}).samples == 8
     assert mixed_rows({1: {"y": labels}, 8: {"y": labels[:2]}}) is None
     assert mixed_rows({}) is None
+
+
+@pytest.mark.parametrize("case", UNSHARED)
+def test_an_output_without_a_row_for_each_request_is_refused_where_they_are_joined(tmp_path, case):
+    kind = TensorProto.INT64 if "values" in case else TensorProto.FLOAT
+    shape = ("m",) if "several" in case else ("m", 2 if "values" in case else 3)
+    path = model(tmp_path, UNSHARED[case], kind, shape)
+    words = r"source model, output y: has not one row for each request of a batch: .* shape \[\d+.*`batch: none`"
+    with pytest.raises(ParityError, match=words):
+        reference_outputs(path, SAMPLES, SIZES, batched=True)
+
+
+def test_so_are_rows_as_long_as_the_batch(tmp_path):
+    """Each client would be told how near it is to all the others."""
+    nodes = [helper.make_node("Transpose", ["x"], ["turned"]), helper.make_node("MatMul", ["x", "turned"], ["y"])]
+    path = model(tmp_path, nodes, shape=("n", "m"))
+    with pytest.raises(ParityError, match="answers 20 of 20 samples otherwise in a batch of 8"):
+        reference_outputs(path, SAMPLES, SIZES, batched=True)
+    assert reference_outputs(path, SAMPLES, (1,))[1]["y"].shape == (20, 1)

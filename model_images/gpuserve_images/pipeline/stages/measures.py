@@ -31,7 +31,7 @@ def verified(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Ben
     return Stage(
         "verify",
         run,
-        version=3,
+        version=4,
         inputs=job.sample_inputs("verify"),
         after={"source": job.source, "onnx": onnx, "model": model},
         options=what_is_compared(job),
