@@ -16,6 +16,7 @@ from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.apart import require_apart
 from gpuserve_images.verify.differences import RELATIVE_FLOOR, Parity, ParityError
+from gpuserve_images.verify.distances import differences, least_cosine
 from gpuserve_images.verify.rows import answers
 
 TOP = 5
@@ -249,7 +250,7 @@ def _compare(name: str, got: NDArray[Any], want: NDArray[Any], role: Role, worst
 def _compare_numbers(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> None:
     """Compare values; those that are true or false count as 1 and 0."""
     rows = got.reshape(len(got), -1).astype(np.float64), want.reshape(len(want), -1).astype(np.float64)
-    difference = np.abs(rows[0] - rows[1])
+    difference = differences(got, want).reshape(rows[0].shape)
     largest = float(np.abs(rows[1]).max(initial=0.0))
     matters = np.abs(rows[1]) > RELATIVE_FLOOR * largest
     absolute = min(float(difference.max(initial=0.0)), sys.float_info.max)
@@ -257,7 +258,7 @@ def _compare_numbers(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> No
     # Whole numbers are not rounded: what is off by one is another answer, however large it is.
     worst.scaled = max(worst.scaled, absolute / (max(1.0, largest) if np.issubdtype(want.dtype, np.floating) else 1.0))
     worst.relative = max(worst.relative, float((difference[matters] / np.abs(rows[1][matters])).max(initial=0.0)))
-    worst.cosine = min(worst.cosine, _least_cosine(*rows))
+    worst.cosine = min(worst.cosine, least_cosine(*rows))
 
 
 def _compare_classes(name: str, got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> None:
@@ -267,25 +268,6 @@ def _compare_classes(name: str, got: NDArray[Any], want: NDArray[Any], worst: _W
         best = np.argpartition(got, -TOP, axis=-1)[..., -TOP:]
         among = (best == want.argmax(axis=-1)[..., np.newaxis]).any(axis=-1)
         worst.add(worst.among, name, among.reshape(len(got), -1).all(axis=1))
-
-
-def _least_cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """Return the least cosine similarity of two rows; a single number has none but its sign, so all rows together are one then.
-
-    A row of zeros has no direction either. Where one of two is, they are as far apart as rows of the largest length would be that differ
-    by the other one.
-    """
-    if left.shape[1] == 1:
-        left, right = left.T, right.T
-    # Squares of values over 1e154 are infinite.
-    largest = np.maximum(np.abs(left).max(axis=1, initial=0.0), np.abs(right).max(axis=1, initial=0.0))
-    scale = np.where(largest == 0, 1.0, largest)[:, np.newaxis]
-    left, right = left / scale, right / scale
-    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    beside = 1 - (largest / max(float(largest.max(initial=0.0)), sys.float_info.min)) ** 2 / 2
-    similarity = np.where(norms == 0, beside, (left * right).sum(axis=1) / np.where(norms == 0, 1.0, norms))
-    similarity = np.where((left == right).all(axis=1), 1.0, similarity)
-    return float(np.clip(similarity, -1, 1).min(initial=1.0))
 
 
 def _spread(answers: Sequence[Tensors]) -> float:

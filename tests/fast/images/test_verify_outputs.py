@@ -208,6 +208,20 @@ class TestUnits:
     def test_another_whole_number_is_another_answer(self):
         assert self.stray(1e5, 1, np.int64).scaled_error == 1
 
+    @pytest.mark.parametrize(
+        ("kind", "first", "off"),
+        [(np.int64, 2**60, 1), (np.uint64, 2**64 - 20, 1), (np.int64, -(2**63), 2**64 - 20), (np.int8, -128, 240)],
+    )
+    def test_whole_numbers_that_are_no_doubles_are_told_apart(self, kind, first, off):
+        """Numbers of rows in a database, or hashes: the next one belongs to somebody else."""
+
+        def numbers(by):
+            return lambda x: np.array([[first + int(row) + by] * 2 for row in x[:, 0]], kind)
+
+        source, build = (_Played("y", numbers(by)) for by in (0, off))
+        assert compared(source, build).max_abs_error == float(off)
+        assert compared(source, source).max_abs_error == 0
+
     def test_each_output_counts_by_its_own_values(self):
         def answers(off):
             return lambda x: {"price": np.hstack([x, x]) * 1e5, "score": np.hstack([x, x]) / 10 + off}

@@ -1,0 +1,34 @@
+"""How far two tensors are apart."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def differences(got: NDArray[Any], want: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how far values are apart; of whole numbers exactly, since those over 2**53 are no doubles."""
+    if got.dtype != want.dtype or want.dtype.kind not in "iu":
+        return np.abs(got.astype(np.float64) - want.astype(np.float64))
+    # What runs over on the way comes back: the distance itself fits.
+    return (np.maximum(got, want).astype(np.uint64) - np.minimum(got, want).astype(np.uint64)).astype(np.float64)
+
+
+def least_cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    """Return the least cosine similarity of two rows; a single number has none but its sign, so all rows together are one then.
+
+    A row of zeros has no direction either. Where one of two is, they are as far apart as rows of the largest length would be that differ
+    by the other one.
+    """
+    if left.shape[1] == 1:
+        left, right = left.T, right.T
+    # Squares of values over 1e154 are infinite.
+    largest = np.maximum(np.abs(left).max(axis=1, initial=0.0), np.abs(right).max(axis=1, initial=0.0))
+    scale = np.where(largest == 0, 1.0, largest)[:, np.newaxis]
+    left, right = left / scale, right / scale
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    beside = 1 - (largest / max(float(largest.max(initial=0.0)), sys.float_info.min)) ** 2 / 2
+    similarity = np.where(norms == 0, beside, (left * right).sum(axis=1) / np.where(norms == 0, 1.0, norms))
+    similarity = np.where((left == right).all(axis=1), 1.0, similarity)
+    return float(np.clip(similarity, -1, 1).min(initial=1.0))
