@@ -1,10 +1,13 @@
-"""How far two tensors are apart."""
+"""How far tensors are apart."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gpuserve_images.samples.codec import Tensors
 
 
 def differences(got: NDArray[Any], want: NDArray[Any]) -> NDArray[np.float64]:
@@ -32,3 +35,16 @@ def least_cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float
     similarity = np.where(norms == 0, beside, (left * right).sum(axis=1) / np.where(norms == 0, 1.0, norms))
     similarity = np.where((left == right).all(axis=1), 1.0, similarity)
     return float(np.clip(similarity, -1, 1).min(initial=1.0))
+
+
+def spread(answers: Sequence[Tensors]) -> float:
+    """Return the largest difference between answers to the same samples."""
+    first = answers[0]
+    differences = [
+        float(np.abs(other[name].astype(np.float64) - first[name]).max(initial=0.0))
+        for other in answers[1:]
+        for name in first
+        # What belongs to no request has other rows at another size.
+        if np.issubdtype(first[name].dtype, np.number) and first[name].shape == other[name].shape
+    ]
+    return max(differences, default=0.0)

@@ -16,8 +16,8 @@ from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.apart import require_apart
 from gpuserve_images.verify.differences import RELATIVE_FLOOR, Parity, ParityError
-from gpuserve_images.verify.distances import differences, least_cosine
-from gpuserve_images.verify.rows import answers
+from gpuserve_images.verify.distances import differences, least_cosine, spread
+from gpuserve_images.verify.rows import answers, sizes_of
 
 TOP = 5
 """Classes among which the source's own must be for top-5 agreement."""
@@ -108,7 +108,8 @@ def measure(
     worst = _Worst(len(samples))
     for done, (size, wanted) in enumerate(reference.items()):
         progress("verify", done, len(reference))
-        outputs = answers(runner, samples, size)
+        grown = [name for name in wanted if sizes_of(name) in wanted]
+        outputs = answers(runner, samples, size, grown=grown)
         if outputs.keys() != wanted.keys():
             reason = f"has outputs {sorted(outputs)}, its source {sorted(wanted)}"
             where = str(build) if isinstance(build, Path) else "build"
@@ -116,7 +117,10 @@ def measure(
         worst.size = size
         for name, array in outputs.items():
             _require_comparable(name, array, wanted[name], size)
-            _compare(name, array, wanted[name], roles[name], worst)
+            if name in roles:
+                _compare(name, array, wanted[name], roles[name], worst)
+            else:
+                _require_sizes(name, array, wanted[name])
     progress("verify", len(reference), len(reference))
     wrong = np.flatnonzero(~np.logical_and.reduce(list(worst.agreed.values()))) if worst.agreed else ()
     return Parity(
@@ -131,7 +135,7 @@ def measure(
         text_agreement=worst.share(name for name in worst.agreed if roles[name] == "text"),
         label_agreement=worst.share(name for name in worst.agreed if roles[name] == "label"),
         agreements={name: float(same.mean()) for name, same in worst.agreed.items()},
-        source_batch_error=_spread(list(reference.values())),
+        source_batch_error=spread(list(reference.values())),
         disagreeing=tuple(named.samples[int(index)] for index in wrong[:10] if index < len(named.samples)),
     )
 
@@ -148,11 +152,13 @@ _NAMES_A_CLASS = ("text", "label", "truth")
 
 
 def _roles(rows: Tensors, classes: Sequence[str]) -> dict[str, Role]:
-    """Return what each output is compared as.
+    """Return what each output is compared as; the sizes of one are nothing that may differ.
 
     Raises:
         ParityError: When one that shall hold classes is not there, or has no axis of them.
     """
+    grown = [name for name in rows if sizes_of(name) in rows]
+    rows = {name: array for name, array in rows.items() if name not in map(sizes_of, grown)}
     for name in classes:
         array = rows.get(name)
         if array is None:
@@ -163,7 +169,7 @@ def _roles(rows: Tensors, classes: Sequence[str]) -> dict[str, Role]:
             raise ParityError("verify.classes", reason, "Leave it out.", value=name)
     found: dict[str, Role] = {name: _role(array) for name, array in rows.items()}
     for name, role in found.items():
-        if role == "numbers" and (name in classes if classes else _is_a_vector(rows[name])):
+        if role == "numbers" and (name in classes if classes else name not in grown and _is_a_vector(rows[name])):
             found[name] = "classes"
     return found
 
@@ -238,6 +244,16 @@ def _require_comparable(name: str, got: NDArray[Any], want: NDArray[Any], size: 
         raise ParityError(f"output {name}", reason, "Build it in fp32, or calibrate on other samples.")
 
 
+def _require_sizes(name: str, got: NDArray[Any], want: NDArray[Any]) -> None:
+    """Refuse other sizes: values that stand beside each other would be of different things."""
+    other = np.flatnonzero((got != want).any(axis=1))
+    if len(other):
+        reason = f"differ from those of its source on {len(other)} of {len(want)} samples; nothing was pushed"
+        value = f"{got[other[0]].tolist()} instead of {want[other[0]].tolist()}"
+        fix = "Build it in fp32, or export the model with outputs whose size does not follow from values."
+        raise ParityError(f"output: {name}", reason, fix, value=value)
+
+
 def _compare(name: str, got: NDArray[Any], want: NDArray[Any], role: Role, worst: _Worst) -> None:
     if role in _NAMES_A_CLASS:
         worst.add(worst.agreed, name, np.array([np.array_equal(left, right) for left, right in zip(got, want, strict=True)]))
@@ -268,18 +284,6 @@ def _compare_classes(name: str, got: NDArray[Any], want: NDArray[Any], worst: _W
         best = np.argpartition(got, -TOP, axis=-1)[..., -TOP:]
         among = (best == want.argmax(axis=-1)[..., np.newaxis]).any(axis=-1)
         worst.add(worst.among, name, among.reshape(len(got), -1).all(axis=1))
-
-
-def _spread(answers: Sequence[Tensors]) -> float:
-    first = answers[0]
-    differences = [
-        float(np.abs(other[name].astype(np.float64) - first[name]).max(initial=0.0))
-        for other in answers[1:]
-        for name in first
-        # What belongs to no request has other rows at another size.
-        if np.issubdtype(first[name].dtype, np.number) and first[name].shape == other[name].shape
-    ]
-    return max(differences, default=0.0)
 
 
 def _finite(array: NDArray[Any]) -> bool:

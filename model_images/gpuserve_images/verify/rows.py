@@ -1,6 +1,6 @@
 """What a model answers to samples, with one row for each of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,19 @@ ALONE = "Write `batch: none` in the model's YAML"
 """How to have each request run by itself, in fixes."""
 
 
-def answers(runner: Runner, samples: Sequence[Tensors], size: int, *, batched: bool = False) -> Tensors:
+def sizes_of(name: str) -> str:
+    """Return under which name the sizes of an output stand, where they follow from values; no output has spaces in its own."""
+    return f"sizes of {name}"
+
+
+def answers(
+    runner: Runner, samples: Sequence[Tensors], size: int, *, batched: bool = False, grown: Collection[str] | None = None
+) -> Tensors:
     """Return a model's outputs with one row per sample; the last batch is filled up, so that every batch has the size that is judged.
 
-    What belongs to no request, such as a detector's constant anchors, has one row per run instead.
+    What belongs to no request, such as a detector's constant anchors, has one row per run instead. Where each request runs alone, an output
+    may have another size for one than for another, such as the boxes that were found: rows are filled up then, with nothing, and their
+    sizes stand beside them (`sizes_of`).
 
     Args:
         runner: The model.
@@ -25,15 +34,35 @@ def answers(runner: Runner, samples: Sequence[Tensors], size: int, *, batched: b
         size: Batch size to ask at.
         batched: Whether every output must have exactly one row for each request of a batch, as servers that join requests take for
             granted. Default: no.
+        grown: Outputs whose sizes follow from values, and no others. Default: those of which that is seen.
 
     Raises:
-        ParityError: When an output has another size for one batch than for another, or other rows than one for each request.
+        ParityError: When an output has another size for one batch than for another and may not, or other rows than one for each request.
         CodecError: When samples of different sizes would have to be joined.
     """
     runs = [runner.run(batch) for batch in batches(samples, size, whole=True)]
     if batched:
         _require_a_row_each(runs, size)
-    return {name: _joined(name, [_rows(run[name], size) for run in runs])[: len(samples)] for name in runner.outputs}
+    found: Tensors = {}
+    for name in runner.outputs:
+        arrays = [run[name] for run in runs]
+        if size == 1 and not batched and (_grows(arrays) if grown is None else name in grown):
+            found |= _filled_up(name, arrays)
+        else:
+            found[name] = _joined(name, [_rows(array, size) for array in arrays])[: len(samples)]
+    return found
+
+
+def _grows(arrays: Sequence[NDArray[Any]]) -> bool:
+    return len({array.shape for array in arrays}) > 1 and len({array.ndim for array in arrays}) == 1
+
+
+def _filled_up(name: str, arrays: Sequence[NDArray[Any]]) -> Tensors:
+    shapes = np.array([array.shape for array in arrays])
+    rows = np.full((len(arrays), *shapes.max(axis=0)), "" if arrays[0].dtype == np.object_ else 0, dtype=arrays[0].dtype)
+    for row, array in zip(rows, arrays, strict=True):
+        row[tuple(slice(length) for length in array.shape)] = array
+    return {sizes_of(name): shapes, name: rows}
 
 
 def _require_a_row_each(runs: Sequence[Tensors], size: int) -> None:
@@ -53,7 +82,7 @@ def _joined(name: str, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     shapes = sorted({array.shape[1:] for array in arrays})
     if len(shapes) > 1:
         reason = "has another size for one request than for another, so its differences cannot be measured"
-        fix = "Use inputs of one size, or export the model with outputs whose size does not follow from values."
+        fix = f"{ALONE}, use inputs of one size, or export the model with outputs whose size does not follow from values."
         raise ParityError(f"output {name}", reason, fix, value=" and ".join(str(list(shape)) for shape in shapes[:2]))
     return np.concatenate(arrays)
 
