@@ -58,6 +58,17 @@ def inner_values(model: "ModelProto", names: "Sequence[str]") -> "list[ValueInfo
     ]
 
 
+_LACKING = ("NOT_IMPLEMENTED", "is not a registered function/op")
+"""What ONNX Runtime says of operators, or of types of theirs, that it lacks."""
+
+
+def _fix(finding: str) -> str:
+    """Return what to do about a model that ONNX Runtime does not load."""
+    if any(words in finding for words in _LACKING):
+        return "Export the model with operators that ONNX Runtime has, in types that it has them for."
+    return "Correct what it names, in the model or on this machine, or export the model again."
+
+
 class Runner(Protocol):
     """A loaded model, in whatever framework, that can be asked."""
 
@@ -111,8 +122,7 @@ class Session:
             )
         except Exception as error:
             reason = f"cannot be run by ONNX Runtime: {' '.join(str(error).split())}"
-            fix = "Export the model with operators that ONNX Runtime has."
-            raise SourceError(str(path), reason, fix) from error
+            raise SourceError(str(path), reason, _fix(str(error))) from error
         self._path = path
         self.outputs = [output.name for output in self._session.get_outputs()]
 

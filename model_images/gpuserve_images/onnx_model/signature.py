@@ -77,10 +77,17 @@ class Signature(Spec):
 
     def same_interface(self, other: Self) -> bool:
         """Whether clients see no difference; free dimensions may be known more exactly on one side."""
-        return all(
-            len(own) == len(others) and all(_compatible(left, right) for left, right in zip(own, others, strict=True))
-            for own, others in ((self.inputs, other.inputs), (self.outputs, other.outputs))
-        )
+        return self.difference(other) is None
+
+    def difference(self, other: Self) -> str | None:
+        """Return the first difference that clients see in the other one, in words, or None."""
+        for role, own, others in (("input", self.inputs, other.inputs), ("output", self.outputs, other.outputs)):
+            if len(own) != len(others):
+                return f"{role}s {_names(others)} in place of {_names(own)}"
+            for left, right in zip(own, others, strict=True):
+                if not _compatible(left, right):
+                    return f"{role} {_said(right)} in place of {_said(left)}"
+        return None
 
 
 def carried(name: str) -> bool:
@@ -139,6 +146,14 @@ def _tensor(value: "ValueInfoProto", path: Path) -> TensorSpec:
 def _opset(model: "ModelProto") -> int:
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     return max(versions, default=0)
+
+
+def _names(tensors: "Iterable[TensorSpec]") -> str:
+    return ", ".join(tensor.name for tensor in tensors)
+
+
+def _said(tensor: TensorSpec) -> str:
+    return f"{tensor.name} ({tensor.dtype} {list(tensor.shape)})"
 
 
 def _compatible(left: TensorSpec, right: TensorSpec) -> bool:

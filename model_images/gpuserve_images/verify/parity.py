@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.session import Runner, Session
 from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.records import Progress, silent
@@ -17,7 +18,7 @@ from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.apart import require_apart
 from gpuserve_images.verify.differences import RELATIVE_FLOOR, Parity, ParityError
 from gpuserve_images.verify.distances import differences, least_cosine, spread
-from gpuserve_images.verify.rows import answers, sizes_of
+from gpuserve_images.verify.rows import ALONE, answers, sizes_of
 
 TOP = 5
 """Classes among which the source's own must be for top-5 agreement."""
@@ -47,13 +48,20 @@ def reference_outputs(
     Raises:
         ParityError: When the source model itself gives NaN or infinity, an output has not one size, or the rows of a batch depend on each
             other or, where requests are joined, are not one for each.
+        SourceError: When the source model fails, such as in batches alone.
         CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(source, optimise="ORT_DISABLE_ALL") if isinstance(source, Path) else source
     reference: Reference = {}
     for done, size in enumerate(sizes):
         progress("reference", done, len(sizes))
-        reference[size] = answers(runner, samples, size, batched=batched)
+        try:
+            reference[size] = answers(runner, samples, size, batched=batched)
+        except SourceError as error:
+            if not batched or size == 1 or not reference:
+                raise
+            reason = f"answers {max(reference)} at once, and not {size}, though its first axis is free: {error.reason}"
+            raise SourceError(error.where, reason, _FAILS_IN_BATCHES_FIX) from error
         for name, array in reference[size].items():
             if not _finite(array):
                 reason = f"gives NaN or infinity at batch size {size}, so there is nothing to compare with"
@@ -62,6 +70,10 @@ def reference_outputs(
     return reference
 
 
+_FAILS_IN_BATCHES_FIX = (
+    f"{ALONE}; else export the model with a batch that is free inside too (a Reshape to a fixed one is the usual reason), or lower `batch.max` "
+    "to what it takes."
+)
 _NOT_FINITE_FIX = (
     "Correct the model or the samples; for generated inputs, set `verify.generate.ranges` to what the model takes."
 )
