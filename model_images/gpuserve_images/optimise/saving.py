@@ -59,24 +59,38 @@ def plain_weights(model: "ModelProto") -> bool:
 
 
 def make_dense(model: "ModelProto") -> bool:
-    """Write the sparse weights of the outermost graph out, and return whether there were any.
+    """Write sparse weights out, those of branches and loops too, and return whether there were any.
 
-    TensorRT, the quantiser and the FP16 converter overlook them.
+    TensorRT, the quantiser and the FP16 converter overlook them, and ONNX Runtime writes those of branches in a way that it does not read.
     """
+    graphs = [graph for graph in _graphs(model.graph) if graph.sparse_initializer]
+    for graph in graphs:
+        _write_out(graph)
+    return bool(graphs)
+
+
+def _graphs(graph: "GraphProto") -> "Iterator[GraphProto]":
+    """Yield a graph and those of its branches and loops."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                yield from _graphs(inner)
+
+
+def _write_out(graph: "GraphProto") -> None:
     import numpy as np
     from onnx import numpy_helper
 
-    for sparse in model.graph.sparse_initializer:
+    for sparse in graph.sparse_initializer:
         values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
         dense = np.zeros(tuple(sparse.dims), values.dtype)
         if indices.ndim == 1:
             dense.reshape(-1)[indices] = values
         else:
             dense[tuple(indices.T)] = values
-        model.graph.initializer.append(numpy_helper.from_array(dense, sparse.values.name))
-    found = len(model.graph.sparse_initializer) > 0
-    del model.graph.sparse_initializer[:]
-    return found
+        graph.initializer.append(numpy_helper.from_array(dense, sparse.values.name))
+    del graph.sparse_initializer[:]
 
 
 def drop_weight_inputs(model: "ModelProto") -> bool:

@@ -10,6 +10,7 @@ from onnx import helper
 from gpuserve_images.compile.builders import rtx_module
 from gpuserve_images.compile.parsing import require_accepted
 from gpuserve_images.onnx_model.files import check
+from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.graph import optimise
 from gpuserve_images.optimise.half import to_fp16
@@ -142,3 +143,26 @@ def test_sorting_keeps_the_order_of_equals_and_sees_what_branches_read():
     graph.node[0].input[0] = "other"
     with pytest.raises(ValueError, match="cycle"):
         sort_nodes(graph)
+
+
+@pytest.mark.parametrize("level", ["none", "basic", "extended"])
+def test_sparse_weights_of_branches_are_written_out(tmp_path, level):
+    """ONNX Runtime writes them in a way that it does not read."""
+    value = helper.make_tensor_value_info
+    places = helper.make_tensor("places", onnx.TensorProto.INT64, [2], [0, 5])
+    sparse = helper.make_sparse_tensor(helper.make_tensor("w", FLOAT, [2], [2.0, 3.0]), places, (FEATURES, 2))
+    branches = []
+    for name in ("MatMul", "Gemm"):
+        branches.append(helper.make_graph([helper.make_node(name, ["x", "w"], [name])], name, [], [value(name, FLOAT, None)]))
+        branches[-1].sparse_initializer.append(sparse)
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["positive"], to=onnx.TensorProto.BOOL),
+        helper.make_node("If", ["positive"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    graph = helper.make_graph(nodes, "g", [value("x", FLOAT, ["n", FEATURES])], [value("y", FLOAT, ["n", 2])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    source, out = written(model, tmp_path), tmp_path / "out.onnx"
+    optimise(source, out, level)
+    found, wanted = (Session(path).run({"x": np.ones((3, FEATURES), np.float32)})["y"] for path in (out, source))
+    np.testing.assert_array_equal(found, wanted)

@@ -44,7 +44,7 @@ def optimised(job: Job, before: Stage | Source, target: Target) -> Stage:
         return optimise(model.file, work.out / MODEL, level, gpu=gpu)
 
     tools = tool_versions("onnx", "onnxruntime")
-    return Stage("optimise", run, version=2, after={"model": before}, options={"level": level, "gpu": gpu}, tools=tools)
+    return Stage("optimise", run, version=3, after={"model": before}, options={"level": level, "gpu": gpu}, tools=tools)
 
 
 def halved(job: Job, onnx: Stage | Source, before: Stage, benches: Benches) -> Stage:
