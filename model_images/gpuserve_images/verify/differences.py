@@ -20,8 +20,8 @@ class Parity(Spec):
         samples: Files compared.
         batches: Batch sizes compared at.
         max_abs_error: Largest difference of a value.
-        scaled_error: Largest difference as a share of the source's largest value in that output, where this is more than 1 and the
-            output is no whole numbers; None where it was not measured.
+        scaled_error: Largest difference as a share of the source's largest value in that output, where this is more than 1 or the
+            difference over a tenth of it, and the output is no whole numbers; None where it was not measured.
         max_rel_error: Largest difference as a share of the value, of values over `RELATIVE_FLOOR` of the tensor's largest.
         cosine: Least cosine similarity of a sample's output; of outputs with a single number per sample that of all samples together.
         top1_agreement: Share of samples with the same largest output and the same labels; None for outputs that name no classes.

@@ -9,6 +9,13 @@ from numpy.typing import NDArray
 
 from gpuserve_images.samples.codec import Tensors
 
+OTHER = 0.1
+"""A difference over this share of an output's largest value is another answer, in whatever unit: chances of a click, or metres, may all be
+below 1e-4."""
+
+NOISE = 1e-6
+"""Up to this a difference may be what FP32 leaves of numbers around 1 that cancel out (some steps of 2**-23), so it is no other answer."""
+
 
 def differences(got: NDArray[Any], want: NDArray[Any]) -> NDArray[np.float64]:
     """Return how far values are apart; of whole numbers exactly, since those over 2**53 are no doubles."""
@@ -16,6 +23,15 @@ def differences(got: NDArray[Any], want: NDArray[Any]) -> NDArray[np.float64]:
         return np.abs(got.astype(np.float64) - want.astype(np.float64))
     # What runs over on the way comes back: the distance itself fits.
     return (np.maximum(got, want).astype(np.uint64) - np.minimum(got, want).astype(np.uint64)).astype(np.float64)
+
+
+def scaled(absolute: float, largest: float) -> float:
+    """Return a difference as a share of the largest value, where this is more than 1 or the difference makes it another answer.
+
+    Whole numbers have none: they are not rounded, so what is off by one is another answer, however large it is.
+    """
+    other = absolute > max(OTHER * largest, NOISE) and largest > 0
+    return min(absolute / (largest if other else max(1.0, largest)), sys.float_info.max)
 
 
 def least_cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:

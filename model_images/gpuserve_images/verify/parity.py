@@ -17,7 +17,7 @@ from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.apart import require_apart
 from gpuserve_images.verify.differences import RELATIVE_FLOOR, Parity, ParityError
-from gpuserve_images.verify.distances import differences, least_cosine, spread
+from gpuserve_images.verify.distances import differences, least_cosine, scaled, spread
 from gpuserve_images.verify.rows import ALONE, answers, sizes_of
 
 TOP = 5
@@ -283,9 +283,10 @@ def _compare_numbers(got: NDArray[Any], want: NDArray[Any], worst: _Worst) -> No
     matters = np.abs(rows[1]) > RELATIVE_FLOOR * largest
     absolute = min(float(difference.max(initial=0.0)), sys.float_info.max)
     worst.absolute = max(worst.absolute, absolute)
-    # Whole numbers are not rounded: what is off by one is another answer, however large it is.
-    worst.scaled = max(worst.scaled, absolute / (max(1.0, largest) if np.issubdtype(want.dtype, np.floating) else 1.0))
-    worst.relative = max(worst.relative, float((difference[matters] / np.abs(rows[1][matters])).max(initial=0.0)))
+    worst.scaled = max(worst.scaled, scaled(absolute, largest) if np.issubdtype(want.dtype, np.floating) else absolute)
+    with np.errstate(over="ignore"):
+        relative = float((difference[matters] / np.abs(rows[1][matters])).max(initial=0.0))
+    worst.relative = max(worst.relative, min(relative, sys.float_info.max))
     worst.cosine = min(worst.cosine, least_cosine(*rows))
 
 

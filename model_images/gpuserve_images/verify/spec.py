@@ -69,8 +69,9 @@ class BarsSpec(Spec):
         top5_agreement: Least share (0 to 1) of samples whose source's class is among the build's five largest outputs; for outputs
             of more than five classes.
         max_abs_error: Largest difference of any output value that is no label.
-        scaled_error: The same as a share of the largest value that the source gives in that output, where this is more than 1; of
-            whole numbers always the difference itself. The default of fp32 builds, 1e-4, unless `max_abs_error` is stated.
+        scaled_error: The same as a share of the largest value that the source gives in that output, where this is more than 1 or the
+            difference over a tenth of it; of whole numbers always the difference itself. The default of fp32 builds, 1e-4, unless
+            `max_abs_error` is stated.
         max_rel_error: Largest difference of any output value that is no label, as a share of that value (of values that matter, see `verify`).
         cosine: Least cosine similarity of any sample's output vector; of an output with a single number per sample that of all
             samples together.
