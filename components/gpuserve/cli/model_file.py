@@ -100,8 +100,9 @@ def by_option(error: "ImageError") -> "ImageError":
 
     where = _option(error.where)
     fix = error.fix.replace("change `batch.max`", "change `--max-batch`")
-    for field in ("verify.generate.shapes", "verify.generate.ranges"):
+    for field in ("verify.generate.shapes", "verify.generate.ranges", "verify.inputs"):
         fix = fix.replace(f"`{field}`", f"`{_OPTIONS[field]}`")
+    fix = fix.replace("in `verify:`", f"by `{_OPTIONS['verify']}`")
     return error if (where, fix) == (error.where, error.fix) else ImageError(where, error.reason, fix, value=error.value)
 
 

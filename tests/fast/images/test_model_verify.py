@@ -125,6 +125,19 @@ def test_the_way_out_fits_the_bar_and_the_precision(precision, bars, fix):
     assert ("alibrat" in caught.value.fix) is (precision == "int8")
 
 
+def test_directions_of_next_to_nothing_want_other_samples():
+    """A detector that finds nothing in noise answers 1e-6, of which no half-precision build keeps the direction."""
+    bars, small = BarsSpec(cosine=0.99), PARITY.model_copy(update={"max_abs_error": 3e-6})
+    with pytest.raises(
+        ParityError, match=r"Fix: Verify on samples .*\(`verify.inputs`\): these are 3e-06 apart at most; or, if that"
+    ):
+        judge(small, bars, "b", "fp16")
+    for parity, precision in ((PARITY, "fp16"), (small, "fp32")):
+        with pytest.raises(ParityError) as caught:
+            judge(parity, bars, "b", precision)
+        assert "verify.inputs" not in caught.value.fix
+
+
 def test_a_bar_that_cannot_be_measured_does_not_pass_silently():
     parity = PARITY.model_copy(update={"top1_agreement": None})
     with pytest.raises(
