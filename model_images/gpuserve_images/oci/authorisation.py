@@ -4,6 +4,7 @@ Tokens are kept per repository and kind of access, because several uploads run a
 (https://distribution.github.io/distribution/spec/auth/token/ and .../oauth/).
 """
 
+import re
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,7 @@ class Authorisation:
                     return body.get("token") or body.get("access_token") if isinstance(body, dict) else None
             except requests.RequestException as error:
                 if last or isinstance(error, requests.exceptions.SSLError | requests.exceptions.JSONDecodeError):
-                    # Without the error's text: the address holds no secret, but what a server answered may.
+                    # Without the error's text: what a server answered may hold a secret, and its address, too.
                     raise self._unusable(realm, f"gives no usable answer ({type(error).__name__})") from None
                 pause(attempt)
             else:
@@ -134,4 +135,10 @@ class Authorisation:
             if busy
             else "See that the token server runs, then run again"
         )
-        return RegistryError(self._registry, None, f"its token server {realm} {what}", fix, status=status)
+        return RegistryError(self._registry, None, f"its token server {_shown(realm)} {what}", fix, status=status)
+
+
+def _shown(realm: str) -> str:
+    """Return a token server's address without user, password, query and fragment: a password may hold a slash."""
+    scheme, _, rest = realm.partition("://")
+    return f"{scheme}://{re.split('[?#]', rest.rpartition('@')[2], maxsplit=1)[0]}"

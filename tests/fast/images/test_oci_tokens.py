@@ -77,6 +77,17 @@ def test_one_that_cannot_be_used_is_named_and_not_quoted(header, waits, broken):
     assert "secret-thing" not in f"{caught.value} {caught.value.__cause__}"
 
 
+@pytest.mark.parametrize("written", ["user:hidden@", "hidden@", "user:hid/den@", "user:hid#den?hidden@"])
+@pytest.mark.parametrize(
+    ("broken", "what"), [(response(503), "answers HTTP 503"), (response(200, b"<html>"), "gives no usable")]
+)
+def test_a_password_in_its_address_is_not_shown(header, waits, written, broken, what):
+    challenge = BEARER.replace("https://tokens.example/get", f"https://{written}tokens.example/get?account=hidden#hidden")
+    with pytest.raises(RegistryError, match=rf"its token server https://tokens.example/get {what}") as caught:
+        header(Session(*[broken] * 9), challenge)
+    assert "hid" not in str(caught.value)
+
+
 @pytest.mark.parametrize("answer", [response(401), response(403), response(200, b"[]")])
 def test_no_token_means_what_the_registry_says_about_credentials(header, waits, answer):
     assert header(Session(answer)) is None
