@@ -50,6 +50,7 @@ class FaultyServer:
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list[Fault]] = {}
         self.asked: list[Asked] = []
+        self.kinds: dict[str, str] = {}
         self.ranges = ranges
         self._lock = threading.Lock()
         server = self
@@ -134,6 +135,8 @@ class FaultyServer:
         handler.send_response(status)
         for name, value in extra.items():
             handler.send_header(name, value)
+        if kind := self.kinds.get(unquote(handler.path.split("?")[0])[1:]):
+            handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(body) if fault.length is None else fault.length))
         handler.end_headers()
         if handler.command == "HEAD":

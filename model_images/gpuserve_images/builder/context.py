@@ -15,6 +15,7 @@ from gpuserve_images.builder.errors import JobError
 from gpuserve_images.builder.portable import is_key_file, require_portable, with_public_key
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import File, Layer, push_artifact
+from gpuserve_images.oci.artifact import title_of
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.downloads import steadily
 from gpuserve_images.oci.layers import CHUNK_BYTES
@@ -132,11 +133,11 @@ def pull(reference: str, folder: Path) -> Order:
     if found is None:
         fix = "Run `pulumi up` again: it sends the context anew"
         raise RegistryError(place.registry, place.repository, "it lacks the build's context", fix, status=404)
-    for layer in cast("list[dict[str, Any]]", json.loads(found.content)["layers"]):
-        file = folder / _inside(str(layer["annotations"]["org.opencontainers.image.title"]))
+    for layer in found.layers:
+        file = folder / _inside(title_of(reference, layer))
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("wb") as stream:
-            for chunk in steadily(client, place, str(layer["digest"]), int(layer["size"])):
+            for chunk in steadily(client, place, layer["digest"], layer["size"]):
                 stream.write(chunk)
         if layer["digest"] != f"sha256:{sha256_file(file)}":
             reason = f"it sent other bytes than {layer['digest']}"

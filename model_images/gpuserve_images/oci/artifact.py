@@ -97,17 +97,25 @@ def read_artifact(reference: str) -> dict[str, bytes]:
     if found is None:
         fix = "Correct the reference"
         raise RegistryError(place.registry, place.repository, f"it has no artifact {place.selector}", fix, status=404)
-    layers = found.document.get("layers") or []
-    if sum(int(layer["size"]) for layer in layers) > _DOCUMENT_BYTES:
+    if sum(layer["size"] for layer in found.layers) > _DOCUMENT_BYTES:
         reason = f"it has more than {_DOCUMENT_BYTES} bytes, too many to read into memory"
         raise ImageError("artifact", reason, "Name a document, or use it as a source of a model", value=reference)
-    return {_title(reference, layer): client.blob(place, str(layer["digest"]), int(layer["size"])) for layer in layers}
+    return {title_of(reference, layer): client.blob(place, layer["digest"], layer["size"]) for layer in found.layers}
 
 
-def _title(reference: str, layer: Json) -> str:
+def title_of(reference: str, layer: Json) -> str:
+    """Return the name of the file that a layer holds.
+
+    Args:
+        reference: The artifact.
+        layer: Its descriptor.
+
+    Raises:
+        ImageError: It has none.
+    """
     title = (layer.get("annotations") or {}).get(TITLE)
     if title is None:
         raise ImageError(
             "artifact", "its files have no names", "Name an artifact that gpuserve or oras pushed", value=reference
         )
-    return str(title)
+    return title

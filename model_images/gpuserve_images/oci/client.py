@@ -8,7 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import cast
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -21,6 +21,7 @@ from gpuserve_images.errors import BrokenOffError, RegistryError
 from gpuserve_images.oci.authorisation import Authorisation, Scope
 from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Json, digest_of, encode
 from gpuserve_images.oci.layers import CHUNK_BYTES
+from gpuserve_images.oci.manifests import require_sound
 from gpuserve_images.oci.pages import pages
 from gpuserve_images.oci.reference import Reference, address_of
 from gpuserve_images.oci.refusals import BROKEN_OFF, document, refusal, unreachable
@@ -53,6 +54,11 @@ class Manifest:
     def document(self) -> Json:
         """What the bytes say."""
         return cast("Json", json.loads(self.content))
+
+    @property
+    def layers(self) -> list[Json]:
+        """The descriptors of its layers; none of an index."""
+        return self.document.get("layers") or []
 
 
 class Body:
@@ -134,13 +140,14 @@ class RegistryClient:
         """Return a manifest or index, or None when the registry lacks it.
 
         Raises:
-            RegistryError: The registry refused, is down, is none, or sent other bytes than the digest asked for.
+            RegistryError: The registry refused, is down, is none, sent other bytes than the digest asked for, or holds a manifest
+                whose descriptors do not say what they describe.
         """
         url = self.url(place, f"manifests/{place.selector}")
         answer = self.ask(place, Request("GET", url, {"Accept": _ACCEPT}), accept=(200, 404))
         if answer.status_code != requests.codes.ok:
             return None
-        document(place, answer)
+        require_sound(place, document(place, answer))
         found = Manifest(answer.headers.get("Content-Type", MANIFEST).split(";")[0], answer.content)
         if place.digest and found.digest != place.digest:
             raise _other_bytes(place, found.digest, place.digest)
@@ -219,7 +226,7 @@ class RegistryClient:
             self._has_referrers = found
         if not found:
             return None
-        read = list(pages(self, place, request, answer))
+        read = [require_sound(replace(place, tag=None, digest=digest), page) for page in pages(self, place, request, answer)]
         entries = [entry for page in read for entry in page.get("manifests") or []]
         return Manifest(INDEX, answer.content if len(read) == 1 else encode({**read[0], "manifests": entries}))
 

@@ -154,10 +154,13 @@ def _base(client: RegistryClient, place: Reference, found: Manifest, platform: J
     document = found.document
     try:
         config = cast("Json", json.loads(client.blob(place, document["config"]["digest"], document["config"].get("size"))))
-        config["rootfs"]["diff_ids"]
+        inside = len(config["rootfs"]["diff_ids"])
     except (KeyError, TypeError, ValueError):
         kind = document.get("artifactType") or (document.get("config") or {}).get("mediaType") or found.media_type
         raise _no_image(place, f"an artifact of type {kind}", "Name an image") from None
+    if len(found.layers) != inside or not all("mediaType" in layer for layer in found.layers):
+        what = f"a manifest of {len(found.layers)} layers whose configuration tells of {inside}, or that have no media type"
+        raise _no_image(place, what, "Push it again, with a tool that keeps to the OCI image specification")
     return Base(place, found.digest, document, config, platform or _platform_of(config))
 
 
@@ -185,7 +188,7 @@ def _platform_of(config: Json) -> Json:
 
 def _images(index: Json) -> list[Json]:
     """Return the images of an index; attestations have the platform unknown/unknown (docs.docker.com, "Attestation storage")."""
-    entries = cast("list[Json]", index["manifests"])
+    entries = cast("list[Json]", index.get("manifests") or [])
     return [entry for entry in entries if _name(entry.get("platform") or {}) != "unknown/unknown"]
 
 
@@ -209,6 +212,6 @@ def _is_for(about: Json, platform: str) -> bool:
 
 
 def _not_for(place: Reference, platform: str, there: Sequence[Json]) -> RegistryError:
-    names = ", ".join(sorted({_name(about) if about else "a platform that it does not name" for about in there}))
+    names = ", ".join(sorted({_name(about) if about else "a platform that it does not name" for about in there})) or "none"
     reason = f"image {place.selector} is not built for {platform}, only for {names}"
     return RegistryError(place.registry, place.repository, reason, f"Choose a base image for {platform}")

@@ -6,7 +6,6 @@ What is signed is a small JSON document that names the image's digest (github.co
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -154,8 +153,7 @@ def _signatures(place: Reference, digest: str) -> Reference:
 def _layers(found: Manifest | None) -> list[Json]:
     if found is None:
         return []
-    layers = found.document.get("layers") or []
-    return [layer for layer in layers if layer.get("mediaType") == _PAYLOAD]
+    return [layer for layer in found.layers if layer.get("mediaType") == _PAYLOAD]
 
 
 def _payload(place: Reference, digest: str, annotations: Mapping[str, str]) -> bytes:
@@ -170,8 +168,7 @@ def _payload(place: Reference, digest: str, annotations: Mapping[str, str]) -> b
 def _contents(client: RegistryClient, bundle: str) -> list[bytes]:
     place = Reference.parse(bundle)
     found = client.manifest(place)
-    layers = found.document.get("layers") or [] if found else []
-    contents = [_content(client, place, layer) for layer in layers]
+    contents = [_content(client, place, layer) for layer in found.layers] if found else []
     return [content for content in contents if content is not None]
 
 
@@ -185,7 +182,7 @@ def _content(client: RegistryClient, here: Reference, layer: Json) -> bytes | No
 def _holds(key: EllipticCurvePublicKey, payload: bytes, signature: str) -> bool:
     try:
         key.verify(base64.b64decode(signature, validate=True), payload, ECDSA(SHA256()))
-    except (InvalidSignature, binascii.Error):
+    except (InvalidSignature, ValueError):
         return False
     return True
 

@@ -93,6 +93,7 @@ def _layers(client: RegistryClient, place: Reference, found: Manifest) -> dict[s
     """Return the layers by digest, with their sizes; of an index those of all its platforms, which share some."""
     document = found.document
     if found.media_type not in INDEXES:
-        return {str(layer["digest"]): int(layer["size"]) for layer in document["layers"]}
-    of_platforms = (client.manifest(replace(place, digest=str(part["digest"]))) for part in document["manifests"])
+        return {layer["digest"]: layer["size"] for layer in found.layers}
+    parts = document.get("manifests") or []
+    of_platforms = (client.manifest(replace(place, digest=part["digest"])) for part in parts)
     return {digest: size for part in of_platforms if part for digest, size in _layers(client, place, part).items()}

@@ -3,18 +3,15 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, cast
 
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import File, push_artifact
+from gpuserve_images.oci.artifact import title_of
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.downloads import steadily
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.pipeline.store import read_kept
 from gpuserve_images.records import Progress, silent
-
-if TYPE_CHECKING:
-    from gpuserve_images.oci.config import Json
 
 STAGE_ARTIFACT = "application/vnd.gpuserve.stage.v1"
 REPOSITORY = "stages"
@@ -94,17 +91,15 @@ class StageShare:
         found = client.manifest(address)
         if found is None:
             return False
-        document = found.document
-        if document.get("artifactType") != STAGE_ARTIFACT:
+        if found.document.get("artifactType") != STAGE_ARTIFACT:
             return False
-        layers = cast("list[Json]", document["layers"])
-        total, done = sum(int(layer["size"]) for layer in layers), 0
-        for layer in layers:
-            file = place / _inside(str(layer["annotations"]["org.opencontainers.image.title"]), address)
+        total, done = sum(layer["size"] for layer in found.layers), 0
+        for layer in found.layers:
+            file = place / _inside(title_of(str(address), layer), address)
             file.parent.mkdir(parents=True, exist_ok=True)
             sha256 = hashlib.sha256()
             with file.open("wb") as stream:
-                for chunk in steadily(client, address, str(layer["digest"]), int(layer["size"])):
+                for chunk in steadily(client, address, layer["digest"], layer["size"]):
                     sha256.update(chunk)
                     stream.write(chunk)
                     done += len(chunk)

@@ -1,12 +1,11 @@
 """`oci` addresses: the files of an artifact, or of an image that holds a model only."""
 
-import json
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, cast
 
 from gpuserve_images.errors import RegistryError, SourceError
 from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.config import Json
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.remote import LAYERS, HiccupError, Listing, Reading, RemoteFile
@@ -38,13 +37,11 @@ class Artifact:
 
     def listing(self) -> Listing:
         """Return the files, which are the artifact's layers."""
-        document = cast("dict[str, Any]", json.loads(self._manifest(self._place).content))
-        if "manifests" in document:
-            chosen = self._of_index(document)
-            inner = Reference(self._place.registry, self._place.repository, digest=chosen)
-            document = cast("dict[str, Any]", json.loads(self._manifest(inner).content))
-        layers = cast("list[dict[str, Any]]", document.get("layers") or [])
-        files = tuple(_file(number, layer) for number, layer in enumerate(layers))
+        found = self._manifest(self._place)
+        if entries := found.document.get("manifests"):
+            chosen = self._of_index(entries)
+            found = self._manifest(Reference(self._place.registry, self._place.repository, digest=chosen))
+        files = tuple(_file(number, layer) for number, layer in enumerate(found.layers))
         if not files:
             raise SourceError(self._address.shown, "has no layers, so it holds no model", "Name an artifact with files.")
         return Listing(files, folder=True)
@@ -71,22 +68,21 @@ class Artifact:
             raise SourceError(self._address.shown, reason, "Correct the repository or the digest.", value="HTTP 404")
         return found
 
-    def _of_index(self, index: dict[str, Any]) -> str:
+    def _of_index(self, entries: list[Json]) -> str:
         """Return the digest of the one image that counts: a model is the same on each platform."""
-        entries = cast("list[dict[str, Any]]", index["manifests"])
         images = [entry for entry in entries if (entry.get("platform") or {}).get("os") not in _FOR_ALL] or entries
         for entry in images:
             about = entry.get("platform") or {}
             if (about.get("os"), about.get("architecture")) == _PLATFORM or len(images) == 1:
-                return str(entry["digest"])
+                return entry["digest"]
         reason = f"is an index of {len(images)} images, none of them for {'/'.join(_PLATFORM)}"
         raise SourceError(self._address.shown, reason, "Name one of its images by digest.")
 
 
-def _file(number: int, layer: dict[str, Any]) -> RemoteFile:
-    digest = str(layer["digest"])
-    annotations = cast("dict[str, str]", layer.get("annotations") or {})
+def _file(number: int, layer: Json) -> RemoteFile:
+    digest: str = layer["digest"]
+    annotations: dict[str, str] = layer.get("annotations") or {}
     title = annotations.get(_TITLE)
-    packed = annotations.get(_UNPACK) == "true" or ".tar" in str(layer.get("mediaType", "")) or title is None
-    path = f"{LAYERS}/{number:03}" if packed else str(title)
-    return RemoteFile(path, digest, int(layer["size"]), digest.removeprefix("sha256:"))
+    packed = annotations.get(_UNPACK) == "true" or ".tar" in layer.get("mediaType", "")
+    path = f"{LAYERS}/{number:03}" if packed or title is None else title
+    return RemoteFile(path, digest, layer["size"], digest.removeprefix("sha256:"))

@@ -28,7 +28,7 @@ class _Paged(BaseHTTPRequestHandler):
         if parts.path.endswith("tags/list"):
             body, entries = {"name": "m", "tags": TAGS[start : start + 2]}, TAGS
         elif "/referrers/" in parts.path:
-            entries = [{"digest": f"sha256:{n}", "artifactType": f"type{n}", "annotations": {}} for n in range(5)]
+            entries = [{"digest": f"sha256:{n:064}", "size": n, "artifactType": f"type{n}"} for n in range(5)]
             body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries[start : start + 2]}
         else:
             self._answer(404, {}, {})
@@ -74,7 +74,7 @@ def test_all_pages_of_tags_are_read_and_from_this_registry(paged, link):
 def test_documents_of_all_pages_are_found(paged):
     found = referrers(f"{paged.host}/m@{DIGEST}")
     assert [one.artifact_type for one in found] == [f"type{n}" for n in range(5)]
-    assert [one.digest for one in referrers(f"{paged.host}/m@{DIGEST}", artifact_type="type4")] == ["sha256:4"]
+    assert [one.digest for one in referrers(f"{paged.host}/m@{DIGEST}", artifact_type="type4")] == [f"sha256:{4:064}"]
 
 
 def test_a_list_without_end_is_refused(paged):

@@ -129,7 +129,12 @@ class _Modern(BaseHTTPRequestHandler):
             document = json.loads(content)
             if document.get("subject", {}).get("digest") == digest and name.startswith("sha256:"):
                 entries.append(
-                    {"digest": name, "artifactType": document["artifactType"], "annotations": document.get("annotations")}
+                    {
+                        "digest": name,
+                        "size": len(content),
+                        "artifactType": document["artifactType"],
+                        "annotations": document.get("annotations"),
+                    }
                 )
         return json.dumps({"manifests": entries}).encode()
 
