@@ -5,6 +5,7 @@ import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -12,6 +13,7 @@ import urllib3
 from gpuserve_images.certificates import trust_own
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.addresses import Address
+from gpuserve_images.sources.packed import is_packed, unpacked
 from gpuserve_images.sources.remote import CHUNK_BYTES, HiccupError, Listing, Reading, RemoteFile
 from gpuserve_images.waiting import asked_wait
 
@@ -73,14 +75,18 @@ class Web:
             self._refuse(answer)
             self._refuse_detour(file, answer)
             found = _version(answer)
-            if "If-Range" in headers and answer.status_code == requests.codes.partial and found not in {None, version}:
-                # A server that does not look at If-Range.
+            names = tuple(urlsplit(url).path for url in (file.where, answer.url))
+            packed = is_packed(self._where, answer.headers.get("Content-Encoding", ""), names)
+            ignored = "If-Range" in headers and found not in {None, version}
+            partial = start > 0 and answer.status_code == requests.codes.partial
+            if partial and (packed or ignored):
+                # A part of packed bytes, and what is here is unpacked; or of another file, from a server that does not look at If-Range.
                 with self.read(file, 0) as anew:
                     yield anew
                 return
-            if not start or answer.status_code != requests.codes.partial:
-                self._versions[file.where] = found
-            yield self._reading(answer)
+            if not partial:
+                self._versions[file.where] = None if packed else found
+            yield Reading(0, None, unpacked(_chunks(answer))) if packed else self._reading(answer)
 
     def _reading(self, answer: requests.Response) -> Reading:
         if answer.status_code == requests.codes.partial:
