@@ -23,11 +23,11 @@ def downloads(root: Path) -> Iterator[Entry]:
     for folder in sorted((root / WHOLE).glob("[!.]*")):
         mark = folder / COMPLETE
         # Another collection may remove it meanwhile.
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             yield _source(root, folder, _changed(mark if mark.is_file() else folder))
     for folder in sorted((root / PARTIAL).glob("[!.]*")):
         # One that was finished a moment ago has gone from here.
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             yield _cut(root, folder, _changed(folder))
 
 
@@ -39,7 +39,7 @@ def cut_removals(root: Path) -> Iterator[Entry]:
     """
     for place, entry in ((WHOLE, _source), (PARTIAL, _cut)):
         for folder in sorted((root / place).glob(f".*{GOING}")):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 yield entry(root, folder, _changed(folder))
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -41,7 +42,17 @@ def usable(root: Path) -> Generator[None]:
         if error.errno in _NO_FOLDER and _about(error, root):
             file = next((path for path in (root, *root.parents) if path.exists() and not path.is_dir()), error.filename)
             raise StoreError(str(root), f"cannot be a folder: {file} is none", "Set XDG_CACHE_HOME to a folder.") from error
+        if error.errno == errno.EISDIR and _about(error, root):
+            raise StoreError(str(error.filename), "is a folder, and a file must lie there", "Remove it.") from error
         raise
+
+
+def discard(path: Path) -> None:
+    """Remove what has a name, with all that is below it; of a link only the link, and nothing where nothing is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _full(error: OSError, root: Path) -> StoreError:
@@ -79,6 +90,6 @@ def bytes_in(folder: Path) -> int:
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 total += (Path(place) / name).stat().st_size
     return total

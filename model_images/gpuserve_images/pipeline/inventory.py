@@ -1,17 +1,14 @@
 """What lies in the folder of finished stages, and what may go."""
 
 import os
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from gpuserve_images.pipeline.downloads import GOING, cut_removals, downloads
-from gpuserve_images.pipeline.folders import bytes_in
+from gpuserve_images.pipeline.folders import bytes_in, discard, usable
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.report import BuildReport
 from gpuserve_images.pipeline.store import Entry, StageStore, lock_of
@@ -101,7 +98,15 @@ def collect(root: Path, sources: Path, wanted: Wanted, *, dry_run: bool = False)
         sources: Folder of downloads (`sources.cache.cache_folder`).
         wanted: What may go.
         dry_run: Only say what would go.
+
+    Raises:
+        StoreError: When something cannot be removed.
     """
+    with usable(root):
+        return _collect(root, sources, wanted, dry_run=dry_run)
+
+
+def _collect(root: Path, sources: Path, wanted: Wanted, *, dry_run: bool) -> list[Removal]:
     found = inventory(root, sources)
     removals = list(_choose([*found.stages, *found.sources], wanted))
     done = [one for removal in removals if (one := _done(removal, dry_run=dry_run))]
@@ -110,7 +115,7 @@ def collect(root: Path, sources: Path, wanted: Wanted, *, dry_run: bool = False)
     done += [removal for removal in tried if removal and not removal.held]
     if not dry_run:
         if wanted.unused_for is not None:
-            _forget_builds(found.builds, root, datetime.now(UTC) - wanted.unused_for)
+            _forget_builds(root, datetime.now(UTC) - wanted.unused_for)
         _drop_locks(root)
     return done
 
@@ -156,10 +161,9 @@ def _remove(entry: Entry) -> None:
     if not going.name.startswith("."):
         # The final name goes first and at once, so that a killed collection leaves nothing half there.
         going = going.with_name(f".{entry.key}{GOING}")
-        if going.exists():
-            shutil.rmtree(going)
+        discard(going)
         entry.folder.rename(going)
-    shutil.rmtree(going)
+    discard(going)
 
 
 def _who_left(entry: Entry) -> str:
@@ -170,7 +174,7 @@ def _drop_locks(root: Path) -> None:
     """Remove the lock files of what is not there and nobody holds."""
     for path in [*root.glob("stages/*/*.lock"), *(root / BUILDS).glob("*.lock")]:
         lock = Lock(path)
-        if not path.with_suffix("").exists() and lock.try_alone():
+        if path.is_file() and not path.with_suffix("").exists() and lock.try_alone():
             lock.remove()
 
 
@@ -186,13 +190,18 @@ def _builds(root: Path) -> Iterator[tuple[datetime, BuildReport]]:
     """Yield the reports that can be read: a later gpuserve wrote others, a full disk cut some short, and some were just forgotten."""
     found: list[tuple[datetime, BuildReport]] = []
     for file in (root / BUILDS).glob("*.json"):
-        with suppress(FileNotFoundError, ValidationError):
-            made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-            found.append((made, BuildReport.model_validate_json(file.read_bytes())))
+        with suppress(OSError, ValueError):
+            found.append((_written(file), BuildReport.model_validate_json(file.read_bytes())))
     yield from sorted(found, key=lambda one: one[0], reverse=True)
 
 
-def _forget_builds(builds: Sequence[tuple[datetime, BuildReport]], root: Path, oldest: datetime) -> None:
-    for made, report in builds:
-        if made < oldest:
-            (root / BUILDS / f"{report.summary.key}.json").unlink(missing_ok=True)
+def _forget_builds(root: Path, oldest: datetime) -> None:
+    """Remove old reports, those too that cannot be read."""
+    for file in (root / BUILDS).glob("*.json"):
+        with suppress(FileNotFoundError):
+            if _written(file) < oldest and not file.is_dir():
+                file.unlink()
+
+
+def _written(file: Path) -> datetime:
+    return datetime.fromtimestamp(file.lstat().st_mtime, UTC)

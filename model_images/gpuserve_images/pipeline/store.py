@@ -11,11 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from pydantic import ValidationError
-
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images import folders
-from gpuserve_images.pipeline.folders import usable
+from gpuserve_images.pipeline.folders import discard, usable
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.records import StageRecord
 
@@ -157,19 +155,21 @@ def write_record(folder: Path, key: str, record: StageRecord, seconds: float) ->
 
 
 def read_kept(folder: Path) -> Kept | None:
-    """Return what a finished stage's record says, or None where the stage is not there or not whole (a machine that lost power)."""
+    """Return what a finished stage's record says, or None where the stage is not there or not whole (a machine that lost power).
+
+    What cannot be read is not whole: a stage is made anew, which says so if it cannot be.
+    """
     try:
         kept = Kept.model_validate_json((folder / RECORD).read_bytes())
         whole = kept.key == folder.name or folder.name.startswith(".")
         return kept if whole and all((folder / name).stat().st_size == size for name, size in kept.files.items()) else None
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
+    except (OSError, ValueError):
         return None
 
 
 def _make(final: Path, make: Callable[[Path], None]) -> None:
     for left in (final, *final.parent.glob(f".{final.name}.*")):
-        if left.exists():
-            shutil.rmtree(left)
+        discard(left)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     try:
         make(temporary)

@@ -8,18 +8,22 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from gpuserve_images import folders
 from gpuserve_images.errors import SourceError
+from gpuserve_images.pipeline.folders import discard
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.records import know_sha256, sha256_file
 
 COMPLETE = "complete.json"
 FILES = "files"
+_MARKS = TypeAdapter(dict[str, tuple[int, int, str]])
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -47,7 +51,7 @@ class SourceCache:
             if _whole(final):
                 os.utime(final / COMPLETE)
                 return final / FILES
-            shutil.rmtree(final, ignore_errors=True)
+            discard(final)
             partial = self.root / "partial" / key
             files = partial / FILES
             files.mkdir(parents=True, exist_ok=True)
@@ -91,6 +95,8 @@ def readable(folder: Path) -> Generator[None]:
         if isinstance(error, NotADirectoryError | FileExistsError):
             reason = f"cannot be used as a folder: {error.filename} is none"
             raise SourceError(str(folder), reason, "Set XDG_CACHE_HOME to a folder.") from error
+        if isinstance(error, IsADirectoryError):
+            raise SourceError(str(error.filename), "is a folder, and a file must lie there", "Remove it.") from error
         raise
 
 
@@ -119,13 +125,13 @@ def _seal(partial: Path) -> None:
 def _whole(final: Path) -> bool:
     """Tell whether files are as they were verified: by size and time, and by content where the time differs."""
     try:
-        marks: Mapping[str, tuple[int, int, str]] = json.loads((final / COMPLETE).read_text(encoding="utf-8"))
+        marks = _MARKS.validate_json((final / COMPLETE).read_bytes())
         for name, (size, changed, digest) in marks.items():
             path = final / FILES / name
             status = path.stat()
             if status.st_size != size or (status.st_mtime_ns != changed and sha256_file(path) != digest):
                 return False
             know_sha256(path, digest)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError):
         return False
     return True
