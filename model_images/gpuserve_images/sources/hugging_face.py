@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlsplit
 
 import requests
 
 from gpuserve_images.errors import SourceError
-from gpuserve_images.sources.addresses import Address
+from gpuserve_images.sources.addresses import Address, this_machine
 from gpuserve_images.sources.remote import HiccupError, Listing, Reading, RemoteFile
 from gpuserve_images.sources.web import Web
 from gpuserve_images.waiting import asked_wait
@@ -18,7 +19,24 @@ if TYPE_CHECKING:
     from huggingface_hub import RepoFile
 
 _LOG_IN = "Accept the model's terms on its page where it has any, then set HF_TOKEN or run `hf auth login`."
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _Result = TypeVar("_Result")
+
+
+@cache
+def _past_proxies() -> None:
+    """Let the library's client reach this machine itself, whatever the environment's proxy is: that could never reach it."""
+    import huggingface_hub
+
+    usual = huggingface_hub.get_session()
+
+    def anew() -> Any:
+        # A host without a transport of its own is reached directly; the others by the environment, as ever.
+        direct = {f"all://{host}": None for host in _LOOPBACK}
+        hooks, follow = usual.event_hooks, usual.follow_redirects
+        return type(usual)(event_hooks=hooks, follow_redirects=follow, timeout=usual.timeout, mounts=direct)
+
+    huggingface_hub.set_client_factory(anew)
 
 
 class HuggingFace:
@@ -40,6 +58,8 @@ class HuggingFace:
         self._hub = huggingface_hub
         self._endpoint = os.environ.get("HF_ENDPOINT")
         self._api = huggingface_hub.HfApi(endpoint=self._endpoint)
+        if this_machine(urlsplit(self._api.endpoint).hostname or ""):
+            _past_proxies()
         # The library's own file client names the token, too; bytes go through ours, which continues where it was cut.
         self._web = Web(address.shown, headers=build_hf_headers(), log_in=_LOG_IN)
 

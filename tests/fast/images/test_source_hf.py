@@ -4,8 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
-from faulty_http import Fault
+from faulty_http import Fault, FaultyServer
 from model_addresses import ONNX, sha256
 
 from gpuserve_images.errors import SourceError
@@ -161,6 +162,37 @@ def test_a_cut_file_is_continued(hub):
     hub.put(url, FILES["model.safetensors"], Fault(cut_after=1000))
     fetch(spec(), HERE)
     assert hub.sent_ranges(url) == [None, "bytes=1000-"]
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    """A proxy that answers like a hub, for whoever asks it."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with FaultyServer() as running:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, running.url)
+        # The hub's library keeps its connections, and with them its proxies.
+        huggingface_hub.close_session()
+        yield running
+    huggingface_hub.close_session()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_is_asked_for_a_hub_of_this_machine(hub, proxy, monkeypatch, host):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url.replace("127.0.0.1", host))
+    assert pin(f"hf://{REPOSITORY}").url.endswith(COMMIT)
+    assert fetch(spec(), HERE).format == "huggingface"
+    assert proxy.asked == []
+
+
+def test_a_proxy_is_asked_for_another_hub(hub, proxy, monkeypatch):
+    pin(f"hf://{REPOSITORY}")
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    address = f"http://hub.invalid/api/models/{REPOSITORY}"
+    proxy.put(address[1:], json.dumps({"id": REPOSITORY, "sha": "d" * 40}).encode())
+    assert pin(f"hf://{REPOSITORY}").url.endswith("d" * 40)
+    assert address in [request.path for request in proxy.asked][-1]
 
 
 def test_the_pin_is_the_commit(hub):
