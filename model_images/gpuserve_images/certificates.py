@@ -39,6 +39,36 @@ def own_authorities(where: str, *, aws: bool) -> bytes | None:
     return b"\n".join(_certificates(where, variable, file) for file, variable in files.items()) or None
 
 
+def blame_authorities(error: OSError) -> tuple[str, str] | None:
+    """Return the reason and the fix where requests failed because the variable that it looks at names no certificates, else None.
+
+    For a file that is not there it raises an OSError of no kind of its own.
+    """
+    own = isinstance(error, requests.RequestException) and not isinstance(error, requests.exceptions.SSLError)
+    return None if own else wrong_authorities()
+
+
+def wrong_authorities(*, of_system: bool = False) -> tuple[str, str] | None:
+    """Return the reason and the fix when the variable that a client looks at names no certificates; None when it names some.
+
+    Ask only after a failure: a client without TLS looks at none.
+
+    Args:
+        of_system: Whether the client looks at SSL_CERT_FILE alone. Default: requests' own variables come before it.
+    """
+    variables = (_OF_SYSTEM,) if of_system else (*_BUNDLES, _OF_SYSTEM)
+    variable = next((name for name in variables if os.environ.get(name)), None)
+    # requests takes a folder, too.
+    if variable is None or Path(os.environ[variable]).is_dir():
+        return None
+    file = os.environ[variable]
+    try:
+        _certificates("", variable, file)
+    except SourceError as error:
+        return f"{error.reason}: {file}", error.fix
+    return None
+
+
 def _certificates(where: str, variable: str, file: str) -> bytes:
     try:
         content = Path(file).read_bytes()

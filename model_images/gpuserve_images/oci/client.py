@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from gpuserve_images.certificates import trust_own
+from gpuserve_images.certificates import blame_authorities, trust_own
 from gpuserve_images.errors import BrokenOffError, RegistryError
 from gpuserve_images.oci.authorisation import Authorisation, Scope
 from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Json, digest_of, encode
@@ -285,14 +285,19 @@ class RegistryClient:
         return _origin(url) == _origin(self._root)
 
     def _once(self, request: Request, credentials: dict[str, str]) -> requests.Response:
-        return self._session.request(
-            request.method,
-            request.url,
-            data=request.body,
-            headers={**request.headers, **credentials},
-            stream=request.stream,
-            timeout=_TIMEOUT,
-        )
+        try:
+            return self._session.request(
+                request.method,
+                request.url,
+                data=request.body,
+                headers={**request.headers, **credentials},
+                stream=request.stream,
+                timeout=_TIMEOUT,
+            )
+        except OSError as error:
+            if wrong := blame_authorities(error):
+                raise RegistryError(self.registry, None, *wrong) from error
+            raise
 
 
 def _origin(url: str) -> tuple[str, str]:

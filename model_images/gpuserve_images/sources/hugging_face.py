@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from gpuserve_images.certificates import wrong_authorities
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.addresses import Address, this_machine
 from gpuserve_images.sources.remote import HiccupError, Listing, Reading, RemoteFile
@@ -144,6 +145,8 @@ class HuggingFace:
             raise
 
     def _unreachable(self, error: Exception) -> Exception:
+        if (isinstance(error, OSError) or "SSL" in str(error)) and (wrong := wrong_authorities(of_system=True)):
+            return SourceError(self._address.shown, *wrong)
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             reason = "the TLS certificate of the hub, or of a proxy before it, is not trusted"
             # The hub's own client looks at no other variable; the files' client takes this one, too.

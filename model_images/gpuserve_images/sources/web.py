@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from gpuserve_images.certificates import trust_own
+from gpuserve_images.certificates import blame_authorities, trust_own
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.packed import is_packed, unpacked
@@ -58,11 +58,7 @@ class Web:
             headers["Range"] = f"bytes={start}-"
         if start and file.digest is None and version is not None:
             headers["If-Range"] = version
-        try:
-            answer = self._session.get(file.where, headers=headers, stream=True, timeout=_TIMEOUT, proxies=_not_proxied())
-        except requests.RequestException as error:
-            raise self._unreachable(error) from error
-        with answer:
+        with self._ask(file.where, headers) as answer:
             if answer.status_code == _RANGE_NOT_SATISFIABLE and start:
                 size = answer.headers.get("Content-Range", "").removeprefix("bytes */")
                 if size == str(start):
@@ -87,6 +83,16 @@ class Web:
             if not partial:
                 self._versions[file.where] = None if packed else found
             yield Reading(0, None, unpacked(_chunks(answer))) if packed else self._reading(answer)
+
+    def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        try:
+            return self._session.get(url, headers=headers, stream=True, timeout=_TIMEOUT, proxies=_not_proxied())
+        except OSError as error:
+            if wrong := blame_authorities(error):
+                raise SourceError(self._where, *wrong) from error
+            if not isinstance(error, requests.RequestException):
+                raise
+            raise self._unreachable(error) from error
 
     def _reading(self, answer: requests.Response) -> Reading:
         if answer.status_code == requests.codes.partial:

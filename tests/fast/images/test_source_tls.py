@@ -81,6 +81,32 @@ def test_a_file_without_certificates(address, tmp_path, monkeypatch):
         pin(address("s3"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "variable"),
+    [
+        *[(kind, name) for kind in ("https", "oci") for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")],
+        ("hf", "SSL_CERT_FILE"),
+    ],
+)
+@pytest.mark.parametrize(
+    "wrong",
+    [("/nowhere/key.pem", r"that cannot be read \(No such file or directory\)"), (__file__, "without certificates in PEM")],
+)
+def test_a_variable_that_names_no_certificates_is_named(address, monkeypatch, kind, variable, wrong):
+    name, what = wrong
+    monkeypatch.setenv(variable, name)
+    with pytest.raises(
+        (SourceError, RegistryError),
+        match=rf"cannot be reached: {variable} names a file {what}: {name}\. Fix: Correct {variable}",
+    ):
+        pin(address(kind))
+
+
+def test_a_wrong_variable_does_not_matter_without_tls(web, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    assert pin(web.put("small.onnx", ONNX)).size == len(ONNX)
+
+
 def test_a_cut_download_goes_on(certificate, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with FaultyServer(certificate=certificate) as server:
