@@ -1,7 +1,8 @@
-"""Disks that fill up: one folder for what a library writes on the way, and the truth when it says something else."""
+"""Disks that fill up, and files that may not grow: one folder for what a library writes on the way, and the truth when it says something else."""
 
 import errno
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Generator
@@ -20,6 +21,30 @@ def is_full(folder: Path) -> bool:
     return shutil.disk_usage(folder).free < FULL_BYTES
 
 
+def too_large() -> tuple[str, str]:
+    """Return the reason and the fix for a file that could not be written because of its size (EFBIG)."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return "would be larger than its file system lets a file be", "Use a folder on another file system."
+    reason = f"would be larger than the {limit} bytes that a file may have in this shell (`ulimit -f`)"
+    return reason, "Run `ulimit -f unlimited` first, or ask who set that limit."
+
+
+@contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Put a file's name into the error for its size, which the system leaves out where bytes are written.
+
+    Raises:
+        OSError: EFBIG, with the name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EFBIG and error.filename is None:
+            raise OSError(errno.EFBIG, error.strerror, str(path)) from error
+        raise
+
+
 @contextmanager
 def scratch(beside: Path) -> Generator[Path]:
     """Give a folder for temporary files that is removed at the end.
@@ -32,7 +57,7 @@ def scratch(beside: Path) -> Generator[Path]:
         beside: Folder of the result.
 
     Raises:
-        OSError: ENOSPC, in place of another error that left the disk full.
+        OSError: ENOSPC, in place of another error that left the disk full; EFBIG, of one that left a file as large as it may be.
     """
     folder = Path(tempfile.mkdtemp(prefix=".scratch-", dir=beside))
     try:
@@ -43,6 +68,15 @@ def scratch(beside: Path) -> Generator[Path]:
         # Looked at before the folder is removed: what was half written is what fills the disk.
         if is_full(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        if cut := _cut(folder):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(beside / cut.name)) from error
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cut(folder: Path) -> Path | None:
+    """Return a file that is as large as a file may be here, or None."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    files = folder.rglob("*") if limit != resource.RLIM_INFINITY else ()
+    return next((path for path in files if path.is_file() and path.stat().st_size >= limit), None)

@@ -1,5 +1,6 @@
 """One place that turns errors into words and exit statuses."""
 
+import errno
 import functools
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -9,6 +10,7 @@ import typer
 
 from gpuserve.cli.output import notice
 from gpuserve.kubernetes.errors import GpuserveError
+from gpuserve_images.disks import too_large
 from gpuserve_images.ending import status_when_told
 
 debug: ContextVar[bool] = ContextVar("debug", default=False)
@@ -44,6 +46,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        reason, fix = too_large()
+        return f"{error.filename or 'a file'}: {reason}. Fix: {fix}"
     # The embedded engine's errors have a family of their own, because that package stands alone.
     if isinstance(error, GpuserveError | OSError) or type(error).__module__.startswith("gpuserve"):
         return str(error)

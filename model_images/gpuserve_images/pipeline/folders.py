@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gpuserve_images.disks import FULL, is_full
+from gpuserve_images.disks import FULL, is_full, too_large
 from gpuserve_images.errors import ImageError
 
 _CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -27,13 +27,15 @@ def usable(root: Path) -> Generator[None]:
         root: The folder.
 
     Raises:
-        StoreError: When a disk is full, or the folder is none or cannot be written.
+        StoreError: When a disk is full, a file may not grow, or the folder is none or cannot be written.
     """
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
             raise _full(error, root) from error
+        if error.errno == errno.EFBIG:
+            raise StoreError(str(error.filename or root), *too_large()) from error
         closed = error.errno in _CLOSED and (error.filename is None or _about(error, root))
         # Making a folder that may not be made, such as one below /proc.
         if closed or (error.errno == errno.ENOENT and error.filename is not None and root.is_relative_to(str(error.filename))):

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from gpuserve_images import folders
+from gpuserve_images.disks import FULL, too_large
 from gpuserve_images.errors import SourceError
 from gpuserve_images.pipeline.folders import discard
 from gpuserve_images.pipeline.locks import Lock
@@ -24,7 +25,6 @@ from gpuserve_images.records import know_sha256, sha256_file
 COMPLETE = "complete.json"
 FILES = "files"
 _MARKS = TypeAdapter(dict[str, tuple[int, int, str]])
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def cache_folder() -> Path:
@@ -87,8 +87,10 @@ def readable(folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise disk_full(folder) from error
+        if error.errno == errno.EFBIG:
+            raise SourceError(str(error.filename or folder), *too_large()) from error
         if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
             reason = f"cannot be written: {error.strerror}"
             raise SourceError(str(folder), reason, "Set XDG_CACHE_HOME to a folder that you may write.") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from gpuserve_images.disks import naming
 from gpuserve_images.errors import SourceError
 from gpuserve_images.records import Progress, know_sha256
 from gpuserve_images.sources.cache import disk_full
@@ -169,7 +170,7 @@ class _Arrival:
                 self._meter.expect(reading.size)
             self._size = self._size if reading.size is None else reading.size
             self._require_space()
-            with self._target.open("ab") as stream:
+            with naming(self._target), self._target.open("ab") as stream:
                 for chunk in reading.chunks:
                     stream.write(chunk)
                     self._took(chunk)

@@ -1,7 +1,10 @@
 """Disks that fill up and caches that are none: the disk is named, and not the model; a pushed image is never a failed build."""
 
 import errno
+import gzip
 import os
+import re
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,8 +12,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import typer
 from e2e_small_model import FEATURES
+from faulty_http import Fault
+from model_addresses import sha256
 
+from gpuserve.cli.guard import guarded
 from gpuserve_images.disks import FULL_BYTES, scratch
 from gpuserve_images.errors import ImageError, SourceError
 from gpuserve_images.oci import File, Layer, bake
@@ -26,6 +33,9 @@ from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Stage, Work
 from gpuserve_images.records import StageRecord
 from gpuserve_images.sources.aws import aws_settings
+from gpuserve_images.sources.pinning import pin
+from gpuserve_images.sources.resolving import fetch
+from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 
@@ -103,6 +113,63 @@ class TestWhichDisk:
     def test_errors_about_other_files_are_left_alone(self, tmp_path, number):
         with pytest.raises(OSError, match="elsewhere"), usable(tmp_path):
             raise OSError(number, os.strerror(number), "/elsewhere/model.bin")
+
+
+class TestTooLarge:
+    """`ulimit -f`, which Python's programs meet as EFBIG."""
+
+    @pytest.fixture(autouse=True)
+    def _limit(self):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+        yield
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    said = r"would be larger than the 1048576 bytes that a file may have in this shell \(`ulimit -f`\)\. Fix: Run"
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_a_download(self, web, nothing_of_the_user, tmp_path, packed):
+        content = bytes(3 << 20)
+        fault = Fault(headers={"Content-Encoding": "gzip"}) if packed else Fault()
+        url = web.put("weights.txt", gzip.compress(content) if packed else content, fault, fault)
+        spec = SourceSpec.parse({"url": url, "sha256": sha256(content), "format": "lightgbm"})
+        with pytest.raises(SourceError, match=rf"{tmp_path}/cache.*/weights\.txt: {self.said}"):
+            fetch(spec, Path())
+        with pytest.raises(SourceError, match=rf"/file: {self.said}"):
+            pin(url)
+
+    def test_a_stage(self, tmp_path):
+        def run(work: Work) -> StageRecord:
+            (work.out / "model.onnx").write_bytes(bytes(3 << 20))
+            return StageRecord(stage="any")
+
+        with Runner(tmp_path) as runner, pytest.raises(StoreError, match=rf"^{tmp_path}.*: {self.said}"):
+            runner.get(Stage("any", run))
+
+    def test_what_a_library_says_of_it_is_not_said_of_the_model(self, tmp_path):
+        def cut(folder: Path) -> None:
+            (folder / "model.onnx").write_bytes(bytes(1 << 20))
+            raise SourceError("model", "cannot be run by ONNX Runtime", "Export it with operators that it has.")
+
+        with (
+            pytest.raises(StoreError, match=rf"/model\.onnx: {self.said}"),
+            usable(tmp_path),
+            scratch(tmp_path) as folder,
+        ):
+            cut(folder)
+
+    def test_a_command(self, capsys):
+        def command() -> None:
+            raise OSError(errno.EFBIG, "File too large", "report.html")
+
+        with pytest.raises(typer.Exit):
+            guarded(command)()
+        assert re.search(f"report.html: {self.said}", " ".join(capsys.readouterr().err.split()))
+
+    def test_without_a_limit_it_is_the_file_system(self, tmp_path):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        with pytest.raises(StoreError, match="model: would be larger than its file system lets a file be"), usable(tmp_path):
+            raise OSError(errno.EFBIG, "File too large", str(tmp_path / "model"))
 
 
 class TestNoFolder:
