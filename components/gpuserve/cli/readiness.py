@@ -1,7 +1,7 @@
 """Is a service ready, and if not, which one object blocks it: pure functions over what a cluster answered."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Object = Mapping[str, Any]
@@ -144,11 +144,7 @@ def endpoints(service: str, namespace: str, slices: Sequence[Object]) -> Part:
 def gateway(found: Object) -> Part:
     """Return whether a Gateway is programmed."""
     status = found.get("status") or {}
-    for kind in ("Accepted", "Programmed"):
-        state = condition(status, kind)
-        if state.get("status") != "True":
-            return _not_met(found, kind, state, "is a gateway controller running for its class?")
-    return Part(ready=True, object=name_of(found))
+    return _met(found, [status], ("Accepted", "Programmed"), "is a gateway controller running for its class?")
 
 
 def route(found: Object) -> Part:
@@ -157,12 +153,7 @@ def route(found: Object) -> Part:
     if not parents:
         reason = "no gateway has looked at it: is a gateway controller running for its Gateway's class?"
         return Part(ready=False, object=name_of(found), reason=reason)
-    for parent in parents:
-        for kind in ("Accepted", "ResolvedRefs"):
-            state = condition(parent, kind)
-            if state.get("status") != "True":
-                return _not_met(found, kind, state, "see its status")
-    return Part(ready=True, object=name_of(found))
+    return _met(found, parents, ("Accepted", "ResolvedRefs"), "see its status")
 
 
 def autoscaler(found: Object) -> Part:
@@ -175,13 +166,8 @@ def autoscaler(found: Object) -> Part:
         "max": spec.get("maxReplicas"),
         "metrics": [str(value) for value in _metric_values(status)],
     }
-    for kind in ("AbleToScale", "ScalingActive"):
-        state = condition(status, kind)
-        if state.get("status") != "True":
-            hint = "no series of it yet: it appears after the first requests and a scrape"
-            part = _not_met(found, kind, state, hint)
-            return Part(ready=False, object=part.object, reason=part.reason, details=details)
-    return Part(ready=True, object=name_of(found), details=details)
+    hint = "no series of it yet: it appears after the first requests and a scrape"
+    return replace(_met(found, [status], ("AbleToScale", "ScalingActive"), hint), details=details)
 
 
 def _metric_values(status: Mapping[str, Any]) -> Iterator[str]:
@@ -192,9 +178,15 @@ def _metric_values(status: Mapping[str, Any]) -> Iterator[str]:
                 yield value.get("averageValue") or value.get("value") or "<unknown>"
 
 
-def _not_met(found: Object, kind: str, state: Mapping[str, Any], hint: str) -> Part:
-    said = ": ".join(str(state[key]) for key in ("reason", "message") if state.get(key)) or hint
-    return Part(ready=False, object=name_of(found), reason=f"is not {kind}: {said}")
+def _met(found: Object, statuses: Sequence[Mapping[str, Any]], kinds: Sequence[str], hint: str) -> Part:
+    """Return whether every condition of these kinds is true in every status; ``hint`` is for one that says nothing itself."""
+    for status in statuses:
+        for kind in kinds:
+            state = condition(status, kind)
+            if state.get("status") != "True":
+                said = ": ".join(str(state[key]) for key in ("reason", "message") if state.get(key)) or hint
+                return Part(ready=False, object=name_of(found), reason=f"is not {kind}: {said}")
+    return Part(ready=True, object=name_of(found))
 
 
 def _owned(found: Object, owner: Object) -> bool:
