@@ -99,6 +99,7 @@ def healthy() -> list[dict[str, Any]]:
     objects.append(made("HTTPRoute", "tiny", status={"parents": [{"conditions": true("Accepted", "ResolvedRefs")}]}))
     for name in ("tiny-fp32", "tiny-basic"):
         objects.append(made("Deployment", name, spec={"replicas": 1}, status={"readyReplicas": 1, "updatedReplicas": 1}))
+        objects += [made("NetworkPolicy", name), made("PodDisruptionBudget", name)]
         slices = made("EndpointSlice", name, endpoints=[{"conditions": {"ready": True}}])
         slices["metadata"]["labels"] = {"kubernetes.io/service-name": name}
         objects += [slices, made("HorizontalPodAutoscaler", name, status={"conditions": true("AbleToScale", "ScalingActive")})]
@@ -280,6 +281,26 @@ def test_status_names_the_one_object_that_is_missing(
     assert service["blocked_by"]["object"] == f"{kind} gpuserve-local/{gone['metadata']['name']}"
     assert service["blocked_by"]["reason"]
     assert f"blocked by {kind}" in cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
+
+
+def test_what_protects_a_server_is_shown_where_it_is_missing(sandbox: Any) -> None:
+    stack = open_stack("local", sandbox.stacks)
+    assert (
+        not {"network fp32", "disruptions fp32"} & inspection.services(stack, FakeCluster(*healthy()))["tiny"]["parts"].keys()
+    )
+    objects = [found for found in healthy() if found["kind"] not in {"NetworkPolicy", "PodDisruptionBudget"}]
+    parts = inspection.services(stack, FakeCluster(*objects))["tiny"]["parts"]
+    assert parts["network basic"] == {
+        "ready": False,
+        "object": "NetworkPolicy gpuserve-local/tiny-basic",
+        "reason": "does not exist; `pulumi up --refresh` makes it",
+    }
+    assert [name for name, part in parts.items() if not part["ready"]] == [
+        "network fp32",
+        "disruptions fp32",
+        "network basic",
+        "disruptions basic",
+    ]
 
 
 def test_status_before_anything_was_deployed(sandbox: Any) -> None:

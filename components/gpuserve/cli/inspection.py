@@ -94,7 +94,19 @@ def _parts(plan: Plan, service: ServiceSpec, cluster: Reader, live_gateway: Obje
         if name in plan.autoscaling:
             found = cluster.get("autoscaling/v2", "HorizontalPodAutoscaler", name, namespace)
             yield f"autoscaler {version.build}", _one(found, "HorizontalPodAutoscaler", name, namespace)
+    for version in service.versions:
+        name = service.server(version.build)
+        for part, api_version, kind in _GUARDS:
+            # One that is there has no state to show.
+            if cluster.get(api_version, kind, name, namespace) is None:
+                yield f"{part} {version.build}", readiness.missing(kind, namespace, name)
 
+
+_GUARDS = (
+    ("network", "networking.k8s.io/v1", "NetworkPolicy"),
+    ("disruptions", "policy/v1", "PodDisruptionBudget"),
+)
+"""What protects a server, and is missed only when it is too late: part, API version and kind."""
 
 _READERS = {
     "ResourceQuota": readiness.quota,
