@@ -33,8 +33,24 @@ DECIMAL = {
     ".5": 0.5,
     "+.5": 0.5,
     "1.0": 1,
-    "1" * 30: 1.111111111111111e29,
+    "9007199254740992": 2**53,
+    "-9007199254740992": -(2**53),
+    "1000000000000000000": 10**18,
+    "0x1000000000000000": 2**60,
+    "1e18": 10**18,
+    "1e19": 10**19,
+    "1.1111111111111111e29": 1.111111111111111e29,
 }
+ROUNDED = [
+    "9007199254740993",
+    "-9007199254740993",
+    "+9_007_199_254_740_993",
+    "0x20000000000001",
+    "9223372036854775808",
+    "18446744073709551615",
+    "1" * 30,
+    f"1{'0' * 30}",
+]
 NUMBERS = OCTAL | OTHER_BASES | JOINED | DECIMAL
 TEXTS = [
     *[
@@ -46,6 +62,7 @@ TEXTS = [
         ".5e",
         "1e",
         "1e400",
+        "1" * 5000,
         "0x1p4",
         "0o8",
         "0b2",
@@ -100,6 +117,18 @@ def test_a_date_without_quotes_is_refused(word: str) -> None:
     with pytest.raises(YamlSyntaxError, match="line 2, column 4: is a date without quotes, to which Pulumi") as refused:
         read_yaml(f"b: 1\na: {word}\n")
     assert refused.value.fix == "put it in quotes"
+
+
+@pytest.mark.parametrize("word", ROUNDED)
+def test_a_number_that_would_become_another_one_is_refused(word: str) -> None:
+    with pytest.raises(
+        YamlSyntaxError, match="line 2, column 4: is a whole number of more digits than Pulumi keeps"
+    ) as refused:
+        read_yaml(f"b: 1\na: {word}\n")
+    assert refused.value.fix.startswith("put it in quotes where it is a text; else write a number up to 2^53")
+    assert read_yaml(f"a: '{word}'\n") == {"a": word}
+    (written,) = yaml.compose_all(to_yaml([[word]]))
+    assert written.value[0].style == "'"
 
 
 @pytest.mark.parametrize("word", [".inf", "-.INF", "+.Inf", ".nan", ".NaN"])

@@ -36,6 +36,11 @@ _BASES = (16, 2, 8, 8, 10)
 _REAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _BETWEEN_DIGITS = re.compile(r"(?<=[0-9])_(?=[0-9])")
 _BITS = range(-(2**63), 2**64)
+_SIGNED_BITS = range(-(2**63), 2**63)
+"""Beyond these the engine rounds already what it reads from the stack file."""
+_MOST_DIGITS = 400
+"""A float ends at 309 of them, and what is longer may be more than Python reads."""
+
 _WRITTEN_WHOLE = 1e21
 """Numbers from here on have an exponent in the JSON that the engine gives to programs; those below without a fraction are whole there."""
 
@@ -69,19 +74,38 @@ def number(word: str) -> int | float | None:
     """
     if word in _NOT_FINITE:
         return _NOT_FINITE[word]
-    plain = _BETWEEN_DIGITS.sub("", word) if word.startswith(".") else word[:1] + word[1:].replace("_", "")
-    whole = _WHOLE.fullmatch(plain)
-    if whole:
-        sign, *digits = whole.groups()
-        value = next(int(sign + found, base) for found, base in zip(digits, _BASES, strict=True) if found)
-        if value in _BITS:
-            return value
+    plain = _without_gaps(word)
+    whole = _whole(plain)
+    if whole is not None and whole in _BITS:
+        return whole
     if not _REAL.fullmatch(plain):
         return None
     real = float(plain)
     if math.isinf(real):
         return None
     return int(real) if real.is_integer() and abs(real) < _WRITTEN_WHOLE else real
+
+
+def is_rounded(word: str) -> bool:
+    """Tell whether a word is a whole number that would become another one on its way: Pulumi hands numbers to resources as doubles.
+
+    One that is written with an exponent says itself that not every digit counts.
+    """
+    whole = _whole(_without_gaps(word))
+    return whole is not None and number(word) is not None and (whole not in _SIGNED_BITS or int(float(whole)) != whole)
+
+
+def _without_gaps(word: str) -> str:
+    return _BETWEEN_DIGITS.sub("", word) if word.startswith(".") else word[:1] + word[1:].replace("_", "")
+
+
+def _whole(plain: str) -> int | None:
+    """Return the whole number that is written in digits of some base; None where something else is, or more than any float has."""
+    found = _WHOLE.fullmatch(plain) if len(plain) <= _MOST_DIGITS else None
+    if found is None:
+        return None
+    sign, *digits = found.groups()
+    return next(int(sign + some, base) for some, base in zip(digits, _BASES, strict=True) if some)
 
 
 def _is_date(word: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from gpuserve.kubernetes.yaml_scalars import BOOL, BOOLS, DATE, FLOAT, INT, MERGE, number, tag_of
+from gpuserve.kubernetes.yaml_scalars import BOOL, BOOLS, DATE, FLOAT, INT, MERGE, is_rounded, number, tag_of
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml, where it is there, is ten times as fast."""
@@ -43,6 +43,10 @@ def _number(_: Any, node: yaml.ScalarNode) -> int | float:
     value = number(node.value)
     if value is None:
         raise _unlike(node)
+    if is_rounded(node.value):
+        reason = "is a whole number of more digits than Pulumi keeps, which would become another one"
+        fix = "put it in quotes where it is a text; else write a number up to 2^53 (9007199254740992), or one with an exponent"
+        raise YamlSyntaxError(f"{_where(node.start_mark)}{reason}", fix)
     return value
 
 
