@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import STACKS, AnyStackOption, JsonOption, StacksOption
-from gpuserve.cli.output import notice, stdout, to_json
+from gpuserve.cli.output import notice, show, to_json
 from gpuserve.kubernetes.errors import GpuserveError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _report(counts: dict[str, int], found: list[Finding], broken: list[str], not
         for finding in found:
             why = f"{finding.field} {finding.reason}"
             table.add_row(finding.stack, finding.object, finding.rule, escape(why), escape(finding.fix))
-        stdout().print(table)
+        show(table)
     for error in broken:
         notice(error)
     for note in notes:

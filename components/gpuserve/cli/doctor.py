@@ -13,7 +13,7 @@ from rich.table import Table
 
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import JsonOption
-from gpuserve.cli.output import stdout, to_json
+from gpuserve.cli.output import show, to_json
 from gpuserve_images.compile.builders import ABSENT, builder_cuda, builder_version, builds
 from gpuserve_images.compile.gpus import Gpu, Gpus, find_gpus
 from gpuserve_images.compile.spec import COMPILED
@@ -53,7 +53,7 @@ def doctor(as_json: JsonOption = False) -> None:
         table = Table("", "what", "found")
         for diagnosis in diagnoses:
             table.add_row(_mark(diagnosis), diagnosis.subject, escape(diagnosis.found))
-        stdout().print(table)
+        show(table)
     if any(diagnosis.needed and not diagnosis.ok for diagnosis in diagnoses):
         raise typer.Exit(FAILED)
 

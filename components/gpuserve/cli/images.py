@@ -9,7 +9,7 @@ import yaml
 from rich.table import Column, Table
 
 from gpuserve.cli.options import STACKS, JsonOption
-from gpuserve.cli.output import notice, stdout, to_json, write
+from gpuserve.cli.output import notice, show, to_json, write
 from gpuserve.cli.progress import progress
 from gpuserve.kubernetes.errors import Problem, SpecError
 
@@ -193,7 +193,7 @@ def _show_images(repository: str, images: "list[ListedImage]") -> None:
     for image in images:
         size = _megabytes(image.bytes)
         table.add_row(image.tag[:16], image.summary.build, _parity(image), _capacity(image), size, _age(image.created))
-    stdout().print(table)
+    show(table)
 
 
 def _parity(image: "ListedImage") -> str:
@@ -214,7 +214,7 @@ def _show_kept(kept: "Inventory", root: Path) -> None:
     table = Table("what", "key", Column("size", justify="right"), "used", title=str(root), title_justify="left")
     for entry in sorted(entries, key=lambda entry: entry.used, reverse=True):
         table.add_row(entry.stage, entry.key[:16], _megabytes(entry.bytes), _age(entry.used))
-    stdout().print(table)
+    show(table)
     typer.echo(f"{len(entries)} kept, {_megabytes(sum(entry.bytes for entry in entries))}")
     for made, report in kept.builds:
         typer.echo(f"{report.summary.model} {report.summary.build}: {report.tag}, built {_age(made)} ago")

@@ -8,7 +8,7 @@ from rich.table import Column, Table
 
 from gpuserve.cli.guard import FAILED
 from gpuserve.cli.options import STACKS, JsonOption, StackOption, StacksOption
-from gpuserve.cli.output import notice, stdout, to_json
+from gpuserve.cli.output import notice, show, stdout, to_json
 
 
 def status(stack: StackOption, stacks: StacksOption = STACKS, as_json: JsonOption = False) -> None:
@@ -59,8 +59,8 @@ def _show(name: str, service: dict[str, Any]) -> None:
     for part, state in service["parts"].items():
         mark = "[green]ready[/]" if state["ready"] else "[red]waits[/]"
         table.add_row(mark, part, state["object"], escape(state["reason"] or _details(state)))
+    show(table)
     console = stdout()
-    console.print(table)
     for version, measured in service["capacity"].items():
         if measured:
             console.print(f"capacity of {version}: {_measured(measured)}", markup=False, soft_wrap=True)
