@@ -125,7 +125,12 @@ class Runner:
         """Return what to call the models that a stage reads and writes, by path: nobody knows the files of the cache."""
         stages = stage.chain()
         folders = {key: self.done[key].folder for key in stages if key in self.done} | {stage.key: place}
-        return {str(folder / MODEL): f"{_origin(stages[key])} after {stages[key].name}" for key, folder in folders.items()}
+        names = {str(folder / MODEL): f"{_origin(stages[key])} after {stages[key].name}" for key, folder in folders.items()}
+        sources = (before for each in stages.values() for before in each.after.values() if isinstance(before, Source))
+        downloads = {
+            str(self.done[each.key].file): each.shown for each in sources if each.key in self.done and "://" in each.shown
+        }
+        return names | downloads
 
 
 def _origin(stage: Stage | Source) -> str:
