@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve.kubernetes.units import MAX_LABEL
 
 if TYPE_CHECKING:
     from gpuserve_images.compile.spec import ProfileSpec
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 BUILD = "model"
 """Name of the one build."""
-
-LONGEST_NAME = 40
-"""As `gpuserve.kubernetes.units.DnsLabel` takes."""
 
 _OPTIONS = {
     "name": "--name",
@@ -167,7 +165,7 @@ def _require_what_int8_needs(options: Options) -> None:
 def _name(file: Path) -> str:
     """Return a model's name from its file's: letters, digits and hyphens, after a letter."""
     name = re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-")
-    return (name if name[:1].isalpha() else f"model-{name}")[:LONGEST_NAME].strip("-")
+    return (name if name[:1].isalpha() else f"model-{name}")[:MAX_LABEL].strip("-")
 
 
 def _bar(text: str) -> tuple[str, float | str]:

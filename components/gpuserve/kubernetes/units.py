@@ -169,14 +169,17 @@ def _pattern(expression: str, limit: int, reason: str, fix: str) -> Callable[[st
     return check
 
 
+MAX_LABEL = 40
+"""Characters of a `DnsLabel`."""
+
 DnsLabel = Annotated[
     str,
     BeforeValidator(known_at_plan_time),
     AfterValidator(
         _pattern(
             r"[a-z]([-a-z0-9]*[a-z0-9])?",
-            40,
-            "is not a DNS label of at most 40 characters (RFC 1035, whose other 23 are for suffixes)",
+            MAX_LABEL,
+            f"is not a DNS label of at most {MAX_LABEL} characters (RFC 1035, whose other 23 are for suffixes)",
             "use lower-case letters, digits and '-', starting with a letter, for example 'filetype'",
         )
     ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gpuserve_images.compile.alone import alone
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 CLAMPED = ("clamp", "out of range")
 """Words of the parser's warnings when it changes the value of a constant to fit its type, such as FP64 to FP32."""
-
-NO_PROFILES: Mapping[str, Profile] = MappingProxyType({})
 
 TYPES = {"FP32": "FLOAT", "FP16": "HALF", "INT8": "INT8", "INT32": "INT32", "INT64": "INT64", "UINT8": "UINT8", "BOOL": "BOOL"}
 """Datatype of the inference protocol -> TensorRT's name of it. The protocol's other types have none."""
@@ -43,7 +41,7 @@ def require_accepted(trt: ModuleType, model: Path) -> None:
     parse(trt, builder.create_network(0), logger, model)
 
 
-def parse(trt: ModuleType, network: Any, logger: Any, model: Path, shapes: Mapping[str, Profile] = NO_PROFILES) -> None:
+def parse(trt: ModuleType, network: Any, logger: Any, model: Path, shapes: Mapping[str, Profile] | None = None) -> None:
     """Read an ONNX file into a network, which keeps the types of the model (networks are strongly typed).
 
     Args:
@@ -61,7 +59,7 @@ def parse(trt: ModuleType, network: Any, logger: Any, model: Path, shapes: Mappi
     _require_types(signature, model)
     require_int32_sizes(loaded, model)
     parser = trt.OnnxParser(network, logger)
-    unnamed = unname_axes(loaded, shapes)
+    unnamed = unname_axes(loaded, shapes or {})
     if not (parser.parse(loaded.SerializeToString(), str(model)) if unnamed else parser.parse_from_file(str(model))):
         raise _refusal(trt, parser, loaded, logger, model)
     clamped = [warning for warning in logger.warnings if any(word in warning for word in CLAMPED)]

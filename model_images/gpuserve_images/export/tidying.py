@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpuserve_images.errors import ExportError
 from gpuserve_images.onnx_model.files import load
+from gpuserve_images.onnx_model.graphs import all_graphs, inner_graphs
 from gpuserve_images.onnx_model.signature import DYNAMIC, TensorSpec, carried
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _names(graph: "GraphProto") -> Iterator[str]:
         yield from (value.name for value in values)
     for node in graph.node:
         yield from node.output
-        for inner in _inner(node):
+        for inner in inner_graphs(node):
             yield from _names(inner)
 
 
@@ -120,7 +121,7 @@ def _recount(graph: "GraphProto") -> None:
 def _used(graph: "GraphProto") -> Iterator[str]:
     for node in graph.node:
         yield from (node.name, *node.input, *node.output)
-        for inner in _inner(node):
+        for inner in inner_graphs(node):
             yield from _used(inner)
 
 
@@ -132,24 +133,15 @@ def _apply(graph: "GraphProto", names: dict[str, str]) -> None:
         node.name = names.get(node.name, node.name)
         for field in (node.input, node.output):
             field[:] = [names.get(name, name) for name in field]
-        for inner in _inner(node):
+        for inner in inner_graphs(node):
             _apply(inner, names)
-
-
-def _inner(node: Any) -> "Iterator[GraphProto]":
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _without_traces(model: "ModelProto") -> None:
     """Drop stack traces, paths, random names and value shapes: they tell of the machine, and change from run to run."""
     del model.metadata_props[:]
     model.doc_string = ""
-    graphs = [model.graph]
-    while graphs:
-        graph = graphs.pop()
+    for graph in all_graphs(model.graph):
         graph.doc_string = ""
         graph.name = GRAPH
         del graph.metadata_props[:]
@@ -157,8 +149,6 @@ def _without_traces(model: "ModelProto") -> None:
             for item in items:
                 item.doc_string = ""
                 del item.metadata_props[:]
-        for node in graph.node:
-            graphs.extend(_inner(node))
     for function in model.functions:
         function.doc_string = ""
         del function.metadata_props[:]

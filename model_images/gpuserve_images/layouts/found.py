@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuserve_images.layouts.served import LayoutError, ServedModel
-from gpuserve_images.onnx_model.session import QUIET
+from gpuserve_images.onnx_model.session import quiet_options
 from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -47,10 +47,8 @@ def opened(file: Path) -> "InferenceSession | None":
     """Return a model in ONNX Runtime on this machine's processor, or None where it cannot be loaded there: it may be for GPUs only."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = QUIET
     try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(file), quiet_options(), providers=["CPUExecutionProvider"])
     except Exception:  # noqa: BLE001 - its errors have no common class; a model for GPUs only may still be served as it is
         return None
 

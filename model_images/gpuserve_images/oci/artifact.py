@@ -6,9 +6,10 @@ from types import MappingProxyType
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci.baking import BakeResult, finish
 from gpuserve_images.oci.blobs import Blob, Meter, Progress, Transfer
-from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import EMPTY, MANIFEST, Json, encode, image_manifest
 from gpuserve_images.oci.layers import UPLOADS, File
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.reference import Reference
 
 # Reports, bills of materials and statements have kilobytes; some megabytes leave room for plots.

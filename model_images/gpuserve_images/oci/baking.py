@@ -8,7 +8,7 @@ from types import MappingProxyType
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import memory
 from gpuserve_images.oci.blobs import Blob, Meter, Progress, Transfer, side_by_side
-from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.compression import Compression
 from gpuserve_images.oci.config import (
     CONFIG,
@@ -25,6 +25,7 @@ from gpuserve_images.oci.config import (
 )
 from gpuserve_images.oci.layer_blobs import LayerBlob
 from gpuserve_images.oci.layers import UPLOADS, Layer, TarLayer
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.merged import refuse_through_links
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.resolving import Base, Bases, read_bases, scratch

@@ -4,13 +4,11 @@ Requests that may safely be repeated are repeated quietly for a few seconds; eve
 Large blobs are sent by `uploads`.
 """
 
-import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
-from typing import cast
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
@@ -19,9 +17,9 @@ from requests.adapters import HTTPAdapter
 from gpuserve_images.certificates import blame_authorities, trust_own
 from gpuserve_images.errors import BrokenOffError, RegistryError
 from gpuserve_images.oci.authorisation import Authorisation, Scope
-from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Json, digest_of, encode
+from gpuserve_images.oci.config import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, digest_of, encode
 from gpuserve_images.oci.layers import CHUNK_BYTES
-from gpuserve_images.oci.manifests import require_sound
+from gpuserve_images.oci.manifests import Manifest, require_sound
 from gpuserve_images.oci.pages import pages
 from gpuserve_images.oci.reference import Reference, address_of
 from gpuserve_images.oci.refusals import BROKEN_OFF, document, refusal, unreachable
@@ -36,29 +34,6 @@ _FIRST_BYTE = re.compile(r"bytes (\d+)-")
 _RENEWALS = 2
 # Connections kept open: more than any sensible number of uploads at once.
 _CONNECTIONS = 32
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A manifest as the registry holds it: exact bytes, so that its digest can be told."""
-
-    media_type: str
-    content: bytes
-
-    @property
-    def digest(self) -> str:
-        """Digest of the exact bytes."""
-        return digest_of(self.content)
-
-    @property
-    def document(self) -> Json:
-        """What the bytes say."""
-        return cast("Json", json.loads(self.content))
-
-    @property
-    def layers(self) -> list[Json]:
-        """The descriptors of its layers; none of an index."""
-        return self.document.get("layers") or []
 
 
 class Body:

@@ -1,15 +1,40 @@
-"""What a manifest must be like before anybody reads it: who wrote it is not known."""
+"""Manifests, and what one must be like before anybody reads it: who wrote it is not known."""
 
+import json
 import re
+from dataclasses import dataclass
 from typing import Any, cast
 
 from gpuserve_images.errors import RegistryError, shortened
-from gpuserve_images.oci.config import Json
+from gpuserve_images.oci.config import Json, digest_of
 from gpuserve_images.oci.reference import Reference
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PLATFORM = ("os", "architecture", "variant")
 _SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest as the registry holds it: exact bytes, so that its digest can be told."""
+
+    media_type: str
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """Digest of the exact bytes."""
+        return digest_of(self.content)
+
+    @property
+    def document(self) -> Json:
+        """What the bytes say."""
+        return cast("Json", json.loads(self.content))
+
+    @property
+    def layers(self) -> list[Json]:
+        """The descriptors of its layers; none of an index."""
+        return self.document.get("layers") or []
 
 
 def require_sound(place: Reference, document: Json) -> Json:

@@ -14,9 +14,10 @@ from gpuserve_images.oci import memory
 from gpuserve_images.oci.artifact import artifact
 from gpuserve_images.oci.baking import BakeResult, finish
 from gpuserve_images.oci.blobs import Meter, Transfer
-from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import INDEX, MANIFEST, Json, descriptor, encode, image_index
 from gpuserve_images.oci.layers import File
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.reference import Reference
 
 _NONE: Mapping[str, str] = MappingProxyType({})

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from gpuserve_images.errors import RegistryError
-from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import INDEXES, Json, scratch_config
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.reference import Reference
 
 

@@ -21,7 +21,7 @@ from gpuserve_images.oci import memory
 from gpuserve_images.oci.baking import finish
 from gpuserve_images.oci.blobs import Blob, Meter, Transfer
 from gpuserve_images.oci.bundles import BUNDLE, signed_annotations
-from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import (
     CONFIG,
     MANIFEST,
@@ -34,6 +34,7 @@ from gpuserve_images.oci.config import (
     scratch_config,
 )
 from gpuserve_images.oci.keys import fingerprint, public_key
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.referrers import referrers
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpuserve_images.errors import SourceError
+from gpuserve_images.onnx_model.graphs import all_graphs
 from gpuserve_images.onnx_model.text import undecodable
 from gpuserve_images.onnx_model.wire import truncation
 
@@ -151,13 +152,10 @@ def _damaged(where: str, finding: str) -> SourceError:
 
 
 def _tensors(graph: "GraphProto") -> Iterator["TensorProto"]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
-            for inner in attribute.graphs:
-                yield from _tensors(inner)
+    for each in all_graphs(graph):
+        yield from each.initializer
+        for node in each.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors

@@ -1,12 +1,12 @@
 """Operators that ONNX Runtime has, so that one it lacks is answered with its node's name."""
 
-import importlib
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.files import load
+from gpuserve_images.onnx_model.graphs import inner_graphs
+from gpuserve_images.onnx_model.schemas import runtime_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,9 +46,8 @@ def all_nodes(nodes: "Iterable[NodeProto]") -> "Iterator[NodeProto]":
     """Yield nodes and those of their branches and loops."""
     for node in nodes:
         yield node
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-                yield from all_nodes(inner.node)
+        for inner in inner_graphs(node):
+            yield from all_nodes(inner.node)
 
 
 def in_half(model: "ModelProto") -> bool:
@@ -73,11 +72,4 @@ def _node(node: "NodeProto") -> str:
 
 def _known(node: "NodeProto") -> bool:
     domain = "" if node.domain in STANDARD else node.domain
-    return (domain, node.op_type) in _schemas()
-
-
-@lru_cache(maxsize=1)
-def _schemas() -> frozenset[tuple[str, str]]:
-    runtime: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    schemas: list[Any] = runtime.get_all_operator_schema()
-    return frozenset((schema.domain, schema.name) for schema in schemas)
+    return (domain, node.op_type) in runtime_schemas()

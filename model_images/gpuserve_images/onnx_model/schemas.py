@@ -1,4 +1,4 @@
-"""Which types operators take and give: ONNX's own, and those that ONNX Runtime adds."""
+"""Which operators there are, and which types they take and give: ONNX's own, and those that ONNX Runtime adds."""
 
 import importlib
 from functools import cache
@@ -21,11 +21,7 @@ def types_of(node: "NodeProto", opset: int) -> list[set[str]]:
         schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
     except onnx.defs.SchemaError:
         schema = max(
-            (
-                each
-                for each in _added()
-                if (each.domain, each.name) == (node.domain, node.op_type) and each.since_version <= opset
-            ),
+            (each for each in runtime_schemas().get((node.domain, node.op_type), ()) if each.since_version <= opset),
             key=lambda each: each.since_version,
             default=None,
         )
@@ -37,7 +33,10 @@ def types_of(node: "NodeProto", opset: int) -> list[set[str]]:
 
 
 @cache
-def _added() -> list[Any]:
-    """Return ONNX Runtime's schemas of other domains than ONNX's."""
+def runtime_schemas() -> dict[tuple[str, str], list[Any]]:
+    """Return ONNX Runtime's schemas, of each version, by domain and operator."""
     runtime: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    return [schema for schema in runtime.get_all_operator_schema() if schema.domain not in {"", "ai.onnx.ml"}]
+    found: dict[tuple[str, str], list[Any]] = {}
+    for schema in runtime.get_all_operator_schema():
+        found.setdefault((schema.domain, schema.name), []).append(schema)
+    return found

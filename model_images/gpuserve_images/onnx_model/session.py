@@ -23,6 +23,15 @@ QUIET = 4
 """ONNX Runtime's severity for what ends the process: an error is raised too, and said once; warnings are about choices made on purpose."""
 
 
+def quiet_options() -> Any:
+    """Return options of a session that writes nothing of its own to the terminal."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = QUIET
+    return options
+
+
 def runtime_errors() -> tuple[type[Exception], ...]:
     """Return the exceptions that ONNX Runtime raises of its own; they have no ancestor but `Exception`."""
     module: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
@@ -42,8 +51,7 @@ def inner_values(model: "ModelProto", names: "Sequence[str]") -> "list[ValueInfo
     asked = ModelProto()
     asked.CopyFrom(model)
     asked.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = QUIET
+    options = quiet_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(asked.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -104,8 +112,7 @@ class Session:
         """
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = QUIET
+        options = quiet_options()
         options.intra_op_num_threads = threads
         if optimise is not None:
             options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, optimise)

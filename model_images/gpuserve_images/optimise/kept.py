@@ -13,7 +13,7 @@ DYNAMIC = ("Gemm", "MatMul")
 """Those of them whose ranges may be found anew for each request."""
 
 CONVOLVED = "a convolution whose range is found anew for each request is slower than in FP32"
-"""Why a `Conv` is not among `DYNAMIC`: YOLOv8n, PP-OCR and PicoDet ran at a fifth to a seventh of their speed (ONNX Runtime 1.31, one thread,
+"""Why a `Conv` is not among `DYNAMIC`: YOLOv8, PP-OCR and PicoDet ran at a fifth to a seventh of their speed (ONNX Runtime 1.31, one thread,
 AVX-512 VNNI), and nothing is as far from the source. https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html says so too."""
 
 INTEGER = ("ConvInteger", "MatMulInteger")

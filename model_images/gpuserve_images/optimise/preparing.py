@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gpuserve_images.disks import scratch
 from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.files import external_files, load
+from gpuserve_images.onnx_model.graphs import all_graphs
 from gpuserve_images.onnx_model.operators import SHOWN, STANDARD, all_nodes, require_operators
 from gpuserve_images.onnx_model.session import runtime_errors
 from gpuserve_images.optimise.gemms import settle
@@ -107,8 +107,8 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False, dynamic: bool =
                     for node in loaded.graph.node
                     if node.op_type in OPERATORS and node.op_type not in DYNAMIC
                 }
-            inner = (each for node in loaded.graph.node for each in islice(all_nodes([node]), 1, None))
-            left |= {node.name or node.output[0]: INNER for node in inner if node.op_type in OPERATORS}
+            _, *inner = all_graphs(loaded.graph)
+            left |= {node.name or node.output[0]: INNER for graph in inner for node in graph.node if node.op_type in OPERATORS}
             layers = sum(node.op_type in OPERATORS for node in all_nodes(loaded.graph.node))
             if layers == len(left):
                 raise nothing_quantised(model, layers, left)

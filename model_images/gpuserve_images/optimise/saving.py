@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuserve_images.onnx_model.graphs import all_graphs, inner_graphs
 from gpuserve_images.onnx_model.session import inner_values
 
 if TYPE_CHECKING:
@@ -63,19 +64,10 @@ def make_dense(model: "ModelProto") -> bool:
 
     TensorRT, the quantiser and the FP16 converter overlook them, and ONNX Runtime writes those of branches in a way that it does not read.
     """
-    graphs = [graph for graph in _graphs(model.graph) if graph.sparse_initializer]
+    graphs = [graph for graph in all_graphs(model.graph) if graph.sparse_initializer]
     for graph in graphs:
         _write_out(graph)
     return bool(graphs)
-
-
-def _graphs(graph: "GraphProto") -> "Iterator[GraphProto]":
-    """Yield a graph and those of its branches and loops."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-                yield from _graphs(inner)
 
 
 def _write_out(graph: "GraphProto") -> None:
@@ -215,7 +207,6 @@ def sort_nodes(graph: "GraphProto") -> None:
 def _reads(node: "NodeProto") -> Iterator[str]:
     """Yield the tensors that a node reads, those that its branches take from outside included."""
     yield from node.input
-    for attribute in node.attribute:
-        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-            for child in inner.node:
-                yield from _reads(child)
+    for inner in inner_graphs(node):
+        for child in inner.node:
+            yield from _reads(child)

@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve_images.oci.client import Manifest, RegistryClient, Request
+from gpuserve_images.oci.client import RegistryClient, Request
 from gpuserve_images.oci.config import INDEXES
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.pages import pages
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.oci.referrers import referrers

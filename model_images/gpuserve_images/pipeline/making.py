@@ -93,25 +93,22 @@ def make(chain: Chain, runner: Runner) -> Made:
     for way in chain.ways:
         for engine in way.engines.values():
             runner.require_ready(engine)
-    missed: list[tuple[Way, ParityError]] = []
-    cannot: list[tuple[Way, SourceError]] = []
+    missed: list[tuple[Way, ParityError | SourceError]] = []
     for way in chain.ways:
         try:
             parity = _judged(chain, way, runner)
-        except ParityError as error:
-            missed.append((way, error))
-            continue
-        except SourceError as error:
-            if not missed:
+        except (ParityError, SourceError) as error:
+            # A model that the preferred way cannot make is wrong itself.
+            if not missed and isinstance(error, SourceError):
                 raise
-            cannot.append((way, error))
+            missed.append((way, error))
             continue
         made = _made(chain, way, runner, parity, tuple(_sentence(*item) for item in missed))
         return _engines_judged(chain, made, runner)
-    _, last = missed[-1]
-    if len(missed) == 1 and not cannot:
-        raise last
-    value = "; ".join(f"{way.name} INT8: {error.value or error.reason}" for way, error in (*missed, *cannot))
+    if len(missed) == 1:
+        raise missed[0][1]
+    *_, last = (error for _, error in missed if isinstance(error, ParityError))
+    value = "; ".join(f"{way.name} INT8: {error.value or error.reason}" for way, error in missed)
     raise ParityError(last.where, last.reason, last.fix, value=value) from last
 
 
@@ -197,5 +194,5 @@ def _made(chain: Chain, way: Way, runner: Runner, parity: Parity | None, missed:
     return Made(way, summary, (engines or (model,))[0], missed)
 
 
-def _sentence(way: Way, error: ParityError) -> str:
+def _sentence(way: Way, error: ParityError | SourceError) -> str:
     return f"{way.name} INT8 missed a bar: {error.value or error.reason}"

@@ -78,7 +78,9 @@ def _calibrating(shared: Collection[str]) -> set[str]:
     """Return which of the files that both uses name calibrate, by digest; of two and more at least one does, and one does not."""
     ordered = sorted(shared, key=lambda digest: (digest[-2:], digest))
     chosen = sum(int(digest[-2:], 16) < CALIBRATION_SHARE for digest in ordered)
-    return set(ordered[: min(max(chosen, 1), len(ordered) - 1)] if len(ordered) > 1 else ordered[:chosen])
+    if len(ordered) > 1:
+        chosen = min(max(chosen, 1), len(ordered) - 1)
+    return set(ordered[:chosen])
 
 
 def pick(samples: Iterable[SampleSpec], folder: Path, field: str) -> list[Path]:

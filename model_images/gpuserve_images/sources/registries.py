@@ -4,8 +4,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from gpuserve_images.errors import RegistryError, SourceError
-from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import Json
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.remote import LAYERS, HiccupError, Listing, Reading, RemoteFile

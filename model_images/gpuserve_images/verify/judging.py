@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from gpuserve_images.optimise.overflow import SMALLEST_NORMAL
 from gpuserve_images.optimise.spec import Precision
 from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.parity import TOP
 from gpuserve_images.verify.spec import BarsSpec
-
-SMALL = 2.0**-14
-"""Below it FP16 has no full precision. A detector that finds nothing in noise answers such numbers, and their directions are noise too."""
 
 _AT_LEAST = ("top1_agreement", "top5_agreement", "cosine")
 _UNMEASURABLE = {
@@ -62,7 +60,8 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
     if not missed and not labels:
         reason = "cannot be judged by its bars; nothing was pushed"
     near = _NEARER[precision]
-    if missed == ["cosine"] and not labels and precision != "fp32" and parity.max_abs_error < SMALL:
+    # A detector that finds nothing in noise answers such numbers, and their directions are noise too.
+    if missed == ["cosine"] and not labels and precision != "fp32" and parity.max_abs_error < SMALLEST_NORMAL:
         near = f"Verify on samples whose answers are no such small numbers (`verify.inputs`): these are {parity.max_abs_error:.2g} apart at most"
     nearer = f"{near}; or, " if missed or labels else ""
     fix = f"{nearer}{', and '.join(_concessions(missed, labels, unmeasured))}."

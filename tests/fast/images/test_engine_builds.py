@@ -23,7 +23,7 @@ from gpuserve_images.verify.attached import attached_report
 from gpuserve_images.verify.differences import ParityError
 from gpuserve_images.verify.report import VerifyReport
 
-pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
+pytestmark = pytest.mark.slow  # whole builds; test_cli_compile and test_model_resource are the quick ones
 
 ENGINE = "engine"
 RTX = {"engine": "tensorrt-rtx", "architectures": ["sm_80", "sm_89"]}

@@ -19,7 +19,7 @@ from gpuserve_images.spec import load_model
 from gpuserve_images.target import Target
 from gpuserve_images.verify.differences import ParityError
 
-pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
+pytestmark = pytest.mark.slow  # whole builds; test_cli_compile and test_model_resource are the quick ones
 
 
 @pytest.fixture(scope="module")

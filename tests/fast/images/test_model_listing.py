@@ -5,8 +5,9 @@ import os
 import pytest
 
 from gpuserve_images.oci import File, Layer, bake
-from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import INDEX, descriptor, encode, image_index
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.reference import Reference
 from gpuserve_images.pipeline.key import TAG_LENGTH
 from gpuserve_images.pipeline.listing import images_of

@@ -13,8 +13,9 @@ from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
 
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import File, ImageConfig, Layer, bake, layer_blobs, layers, memory, push_artifact, resolve
-from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import INDEX, encode
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.reference import Reference
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -4,8 +4,9 @@ import pytest
 
 from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import File, Layer, TarLayer, bake, push_artifact
-from gpuserve_images.oci.client import Manifest, RegistryClient
+from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import INDEX, MANIFEST, descriptor, digest_of, encode, image_index, image_manifest
+from gpuserve_images.oci.manifests import Manifest
 from gpuserve_images.oci.reference import Reference
 
 LAYER = Layer({"/models/m/1/model.onnx": File(b"weights")})

@@ -17,7 +17,7 @@ from gpuserve_images.pipeline.store import write_record
 from gpuserve_images.records import StageRecord
 from gpuserve_images.spec import load_model
 
-pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
+pytestmark = pytest.mark.slow  # whole builds; test_cli_compile and test_model_resource are the quick ones
 
 
 @pytest.fixture
