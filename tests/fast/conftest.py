@@ -12,6 +12,7 @@ import onnx
 import pytest
 import yaml
 from e2e_registry import RegistryServer
+from e2e_small_model import write_model_folder
 from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
@@ -87,6 +88,16 @@ def doubling_model() -> onnx.ModelProto:
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Sandbox:
     return Sandbox(tmp_path)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model, to work in, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.02)
+    write_model_folder(tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
 
 
 @pytest.fixture

@@ -2,29 +2,11 @@
 
 import onnx
 import pytest
+from e2e_commands import run_compile as run
 from e2e_graphs import branching
-from e2e_small_model import write_model_folder
-from typer.testing import CliRunner
 
 from gpuserve.cli.building import choose
-from gpuserve.cli.main import app
 from gpuserve.cli.model_file import Options
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.02)
-    write_model_folder(tmp_path / "work")
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
-
-def run(*arguments: object, fails: bool = False) -> str:
-    result = CliRunner().invoke(app, ["compile", *map(str, arguments)])
-    assert (result.exit_code != 0) is fails, result.output + repr(result.exception)
-    assert "Traceback" not in result.output
-    return " ".join(result.output.split())
 
 
 def test_a_file_is_a_model_of_a_name_that_a_service_may_have(place):

@@ -3,12 +3,10 @@
 import json
 
 import pytest
-from e2e_small_model import write_model_folder
+from e2e_commands import run_compile as run
 from e2e_text_model import write_text_model
-from typer.testing import CliRunner
 
 from gpuserve.cli.building import choose
-from gpuserve.cli.main import app
 from gpuserve.cli.model_file import Options
 from gpuserve.cli.profiles import read_profiles
 
@@ -16,20 +14,9 @@ ARCH = ("--arch", "sm_86")
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("gpuserve_images.verify.capacity.BUDGET", 0.02)
-    write_model_folder(tmp_path / "work")
-    write_text_model(tmp_path / "work" / "text.onnx")
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
-
-def run(*arguments: object, fails: bool = False) -> str:
-    result = CliRunner().invoke(app, ["compile", *map(str, arguments)])
-    assert (result.exit_code != 0) is fails, result.output + repr(result.exception)
-    assert "Traceback" not in result.output
-    return " ".join(result.output.split())
+def place(place):
+    write_text_model(place / "text.onnx")
+    return place
 
 
 def compiled(place) -> dict[str, list[list[int]]]:

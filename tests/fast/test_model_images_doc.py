@@ -24,7 +24,7 @@ from gpuserve_images.builder.spec import BuilderSpec
 from gpuserve_images.oci import File, Layer, bake
 from gpuserve_images.spec import ModelSpec
 
-pytestmark = pytest.mark.slow  # whole builds; test_cli_images and test_model_resource are the quick ones
+pytestmark = pytest.mark.slow  # whole builds; test_cli_compile and test_model_resource are the quick ones
 
 DOC = (Path(__file__).parents[2] / "docs" / "model-images.md").read_text()
 BUILDS = {"fp32": {"engine": "onnxruntime"}}
