@@ -44,13 +44,13 @@ def test_callers_hold_few_batches_where_they_are_large(requests, monkeypatch):
 
 
 class Sleeper:
-    """Answers after a known time, one request at a time or all at once; counts who is connected."""
+    """Answers after a known time; counts who is connected."""
 
     where = "a test"
     cores = None
 
-    def __init__(self, seconds, *, parallel=True, fail=lambda _: False):
-        self.seconds, self.fail, self.lock = seconds, fail, None if parallel else threading.Lock()
+    def __init__(self, seconds, *, fail=lambda _: False):
+        self.seconds, self.fail = seconds, fail
         self.connected = self.most = self.calls = 0
 
     @contextmanager
@@ -62,57 +62,83 @@ class Sleeper:
             self.calls += 1
             if self.fail(self.calls):
                 raise LoadError("a test", "failed", "Do not.")
-            if self.lock is None:
-                time.sleep(self.seconds)
-            else:
-                with self.lock:
-                    time.sleep(self.seconds)
+            self.sleep()
 
         try:
             yield call
         finally:
             self.connected -= 1
 
-
-def test_the_figures_are_those_of_a_known_delay():
-    point = measure_point(Sleeper(0.01), 4, 1, Pace(0.0, 0.2, 3))
-    assert 10 <= point.min_ms <= point.median_ms <= point.p95_ms <= point.p99_ms <= point.max_ms < 60
-    assert point.requests_per_second == pytest.approx(1000 / point.mean_ms, rel=0.1)
-    assert point.samples_per_second == pytest.approx(4 * point.requests_per_second, rel=0.01)
-    assert point.std_ms >= 0
-    assert point.errors == 0
+    def sleep(self):
+        time.sleep(self.seconds)
 
 
-def test_callers_work_at_the_same_time_and_a_queue_shows_as_latency():
-    free, queued = (measure_point(Sleeper(0.01, parallel=parallel), 1, 4, Pace(0.0, 0.2, 3)) for parallel in (True, False))
-    assert free.requests_per_second > 1.5 * queued.requests_per_second
-    assert queued.mean_ms > 1.5 * free.mean_ms
+class Simulated(Sleeper):
+    """A callee in simulated time, of which every caller has its own: who is earliest goes first. First calls cost nothing.
+
+    With `queue` it answers one request at a time; the first `stalled` callers wait a second for each answer.
+    """
+
+    def __init__(self, monkeypatch, seconds, *, queue=False, stalled=0):
+        super().__init__(seconds)
+        self.queue, self.stalled, self.free = queue, stalled, 0.0
+        self.times, self.stall, self.turn = {}, set(), threading.Condition()
+        monkeypatch.setattr("gpuserve_images.verify.load.time.perf_counter", lambda: self.times[threading.get_ident()])
+
+    @contextmanager
+    def connect(self, batch):
+        caller = threading.get_ident()
+        with self.turn:
+            if len(self.times) < self.stalled:
+                self.stall.add(caller)
+            self.times[caller] = 0.0
+        first = iter([True])
+        try:
+            with super().connect(batch) as call:
+                yield lambda: None if next(first, False) else call()
+        finally:
+            with self.turn:
+                del self.times[caller]
+                self.turn.notify_all()
+
+    def sleep(self):
+        caller = threading.get_ident()
+        with self.turn:
+            begin = max(self.free, self.times[caller]) if self.queue else self.times[caller]
+            self.free = self.times[caller] = begin + (1.0 if caller in self.stall else self.seconds)
+            self.turn.notify_all()
+            self.turn.wait_for(lambda: self.times[caller] == min(self.times.values()))
 
 
-def test_a_slow_callee_is_measured_with_the_least_number_of_requests():
-    callee = Sleeper(0.03)
+def test_the_figures_are_those_of_a_known_delay(monkeypatch):
+    point = measure_point(Simulated(monkeypatch, 0.01), 4, 1, Pace(0.0, 0.2, 3))
+    assert [point.min_ms, point.median_ms, point.p95_ms, point.p99_ms, point.max_ms, point.std_ms] == [10, 10, 10, 10, 10, 0]
+    assert (point.requests_per_second, point.samples_per_second, point.errors) == (100, 400, 0)
+
+
+def test_callers_work_at_the_same_time_and_a_queue_shows_as_latency(monkeypatch):
+    free, queued = (measure_point(Simulated(monkeypatch, 0.01, queue=queue), 1, 4, Pace(0.0, 1, 3)) for queue in (False, True))
+    assert (free.requests_per_second, free.median_ms) == (400, 10)
+    assert (queued.requests_per_second, queued.median_ms) == (pytest.approx(100, rel=0.05), 40)
+
+
+def test_a_slow_callee_is_measured_with_the_least_number_of_requests(monkeypatch):
+    callee = Simulated(monkeypatch, 0.03)
     assert measure_point(callee, 1, 2, Pace(0.0, 0.001, 3)).requests == 6
     assert (callee.most, callee.connected) == (2, 0)
 
 
 @pytest.mark.parametrize("stalled", [0, 1])
-def test_one_slow_answer_makes_no_server_slow_that_answers_the_others(stalled):
-    class Stalls(Sleeper):
-        @contextmanager
-        def connect(self, batch):
-            slow = self.connected < stalled
-            with super().connect(batch) as call:
-                yield lambda: time.sleep(1) if slow else call()
-
-    point = measure_point(Stalls(0.01), 1, 4, Pace(0.0, 0.2, 1))
-    assert point.max_ms > 1000 * stalled
-    assert point.requests_per_second == pytest.approx(100 * (4 - stalled), rel=0.25)
+def test_one_slow_answer_makes_no_server_slow_that_answers_the_others(monkeypatch, stalled):
+    point = measure_point(Simulated(monkeypatch, 0.01, stalled=stalled), 1, 4, Pace(0.0, 0.2, 1))
+    assert point.max_ms == (1000 if stalled else 10)
+    assert point.requests_per_second == pytest.approx(100 * (4 - stalled), rel=0.02)
 
 
-def test_warm_up_does_not_count():
-    callee = Sleeper(0.002)
-    point = measure_point(callee, 1, 1, Pace(0.1, 0.02, 1))
-    assert callee.calls > point.requests + 10
+def test_warm_up_does_not_count(monkeypatch):
+    callee = Simulated(monkeypatch, 0.01)
+    point = measure_point(callee, 1, 1, Pace(0.095, 0.015, 1))
+    assert (callee.calls, point.requests) == (12, 2)
 
 
 def test_failed_requests_are_counted_and_are_no_capacity():
