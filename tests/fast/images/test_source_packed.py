@@ -96,6 +96,7 @@ def test_streams_of_any_pieces_and_parts(length):
         (MODEL, "and it is not"),
         (zlib.compress(MODEL), "it is not"),
     ],
+    ids=["end", "head", "plain", "zlib"],  # gzip writes the time of day into its head
 )
 def test_what_is_no_whole_stream(content, words):
     with pytest.raises(HiccupError, match=words):
