@@ -98,7 +98,15 @@ class Runner(Protocol):
 class Session:
     """A model loaded into ONNX Runtime on the CPU."""
 
-    def __init__(self, path: Path, *, threads: int = 0, optimise: str | None = None, save_to: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 0,
+        optimise: str | None = None,
+        save_to: Path | None = None,
+        fold_limit: int | None = None,
+    ) -> None:
         """Load a model.
 
         Args:
@@ -106,6 +114,7 @@ class Session:
             threads: Threads per operator. Default: one per core.
             optimise: Name of a `GraphOptimizationLevel`, such as `ORT_ENABLE_BASIC`. Default: ONNX Runtime's (all).
             save_to: Where to write the optimised graph; its weights go to `<name>.data` beside it. Default: nowhere.
+            fold_limit: Bytes of the largest constant that may be folded. Default: ONNX Runtime's, 1 GiB.
 
         Raises:
             SourceError: When ONNX Runtime cannot run the model.
@@ -116,6 +125,8 @@ class Session:
         options.intra_op_num_threads = threads
         if optimise is not None:
             options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, optimise)
+        if fold_limit is not None:
+            options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(fold_limit))
         if save_to is not None:
             options.optimized_model_filepath = str(save_to)
             # Beside it: within one protobuf message weights end at 2 GiB.

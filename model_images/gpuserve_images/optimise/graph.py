@@ -9,6 +9,7 @@ from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.optimise.accepted import acceptance
+from gpuserve_images.optimise.folding import fold_limit, size_comparisons
 from gpuserve_images.optimise.saving import plain_weights, reload, save, with_shapes
 from gpuserve_images.optimise.spec import OptimiseLevel, Precision
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
@@ -60,6 +61,8 @@ def optimise(model: Path, out: Path, level: str, *, gpu: bool = False) -> StageR
     require_operators(model)
     before = onnx.load(model)
     changed = plain_weights(before)
+    changed = size_comparisons(before) or changed
+    limit = fold_limit(before)
     after, notes = before, list[str]()
     if level != "none":
         with scratch(out.parent) as folder:
@@ -67,7 +70,7 @@ def optimise(model: Path, out: Path, level: str, *, gpu: bool = False) -> StageR
             if changed:
                 save(before, plain)
                 reload(before, folder)
-            after = by_runtime(plain if changed else model, LEVELS[level], folder, shown=model)
+            after = by_runtime(plain if changed else model, LEVELS[level], folder, limit, shown=model)
     if gpu and (widened := _widened(after) - _widened(before)):
         after = before
         notes.append(f"left as it was, because ONNX Runtime would move {widened} tensors of it from FP16 to FP32")
@@ -90,13 +93,14 @@ def optimise(model: Path, out: Path, level: str, *, gpu: bool = False) -> StageR
     )
 
 
-def by_runtime(model: Path, level: str, folder: Path, *, shown: Path | None = None) -> "ModelProto":
+def by_runtime(model: Path, level: str, folder: Path, limit: int, *, shown: Path | None = None) -> "ModelProto":
     """Return the model as ONNX Runtime's optimisers leave it.
 
     Args:
         model: The ONNX file.
         level: Name of a `GraphOptimizationLevel`, such as `ORT_ENABLE_BASIC`.
         folder: Where temporary files, as large as the model, may lie.
+        limit: Bytes of the largest constant that may be folded (`fold_limit`).
         shown: What an error calls the file, where it is a temporary one. Default: itself.
 
     Raises:
@@ -106,7 +110,7 @@ def by_runtime(model: Path, level: str, folder: Path, *, shown: Path | None = No
 
     written = folder / "optimised.onnx"
     try:
-        Session(model, threads=1, optimise=level, save_to=written)
+        Session(model, threads=1, optimise=level, save_to=written, fold_limit=limit)
     except SourceError as error:
         name = str(shown or model)
         raise SourceError(name, error.reason.replace(str(model), name), error.fix) from error

@@ -16,6 +16,7 @@ from gpuserve_images.onnx_model.files import external_files, load
 from gpuserve_images.onnx_model.graphs import all_graphs
 from gpuserve_images.onnx_model.operators import SHOWN, STANDARD, all_nodes, require_operators
 from gpuserve_images.onnx_model.session import runtime_errors
+from gpuserve_images.optimise.folding import fold_limit, size_comparisons
 from gpuserve_images.optimise.gemms import settle
 from gpuserve_images.optimise.graph import LEVELS, by_runtime
 from gpuserve_images.optimise.kept import CONVOLVED, DYNAMIC, INTEGER, OPERATORS, heads, own_constants
@@ -86,12 +87,14 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False, dynamic: bool =
             loaded = onnx.load(model)
             plain = folder / "plain.onnx"
             changed = plain_weights(loaded)
+            changed = size_comparisons(loaded) or changed
             modern = _modern(loaded)
+            limit = fold_limit(modern)
             if changed or modern is not loaded:
                 save(modern, plain)
-                loaded = by_runtime(plain, LEVELS["basic"], folder, shown=model)
+                loaded = by_runtime(plain, LEVELS["basic"], folder, limit, shown=model)
             else:
-                loaded = by_runtime(model, LEVELS["basic"], folder)
+                loaded = by_runtime(model, LEVELS["basic"], folder, limit)
             _fold_casts(loaded)
             name_nodes(loaded)
             left = settle(loaded)

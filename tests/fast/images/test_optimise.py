@@ -5,7 +5,7 @@ import onnx
 import pytest
 from e2e_graphs import FLOAT, graph_of, parity, random_samples, written
 from e2e_small_model import FEATURES, classifier
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from gpuserve_images.compile.builders import rtx_module
 from gpuserve_images.compile.parsing import require_accepted
@@ -49,6 +49,49 @@ class TestOptimise:
         }
         assert shapes == {graph.node[0].output[0]: ["n", FEATURES]}
         assert record.notes == ("4 nodes became 2; 1 of 1 inner shapes are known",)
+
+    @pytest.mark.parametrize("as_node", [False, True])
+    def test_a_small_model_does_not_become_a_large_one(self, tmp_path, as_node):
+        """What was made of a shape stays made of it; a large weight that is only turned is folded, wherever it stands."""
+        node = helper.make_node
+        wide = np.ones((600_000, FEATURES), np.float32)
+        turned = node("Constant", [], ["w"], value=numpy_helper.from_array(wide))
+        model = graph_of(
+            [
+                *([turned] if as_node else []),
+                node("Transpose", ["w"], ["turned"], perm=[1, 0]),
+                node("MatMul", ["x", "turned"], ["far"]),
+                node("ConstantOfShape", ["size"], ["mask"], value=helper.make_tensor("one", FLOAT, [1], [1.0])),
+                node("ReduceMax", ["mask"], ["most"], keepdims=0),
+                node("Mul", ["far", "most"], ["y"]),
+            ],
+            {} if as_node else {"w": wide},
+            opset=13,
+        )
+        model.graph.initializer.append(numpy_helper.from_array(np.array([8192, 2048]), "size"))
+        optimise(written(model, tmp_path), tmp_path / "out.onnx", "basic")
+        found = sorted(made.op_type for made in onnx.load(tmp_path / "out.onnx").graph.node)
+        assert found == ["ConstantOfShape", "MatMul", "Mul", "ReduceMax"]
+        assert (tmp_path / "out.onnx").stat().st_size < 2 * wide.nbytes
+
+    @pytest.mark.parametrize("opset", [13, 15, 16])
+    def test_comparisons_of_old_operator_sets_are_folded_too(self, tmp_path, samples, opset):
+        node = helper.make_node
+        model = graph_of(
+            [
+                node("GreaterOrEqual", ["a", "b"], ["high"]),
+                node("LessOrEqual", ["a", "b"], ["low"]),
+                node("Or", ["high", "low"], ["either"]),
+                node("Cast", ["either"], ["factor"], to=FLOAT),
+                node("Mul", ["x", "factor"], ["y"]),
+            ],
+            {"a": np.arange(FEATURES), "b": np.ones(FEATURES)},
+            opset=opset,
+        )
+        source = written(model, tmp_path)
+        optimise(source, tmp_path / "out.onnx", "basic")
+        assert not {"GreaterOrEqual", "LessOrEqual", "Or"} & {n.op_type for n in onnx.load(tmp_path / "out.onnx").graph.node}
+        assert parity(source, tmp_path / "out.onnx", samples).max_abs_error == 0
 
     @pytest.mark.parametrize("level", ["none", "basic"])
     def test_weights_in_a_file_of_their_own_are_taken_in(self, tmp_path, samples, level):

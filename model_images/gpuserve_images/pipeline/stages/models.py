@@ -44,7 +44,7 @@ def optimised(job: Job, before: Stage | Source, target: Target) -> Stage:
         return optimise(model.file, work.out / MODEL, level, gpu=gpu)
 
     tools = tool_versions("onnx", "onnxruntime")
-    return Stage("optimise", run, version=3, after={"model": before}, options={"level": level, "gpu": gpu}, tools=tools)
+    return Stage("optimise", run, version=4, after={"model": before}, options={"level": level, "gpu": gpu}, tools=tools)
 
 
 def halved(job: Job, onnx: Stage | Source, before: Stage, benches: Benches) -> Stage:
@@ -97,7 +97,7 @@ def statically_quantised(job: Job, before: Stage | Source, calibrate: CalibrateS
     return Stage(
         "quantise",
         run,
-        version=3,
+        version=4,
         inputs=job.sample_inputs("calibrate"),
         after={"model": before},
         options={
@@ -119,4 +119,4 @@ def dynamically_quantised(before: Stage | Source) -> Stage:
         return quantise_dynamic(model.file, work.out / MODEL)
 
     tools = tool_versions("onnx", "onnxruntime")
-    return Stage("quantise", run, version=4, after={"model": before}, options={"mode": "dynamic"}, tools=tools)
+    return Stage("quantise", run, version=5, after={"model": before}, options={"mode": "dynamic"}, tools=tools)
