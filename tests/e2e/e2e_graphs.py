@@ -10,7 +10,7 @@ from gpuserve_images.verify.parity import measure, reference_outputs
 FLOAT = TensorProto.FLOAT
 
 
-def graph_of(nodes, weights, *, outputs=("y",), inputs=("x",), shape=("n", FEATURES), opset=17) -> onnx.ModelProto:
+def graph_of(nodes, weights, *, outputs=("y",), inputs=("x",), shape=("n", FEATURES)) -> onnx.ModelProto:
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
@@ -19,7 +19,7 @@ def graph_of(nodes, weights, *, outputs=("y",), inputs=("x",), shape=("n", FEATU
         [value(name, FLOAT, ["n", None]) for name in outputs],
         [numpy_helper.from_array(np.asarray(array, dtype=np.float32), name) for name, array in weights.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def branching() -> onnx.ModelProto:

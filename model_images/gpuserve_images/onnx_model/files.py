@@ -1,6 +1,7 @@
 """ONNX files: parsed and found to be whole before any stage works on them."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,9 @@ def load(path: Path) -> "ModelProto":
         raise SourceError(str(path), "holds no operators", "Export a whole model, not its weights alone.")
     if not model.opset_import:
         raise SourceError(str(path), "declares no operator set", "Export the model again with an opset of 13 or later.")
+    twice = [name for name, count in Counter(output.name for output in model.graph.output).items() if count > 1]
+    if twice:
+        raise SourceError(str(path), f"names output {twice[0]} more than once", "Export the model with each output once.")
     return model
 
 

@@ -104,17 +104,21 @@ def by_runtime(model: Path, level: str, folder: Path, limit: int, *, shown: Path
         shown: What an error calls the file, where it is a temporary one. Default: itself.
 
     Raises:
-        SourceError: When ONNX Runtime cannot run the model.
+        SourceError: When ONNX Runtime cannot run the model, or nothing in it depends on an input.
     """
     import onnx
 
     written = folder / "optimised.onnx"
+    name = str(shown or model)
     try:
         Session(model, threads=1, optimise=level, save_to=written, fold_limit=limit)
     except SourceError as error:
-        name = str(shown or model)
         raise SourceError(name, error.reason.replace(str(model), name), error.fix) from error
-    return onnx.load(written)
+    after = onnx.load(written)
+    if not after.graph.node:
+        reason = "gives the same answer to every request: none of its outputs is computed from an input"
+        raise SourceError(name, reason, "Export the model with the outputs that its inputs are for.")
+    return after
 
 
 def _widened(model: "ModelProto") -> int:

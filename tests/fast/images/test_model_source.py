@@ -60,6 +60,12 @@ def test_a_file_that_is_no_whole_model_says_which(tmp_path, content, words):
     assert words in message
 
 
+def test_an_output_that_is_there_twice_is_named(tmp_path):
+    model = classifier()
+    model.graph.output.append(model.graph.output[0])
+    assert "names output scores more than once" in refusal(tmp_path, model.SerializeToString())
+
+
 @settings(deadline=None, max_examples=60)
 @given(cut=st.integers(0, len(WHOLE) - 1))
 def test_no_cut_of_a_model_passes_for_a_model(tmp_path_factory, cut):

@@ -9,6 +9,7 @@ from onnx import helper, numpy_helper
 
 from gpuserve_images.compile.builders import rtx_module
 from gpuserve_images.compile.parsing import require_accepted
+from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.files import check
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
@@ -66,13 +67,20 @@ class TestOptimise:
                 node("Mul", ["far", "most"], ["y"]),
             ],
             {} if as_node else {"w": wide},
-            opset=13,
         )
         model.graph.initializer.append(numpy_helper.from_array(np.array([8192, 2048]), "size"))
         optimise(written(model, tmp_path), tmp_path / "out.onnx", "basic")
         found = sorted(made.op_type for made in onnx.load(tmp_path / "out.onnx").graph.node)
         assert found == ["ConstantOfShape", "MatMul", "Mul", "ReduceMax"]
         assert (tmp_path / "out.onnx").stat().st_size < 2 * wide.nbytes
+
+    def test_a_model_that_hears_nobody_is_refused(self, tmp_path):
+        weights = {name: np.ones(3) for name in "ab"}
+        source = written(graph_of([helper.make_node("Add", ["a", "b"], ["y"])], weights), tmp_path)
+        with pytest.raises(
+            SourceError, match=r"source\.onnx: gives the same answer to every request: .* Fix: Export the model"
+        ):
+            optimise(source, tmp_path / "out.onnx", "basic")
 
     @pytest.mark.parametrize("opset", [13, 15, 16])
     def test_comparisons_of_old_operator_sets_are_folded_too(self, tmp_path, samples, opset):
@@ -86,8 +94,8 @@ class TestOptimise:
                 node("Mul", ["x", "factor"], ["y"]),
             ],
             {"a": np.arange(FEATURES), "b": np.ones(FEATURES)},
-            opset=opset,
         )
+        model.opset_import[0].version = opset
         source = written(model, tmp_path)
         optimise(source, tmp_path / "out.onnx", "basic")
         assert not {"GreaterOrEqual", "LessOrEqual", "Or"} & {n.op_type for n in onnx.load(tmp_path / "out.onnx").graph.node}
