@@ -7,9 +7,11 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import pytest
 from e2e_commands import run
 from e2e_small_model import FEATURES
+from onnx import helper, numpy_helper
 
 from gpuserve_images.onnx_model.session import Session
 
@@ -43,6 +45,30 @@ def test_engines_for_two_gpus(place):
     report = json.loads((place / "engines/report.json").read_text())
     for told in (result.stdout, (place / "engines/report.html").read_text(), report["notes"][0]):
         assert note in " ".join(told.split())
+
+
+def test_a_model_that_amplifies_rounding_is_told_so(place):
+    """Two convolutions, which ONNX Runtime sums in another order once they are blocked, and the sine of a large number."""
+    node, weights = helper.make_node, np.random.default_rng(0).normal(size=(16, 16, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            node("Conv", ["x", "w"], ["first"], pads=[1, 1, 1, 1]),
+            node("Conv", ["first", "w"], ["second"], pads=[1, 1, 1, 1]),
+            node("Abs", ["second"], ["positive"]),
+            node("ReduceMean", ["positive"], ["mean"], axes=[1, 2, 3], keepdims=0),
+            node("Mul", ["mean", "factor"], ["large"]),
+            node("Sin", ["large"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 16, 12, 12])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.float32(1000), "factor")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), place / "sine.onnx")
+    told = " ".join(run("compile", "sine.onnx", fails=True).output.split())
+    assert "Fix: ONNX Runtime with its usual optimisations moves the source model itself by 0.0" in told
+    assert told.endswith("if that is good enough, raise scaled_error by `--bar`.")
+    run("compile", "sine.onnx", "--bar", "scaled_error=0.1")
 
 
 def test_nothing_is_run_twice(place):

@@ -175,7 +175,7 @@ def _engines_judged(chain: Chain, made: Made, runner: Runner) -> Made:
             not_run[architecture] = refusal.reason
             continue
         ran[architecture] = parity_of(runner.get(measures.verify))
-        judge(ran[architecture], bars, f"{chain.job.build}, engine for {architecture}", chain.job.spec.precision)
+        judge(ran[architecture], bars, f"{chain.job.build}, engine for {architecture}", chain.job.spec.precision, engine=True)
     return replace(made, engines=ran, not_run=not_run)
 
 

@@ -15,14 +15,19 @@ _UNMEASURABLE = {
 }
 _LABELS = {"text_agreement": "text outputs", "label_agreement": "labels (whole numbers)"}
 _NEARER: dict[Precision, str] = {
-    "fp32": "Build it with less optimisation (`optimise: basic` or `none`), an engine without TF32 (`compile: {tf32: false}`)",
+    "fp32": "Build it with less optimisation (`optimise: basic` or `none`)",
     "fp16": "Leave the nodes that lose most in fp32 (`keep_fp32:`), or build it in fp32",
     "int8": "Calibrate on more samples or by another method, or use another precision",
     "int8-dynamic": "Use another precision",
 }
 
 
-def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp32") -> None:
+_ENGINE_NEARER = (
+    "Build the engine without TF32 (`compile: {tf32: false}`), or with less optimisation (`optimise: basic` or `none`)"
+)
+
+
+def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp32", *, engine: bool = False) -> None:
     """Refuse a build that misses one of its bars.
 
     Args:
@@ -30,6 +35,7 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
         bars: How far it may.
         build: What errors call it.
         precision: What it was built in: what brings it nearer depends on that.
+        engine: Whether it is an engine of TensorRT. Default: no.
 
     Raises:
         ParityError: Naming each missed bar, the value, and what to do.
@@ -59,11 +65,17 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
     reason = f"strays too far from its source model on {parity.samples} samples{examples}; nothing was pushed"
     if not missed and not labels:
         reason = "cannot be judged by its bars; nothing was pushed"
-    near = _NEARER[precision]
+    near = _ENGINE_NEARER if engine and precision == "fp32" else _NEARER[precision]
     # A detector that finds nothing in noise answers such numbers, and their directions are noise too.
     if missed == ["cosine"] and not labels and precision != "fp32" and parity.max_abs_error < SMALLEST_NORMAL:
         near = f"Verify on samples whose answers are no such small numbers (`verify.inputs`): these are {parity.max_abs_error:.2g} apart at most"
     nearer = f"{near}; or, " if missed or labels else ""
+    own = parity.source_scaled_error
+    if own is not None and missed == ["scaled_error"] and own > stated["scaled_error"] and not (labels or engine):
+        nearer = (
+            f"ONNX Runtime with its usual optimisations moves the source model itself by {own:.2g}, because it amplifies rounding "
+            "(a logarithm or a division does), so no other build is nearer: "
+        )
     fix = f"{nearer}{', and '.join(_concessions(missed, labels, unmeasured))}."
     raise ParityError(f"build {build}: verify", reason, fix[:1].upper() + fix[1:], value="; ".join(value))
 

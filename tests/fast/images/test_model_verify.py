@@ -125,6 +125,23 @@ def test_the_way_out_fits_the_bar_and_the_precision(precision, bars, fix):
     assert ("alibrat" in caught.value.fix) is (precision == "int8")
 
 
+@pytest.mark.parametrize(
+    ("own", "engine", "words"),
+    [
+        (None, False, "Build it with less optimisation"),
+        (1e-6, False, "Build it with less optimisation"),
+        (1.5e-4, False, "ONNX Runtime with its usual optimisations moves the source model itself by 0.00015"),
+        (1.5e-4, True, "Build the engine without TF32"),
+    ],
+)
+def test_what_brings_fp32_nearer(own, engine, words):
+    parity = PARITY.model_copy(update={"source_scaled_error": own})
+    with pytest.raises(ParityError) as caught:
+        judge(parity, BarsSpec(scaled_error=1e-4), "b", engine=engine)
+    assert caught.value.fix.startswith(words)
+    assert caught.value.fix.endswith("if that is good enough, raise scaled_error in `verify:`.")
+
+
 def test_directions_of_next_to_nothing_want_other_samples():
     """A detector that finds nothing in noise answers 1e-6, of which no half-precision build keeps the direction."""
     bars, small = BarsSpec(cosine=0.99), PARITY.model_copy(update={"max_abs_error": 3e-6})
