@@ -6,6 +6,7 @@ import pytest
 from e2e_commands import run_compile as run
 from e2e_text_model import write_text_model
 
+from gpuserve.cli.bench_options import shapes
 from gpuserve.cli.building import choose
 from gpuserve.cli.model_file import Options
 from gpuserve.cli.profiles import read_profiles
@@ -36,12 +37,17 @@ def spec_of(place, *profiles: str, **options: object):
         (("tokens=-1x1:-1x64:-1x512",), [[1, 1], [8, 64], [32, 512]]),
         (("tokens=-1x1:-1x64:-1x512", "--max-batch", 4), [[1, 1], [4, 64], [4, 512]]),
         (("tokens=-1x48",), [[1, 48], [8, 48], [32, 48]]),
+        (("tokens=-1,48",), [[1, 48], [8, 48], [32, 48]]),
     ],
 )
 def test_an_engine_has_the_shapes_that_were_asked_for(place, arguments, bounds):
     run("text.onnx", *ARCH, "--profile", *arguments, "-o", "out")
     assert (place / "out/sm_86/model.engine").stat().st_size > 1000
     assert compiled(place) == {"tokens": bounds}
+
+
+def test_sizes_stand_between_crosses_or_commas():
+    assert shapes(["image=3x224x224"]) == shapes(["image=3,224,224"]) == {"image": [3, 224, 224]}
 
 
 def test_the_first_refusal_says_what_to_write(place):
@@ -100,7 +106,7 @@ def test_names_with_signs_and_several_inputs():
         ),
         (("--profile", "=1x2"), "--profile = '=1x2': names no input"),
         (("--profile", "tokens="), "--profile = 'tokens=': has '', which is no shape"),
-        (("--profile", "tokens=1x1:8,64:16x512"), "has '8,64', which is no shape"),
+        (("--profile", "tokens=1x1:8;64:16x512"), "has '8;64', which is no shape"),
         (("--profile", "tokens=1x1:8x64"), "has 2 shapes; an engine has three, or one alone"),
         (("--profile", "tokens=1x9:8x64:16x32"), "--profile = 'tokens=1x9:8x64:16x32': wants 9 <= 64 <= 32 on axis 1"),
         (("--profile", "tokens=1x-1"), "has -1 on axis 1"),

@@ -50,7 +50,7 @@ def duration(option: str, text: str, *, zero: bool = False) -> Duration:
 
 
 def shapes(texts: Sequence[str]) -> dict[str, list[int]]:
-    """Read `input=3,224,224` as dimensions by input.
+    """Read `input=3,224,224`, or `input=3x224x224`, as dimensions by input.
 
     Raises:
         BenchError: When one is something else.
@@ -87,7 +87,7 @@ def ranges(texts: Sequence[str]) -> dict[str, Any]:
 
 def _integers(option: str, text: str, sizes: str) -> tuple[int, ...]:
     try:
-        numbers = tuple(int(size) for size in sizes.split(","))
+        numbers = tuple(int(size) for size in sizes.replace("x", ",").split(","))
     except ValueError as error:
         raise BenchError(
             option, text, "has a size that is no whole number", f"write for example `{option} input=3,224,224`"

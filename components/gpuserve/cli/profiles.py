@@ -11,12 +11,15 @@ if TYPE_CHECKING:
 
 OPTION = "--profile"
 EXAMPLE = "write for example --profile input_ids=-1x1:-1x64:-1x512 (smallest, tuned for, largest)"
-SHAPE = re.compile(r"-?\d+(x-?\d+)*", re.ASCII)
+SHAPE = re.compile(r"-?\d+([x,]-?\d+)*", re.ASCII)
+SEPARATOR = re.compile("[x,]")
 BOUNDS = 3
 
 
 def read_profiles(texts: Iterable[str]) -> "dict[str, ProfileSpec]":
     """Read `input_ids=1x1:8x64:16x512` as smallest, tuned and largest shape by input; one shape alone is all three.
+
+    Sizes may stand between commas too, as `--shape` has them.
 
     Raises:
         SpecError: When one is something else, or an input has two; with every problem found.
@@ -38,7 +41,7 @@ def read_profiles(texts: Iterable[str]) -> "dict[str, ProfileSpec]":
         elif len(shapes) not in {1, BOUNDS}:
             problems.append(Problem(OPTION, text, f"has {len(shapes)} shapes; an engine has three, or one alone", EXAMPLE))
         else:
-            small, tuned, large = ([int(size) for size in shape.split("x")] for shape in (shapes * BOUNDS)[:BOUNDS])
+            small, tuned, large = ([int(size) for size in SEPARATOR.split(shape)] for shape in (shapes * BOUNDS)[:BOUNDS])
             try:
                 found[name] = ProfileSpec.parse({"min": small, "opt": tuned, "max": large})
             except SpecError as error:
