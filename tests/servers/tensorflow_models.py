@@ -46,3 +46,22 @@ picture.export(folder / "picture", verbose=False)
 several = Several()
 signatures = {name: getattr(several, name) for name in ("served", "fixed", "singular", "constant")}
 tf.saved_model.save(several, str(folder / "several"), signatures=signatures)
+
+
+class Trained(tf.Module):
+    """As Keras 2 saved what it trained: with an optimizer that has a state for each variable, and that TensorFlow does not read again."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = tf.Variable(tf.ones([3, 2]))
+        self.table = tf.constant([1.0, 2.0])  # what a function takes from outside, and is no variable
+        self.optimizer = tf.compat.v1.train.MomentumOptimizer(0.1, 0.9)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+    def served(self, x):
+        return {"y": x @ self.weights + self.table}
+
+
+trained = Trained()
+trained.optimizer.minimize(lambda: tf.reduce_sum(trained.served(tf.ones([1, 3]))["y"]), var_list=[trained.weights])
+tf.saved_model.save(trained, str(folder / "trained"), signatures={"serving_default": trained.served})

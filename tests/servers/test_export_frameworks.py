@@ -182,6 +182,10 @@ def test_keras_saved_model(tensorflow_models, tmp_path):
     goes_through_the_whole_build(tensorflow_models / "picture", "tensorflow", spec, out, requests[1], tmp_path)
 
 
+def test_saved_model_with_the_optimizer_that_trained_it(tensorflow_models, tmp_path):
+    agrees(tensorflow_models / "trained", "tensorflow", {}, [{"x": floats(size, 3)} for size in (1, 4)], tmp_path)
+
+
 @pytest.mark.parametrize("opset", [17, 18])
 def test_signature_with_several_inputs_and_outputs(opset, tensorflow_models, tmp_path):
     requests = [{"a": RANDOM.integers(0, 9, size), "b": floats(size, 3)} for size in (1, 4)]

@@ -1,6 +1,7 @@
 """TensorFlow: a SavedModel folder, exported by tf2onnx."""
 
 import importlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class TensorflowModel:
         try:
             function = tf.function(asked, input_signature=specs)
             converted, _ = convert.from_function(function, input_signature=specs, opset=self._wishes.opset)
+            _hold_captured(converted, function.get_concrete_function())
         except Exception as error:
             reason = f"is not exported by tf2onnx: {type(error).__name__}: {_line(error)}"
             raise FailureError(reason, "Change the model, or export it to ONNX yourself.") from error
@@ -82,7 +84,7 @@ def load(path: Path, wishes: Wishes) -> TensorflowModel:
         FailureError: When it is no SavedModel, or has no such signature.
     """
     try:
-        loaded = tf.saved_model.load(str(path))
+        loaded = tf.saved_model.load(str(_without_optimizer(path)))
     except Exception as error:
         reason = f"is no SavedModel that TensorFlow {tf.__version__} can read: {_line(error)}"
         raise FailureError(reason, "Save it with tf.saved_model.save or model.export.") from error
@@ -92,6 +94,37 @@ def load(path: Path, wishes: Wishes) -> TensorflowModel:
         fix = "Declare `export: {signature: ...}`." if signatures else "Save it with tf.saved_model.save(..., signatures=...)."
         raise FailureError(reason, fix, value=wishes.signature)
     return TensorflowModel(loaded, wishes)
+
+
+def _without_optimizer(path: Path) -> Path:
+    """Return a folder with the same model without the state of the optimizer that trained it; the same folder where it has none.
+
+    Keras 2 saved that state, and TensorFlow without Keras 2 reads no model that has it
+    (https://github.com/tensorflow/tensorflow/issues/52091). What is served does not need it. The folder lies with the process's own files.
+    """
+    graph = path / tf.saved_model.SAVED_MODEL_FILENAME_PB
+    if not graph.is_file():
+        return path
+    saved = importlib.import_module("tensorflow.core.protobuf.saved_model_pb2").SavedModel.FromString(graph.read_bytes())
+    nodes = [node for part in saved.meta_graphs for node in part.object_graph_def.nodes if node.slot_variables]
+    if not nodes:
+        return path
+    for node in nodes:
+        del node.slot_variables[:]
+    folder = Path(tempfile.mkdtemp())
+    for each in path.iterdir():
+        if each.name != graph.name:
+            (folder / each.name).symlink_to(each.resolve())
+    (folder / graph.name).write_bytes(saved.SerializeToString())
+    return folder
+
+
+def _hold_captured(model: onnx.ModelProto, function: Any) -> None:
+    """Make weights of the tensors that are no variables and that a function uses from outside; tf2onnx leaves them as inputs."""
+    outside = {inner.name: outer for outer, inner in function.graph.captures if outer.dtype != tf.resource}
+    for value in [value for value in model.graph.input if value.name in outside]:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(outside[value.name].numpy(), value.name))
+        model.graph.input.remove(value)
 
 
 def _port(name: str, spec: Any) -> Port:
