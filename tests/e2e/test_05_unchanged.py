@@ -70,18 +70,52 @@ def test_a_refresh_by_hand_finds_what_the_state_says(stack: Stack, quiet: Cluste
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+PLACE = ("-n", "gpuserve-local")
+INT8 = "deployment/filetype-int8"
+
+
+def _edit_environment(cluster: Cluster, *variables: str) -> None:
+    """Edit a server's variables by hand, and wait until that is all over: of a rollout the engine sees that it is not ready."""
+    cluster.kubectl("set", "env", INT8, *variables, *PLACE)
+    cluster.kubectl("rollout", "status", INT8, "--timeout=120s", *PLACE)
+
+
+def _environment(cluster: Cluster) -> dict[str, str]:
+    (container,) = cluster.get("deployment", "filetype-int8", *PLACE)["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def _status(stack: Stack, *options: str) -> tuple[int, str]:
+    done = run([".venv/bin/gpuserve", "status", "-s", "local", *options], stack.variables)
+    return done.returncode, " ".join(done.stdout.split())
+
+
 def test_what_was_deleted_or_edited_by_hand_is_put_right_by_up(stack: Stack, quiet: Cluster):
-    there, place = set(_versions(quiet)), ("-n", "gpuserve-local")
-    quiet.kubectl("delete", "deployment/filetype-fp32", "networkpolicy/filetype-int8", "configmap/filetype-ca", *place)
-    quiet.kubectl("set", "env", "deployment/filetype-int8", "LD_PRELOAD=/tmp/evil.so", *place)
-    quiet.kubectl("patch", "hpa", "filetype-int8", "--type=merge", "-p", '{"spec": {"maxReplicas": 9}}', *place)
-    status = run([".venv/bin/gpuserve", "status", "-s", "local"], stack.variables)
-    assert status.returncode == 1
-    assert "does not exist; `pulumi up --refresh` makes it" in " ".join(status.stdout.split())
+    there, before = set(_versions(quiet)), _environment(quiet)
+    assert before["ORT_DISABLE_TELEMETRY"] == "1"
+    quiet.kubectl("delete", "deployment/filetype-fp32", "networkpolicy/filetype-int8", "configmap/filetype-ca", *PLACE)
+    _edit_environment(quiet, "ORT_DISABLE_TELEMETRY=0", "LD_PRELOAD=/tmp/evil.so")
+    quiet.kubectl("patch", "hpa", "filetype-int8", "--type=merge", "-p", '{"spec": {"maxReplicas": 9}}', *PLACE)
+    status, told = _status(stack)
+    assert status == 1
+    assert "does not exist; `pulumi up --refresh` makes it" in told
     again = command("up", "--json")
     assert again.returncode == 0, again.stderr
     assert "+ 3 created" in json.loads(again.stdout)["changes"], again.stdout
     assert set(_versions(quiet)) == there
-    (container,) = quiet.get("deployment", "filetype-int8", *place)["spec"]["template"]["spec"]["containers"]
-    assert "LD_PRELOAD" not in {variable["name"] for variable in container["env"]}
-    assert quiet.get("hpa", "filetype-int8", *place)["spec"]["maxReplicas"] == 3
+    assert _environment(quiet) == before
+    assert quiet.get("hpa", "filetype-int8", *PLACE)["spec"]["maxReplicas"] == 3
+    assert "edited" not in _status(stack)[1]
+
+
+def test_what_was_added_by_hand_is_told_by_status(stack: Stack, quiet: Cluster):
+    """The provider compares lists as far as the program's own go, so no `up` sees it."""
+    _edit_environment(quiet, "LD_PRELOAD=/tmp/evil.so")
+    status, told = _status(stack, "--json")
+    assert status == 0, told
+    (edited,) = json.loads(told)["services"]["filetype"]["parts"]["pods int8"]["edited"]
+    assert edited.startswith("spec.template.spec.containers[server].env[LD_PRELOAD] by kubectl-set at 20")
+    assert "edited by hand" in _status(stack)[1]
+    _edit_environment(quiet, "LD_PRELOAD-")
+    status, told = _status(stack)
+    assert (status, "edited" in told) == (0, False), told

@@ -134,7 +134,25 @@ def test_status_of_a_healthy_service(sandbox: Any, cli: Cli, monkeypatch: pytest
     assert (service["ready"], service["blocked_by"]) == (True, None)
     assert service["parts"]["pool"]["used"] == {"requests.nvidia.com/gpu": "2"}
     assert service["capacity"] == {"fp32": None, "basic": None}
-    assert "blocked" not in cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
+    shown = cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout
+    assert "blocked" not in shown
+    assert "edited" not in shown
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize(("kind", "part"), [("Deployment", "pods fp32"), ("NetworkPolicy", "network fp32")])
+def test_what_was_edited_by_hand_is_told(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch, kind: str, part: str) -> None:
+    """It is no fault of the service, and `pulumi up` does not see all of it."""
+    objects = healthy()
+    found = next(item for item in objects if item["kind"] == kind and item["metadata"]["name"] == "tiny-fp32")
+    entry = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:extra": {}}}, "time": "today"}
+    found["metadata"]["managedFields"] = [entry]
+    monkeypatch.setattr("gpuserve.cli.cluster.connect", lambda **_: FakeCluster(*objects))
+    result = cli("status", "-s", "local", "--stacks", sandbox.stacks, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["services"]["tiny"]["parts"][part]["edited"] == ["spec.extra by kubectl-edit at today"]
+    shown = " ".join(cli("status", "-s", "local", "--stacks", sandbox.stacks).stdout.split())
+    assert "edited by hand: `pulumi up --refresh` puts right what the stack declares" in shown
 
 
 @pytest.mark.usefixtures("measured")

@@ -1,9 +1,11 @@
 """From a stack's plan and a cluster to the state of each service."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from gpuserve.cli import readiness
+from gpuserve.cli.edits import edits
 from gpuserve.cli.readiness import Object, Part
 from gpuserve.cli.stack import Stack
 from gpuserve.platform.compose import Plan
@@ -81,7 +83,7 @@ def _parts(plan: Plan, service: ServiceSpec, cluster: Reader, live_gateway: Obje
         if found is None:
             yield f"pods {version.build}", readiness.missing("Deployment", namespace, name)
         else:
-            yield f"pods {version.build}", readiness.deployment(found, replica_sets, pods)
+            yield f"pods {version.build}", _with_edits(found, readiness.deployment(found, replica_sets, pods))
         slices = cluster.list("discovery.k8s.io/v1", "EndpointSlice", namespace, f"kubernetes.io/service-name={name}")
         yield f"endpoints {version.build}", readiness.endpoints(name, namespace, slices)
     yield "gateway", _gateway(live_gateway, service.name, traffic)
@@ -97,9 +99,11 @@ def _parts(plan: Plan, service: ServiceSpec, cluster: Reader, live_gateway: Obje
     for version in service.versions:
         name = service.server(version.build)
         for part, api_version, kind in _GUARDS:
-            # One that is there has no state to show.
-            if cluster.get(api_version, kind, name, namespace) is None:
+            found = cluster.get(api_version, kind, name, namespace)
+            if found is None:
                 yield f"{part} {version.build}", readiness.missing(kind, namespace, name)
+            elif edits(found):  # one that is as it should be has no state to show
+                yield f"{part} {version.build}", _with_edits(found, Part(ready=True, object=readiness.name_of(found)))
 
 
 _GUARDS = (
@@ -116,12 +120,17 @@ _READERS = {
 
 
 def _one(found: Object | None, kind: str, name: str, namespace: str) -> Part:
-    return readiness.missing(kind, namespace, name) if found is None else _READERS[kind](found)
+    return readiness.missing(kind, namespace, name) if found is None else _with_edits(found, _READERS[kind](found))
+
+
+def _with_edits(found: Object, part: Part) -> Part:
+    changed = edits(found)
+    return replace(part, details={**part.details, "edited": changed}) if changed else part
 
 
 def _gateway(found: Object | None, service: str, traffic: TrafficSpec) -> Part:
     if found is not None:
-        return readiness.gateway(found)
+        return _with_edits(found, readiness.gateway(found))
     namespace = traffic.gateway.namespace or traffic.namespace
     if traffic.gateway.name is None:
         return readiness.missing("Gateway", namespace, service)

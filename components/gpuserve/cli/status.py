@@ -28,6 +28,12 @@ def status(stack: StackOption, stacks: StacksOption = STACKS, as_json: JsonOptio
         raise typer.Exit(FAILED)
 
 
+_EDITED = (
+    "edited by hand: `pulumi up --refresh` puts right what the stack declares, and does not see what was added to it until something else "
+    "of that object changes; take it out with kubectl"
+)
+
+
 class _Capacities:
     """What images were measured to answer; a registry that cannot be asked is no reason to say nothing about the rest."""
 
@@ -61,6 +67,8 @@ def _show(name: str, service: dict[str, Any]) -> None:
         table.add_row(mark, part, state["object"], escape(state["reason"] or _details(state)))
     show(table)
     console = stdout()
+    if any("edited" in state for state in service["parts"].values()):
+        console.print(_EDITED, markup=False, soft_wrap=True)
     for version, measured in service["capacity"].items():
         if measured:
             console.print(f"capacity of {version}: {_measured(measured)}", markup=False, soft_wrap=True)

@@ -54,7 +54,7 @@ class Pulumi:
         """Run `pulumi up` with the stack's policy pack; return the engine's summary of changes.
 
         The cluster is looked at first (`--refresh`): what somebody deleted or edited by hand is as the stack says afterwards, where the
-        engine's state alone would call it unchanged.
+        engine's state alone would call it unchanged. What was only added, such as a container's variable, is told by `gpuserve status`.
         """
         self._await_turn(progress)
         arguments = ["up", "-s", self.stack, "--yes", "--skip-preview", "--refresh", "--policy-pack", "policies"]
