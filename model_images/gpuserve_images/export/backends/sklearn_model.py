@@ -18,8 +18,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
 from gpuserve_images.export.backends.opset import at_opset
+from gpuserve_images.export.backends.sklearn_calibrated import score_options
 from gpuserve_images.export.backends.sklearn_probe import missing_pairs, probe
-from gpuserve_images.export.backends.sklearn_refused import require_exportable
+from gpuserve_images.export.backends.sklearn_refused import parts, require_exportable
+from gpuserve_images.export.backends.sklearn_settings import convertible
 from gpuserve_images.export.backends.sklearn_texts import fill_kept_apart, groups_kept, word_options
 from gpuserve_images.export.backends.sklearn_trees import trees_kept
 
@@ -41,6 +43,9 @@ class SklearnModel:
         """Find out what the estimator takes and gives."""
         self._estimator = estimator
         self._wishes = wishes
+        # KMeans that was fitted on FP64 refuses to be asked in FP32.
+        centers = (getattr(part, "cluster_centers_", None) for part in parts(estimator))
+        self._in_double = any(found is not None and found.dtype == np.float64 for found in centers)
         self.inputs = _inputs(estimator, wishes)
         self._questions = _questions(estimator)
         names = wishes.output_names([question.name for question in self._questions])
@@ -57,9 +62,9 @@ class SklearnModel:
         from skl2onnx import convert_sklearn
 
         require_exportable(self._estimator)
-        options = {**word_options(self._estimator), **_without_zipmap(self._estimator)}
+        options = {**word_options(self._estimator), **score_options(self._estimator), **_without_zipmap(self._estimator)}
         try:
-            with trees_kept(), groups_kept():
+            with trees_kept(), groups_kept(), convertible(self._estimator):
                 converted: Any = convert_sklearn(
                     self._estimator,
                     initial_types=[(name, _skl_type(port)) for name, port in zip(self._columns(), self.inputs, strict=True)],
@@ -114,6 +119,8 @@ class SklearnModel:
         return [(FREE, *array.shape[1:]) for array in answers]
 
     def _table(self, inputs: Arrays) -> Any:
+        if self._in_double:
+            inputs = {name: rows.astype(np.float64) if rows.dtype == np.float32 else rows for name, rows in inputs.items()}
         if len(self.inputs) == 1:
             rows, port = inputs[self.inputs[0].name], self.inputs[0]
             # What was fitted on texts takes a list of them; skl2onnx's graph takes a column as well.
