@@ -99,3 +99,48 @@ def test_a_model_is_as_before_after_its_export(tmp_path):
     model = exported(voting, TWO, tmp_path)
     assert model._estimator.get_params()["flatten_transform"] is True
     assert model._estimator.weights == [1, 9, 3]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "y", "named"),
+    [
+        (VotingClassifier([("svc", SVC())], voting="hard"), THREE, "VotingClassifier(voting='hard')"),
+        (VotingClassifier([*members(), ("svc", scaled(LinearSVC()))]), TWO, "VotingClassifier(voting='hard')"),
+        (OneVsRestClassifier(scaled(SVC())), THREE, "OneVsRestClassifier(SVC)"),
+        (OneVsRestClassifier(LinearSVC()), TWO, "OneVsRestClassifier(LinearSVC)"),
+        (OneVsOneClassifier(LogisticRegression()), THREE, "OneVsOneClassifier"),
+        (scaled(QuadraticDiscriminantAnalysis()), THREE, "QuadraticDiscriminantAnalysis"),
+        (BaggingClassifier(scaled(LinearSVC()), 2), THREE, "BaggingClassifier(LinearSVC)"),
+        (StackingClassifier([("line", scaled(LinearSVC()))], cv=2), TWO, "StackingClassifier(LinearSVC)"),
+        (
+            StackingClassifier([("line", LogisticRegression())], cv=2, stack_method="predict"),
+            THREE,
+            "StackingClassifier(LogisticRegression)",
+        ),
+        (RFE(Ridge(), n_features_to_select=2), SUM, "RFE"),
+        (scaled(RFE(LogisticRegression(), n_features_to_select=2)), TWO, "RFE"),
+        (KNeighborsClassifier(weights="distance"), THREE, "KNeighborsClassifier(weights='distance')"),
+        (scaled(KNeighborsRegressor(weights="distance")), SUM, "KNeighborsRegressor(weights='distance')"),
+        (CalibratedClassifierCV(GaussianNB(), method="isotonic", cv=2), TWO, "CalibratedClassifierCV(method='isotonic')"),
+        (
+            CalibratedClassifierCV(LogisticRegression(), method="temperature", cv=2),
+            TWO,
+            "CalibratedClassifierCV(method='temperature')",
+        ),
+        (
+            CalibratedClassifierCV(QuadraticDiscriminantAnalysis(), cv=2),
+            TWO,
+            "CalibratedClassifierCV(QuadraticDiscriminantAnalysis)",
+        ),
+        (
+            GridSearchCV(BaggingClassifier(RidgeClassifier(), 2), {"n_estimators": [2]}, cv=2),
+            TWO,
+            "BaggingClassifier(RidgeClassifier)",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_model_that_would_answer_otherwise(estimator, y, named, tmp_path):
+    with pytest.raises(FailureError) as caught:
+        exported(estimator, y, tmp_path)
+    assert caught.value.value == named

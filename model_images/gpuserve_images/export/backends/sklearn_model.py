@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
 from gpuserve_images.export.backends.opset import at_opset
 from gpuserve_images.export.backends.sklearn_calibrated import score_options
+from gpuserve_images.export.backends.sklearn_members import require_members
 from gpuserve_images.export.backends.sklearn_probe import missing_pairs, probe
 from gpuserve_images.export.backends.sklearn_refused import parts, require_exportable
 from gpuserve_images.export.backends.sklearn_settings import convertible
@@ -62,6 +63,7 @@ class SklearnModel:
         from skl2onnx import convert_sklearn
 
         require_exportable(self._estimator)
+        require_members(self._estimator)
         options = {**word_options(self._estimator), **score_options(self._estimator), **_without_zipmap(self._estimator)}
         try:
             with trees_kept(), groups_kept(), convertible(self._estimator):

@@ -131,6 +131,12 @@ def _weights(estimator: Any) -> _Fault | None:
     return "sublinear_tf=True", reason, "Train with sublinear_tf=False, or with binary=True."
 
 
+def _neighbours(estimator: Any) -> _Fault | None:
+    if estimator.weights != "distance":
+        return None
+    return "weights='distance'", "weighs neighbours by distance, which skl2onnx loses", "Train with weights='uniform'."
+
+
 _FAULTS: Mapping[str, Callable[[Any], _Fault | None]] = {
     "_BaseImputer": _imputer,
     "HistGradientBoostingRegressor": _histogram_regressor,
@@ -142,5 +148,7 @@ _FAULTS: Mapping[str, Callable[[Any], _Fault | None]] = {
     "TargetEncoder": _missing_category,
     "TfidfTransformer": _weights,
     "TfidfVectorizer": _weights,
+    "KNeighborsClassifier": _neighbours,
+    "KNeighborsRegressor": _neighbours,
 }
 """What asks an estimator for a fault, by the name of its class in scikit-learn."""
