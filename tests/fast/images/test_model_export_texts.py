@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
@@ -122,3 +123,23 @@ def test_an_unknown_category_asks_for_samples(tmp_path):
     with pytest.raises(FailureError, match=r"asked about a text that its encoder was not fitted on: .*'green'") as caught:
         model.run({"input": np.array([["green", "s"]], object)})
     assert "verify: {inputs: ...}" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("imputer", "gap"),
+    [
+        (SimpleImputer(strategy="most_frequent"), np.nan),
+        (SimpleImputer(strategy="constant", fill_value="missing"), np.nan),
+        (SimpleImputer(missing_values=None, strategy="most_frequent"), None),
+        (SimpleImputer(missing_values="red", strategy="constant", fill_value="blue"), "red"),
+    ],
+    ids=str,
+)
+def test_gaps_in_texts_were_filled_in_training(imputer, gap, tmp_path):
+    gaps = CELLS.copy()
+    gaps[::4] = gap
+    known = {"handle_unknown": "ignore"}
+    pipeline = make_pipeline(imputer, OneHotEncoder(**known), LogisticRegression()).fit(gaps, LABELS[:, 0])
+    asked = {"input": np.array([*CELLS[:20], ["", "s"], ["green", "red"]], object)}
+    _, wanted, answers = both(pipeline, asked, tmp_path, TEXT)
+    same(answers, wanted)

@@ -11,6 +11,8 @@ from gpuserve_images.export.backends.sklearn_refused import parts
 _Settings: TypeAlias = dict[str, Any]
 _OWN = "sklearn."
 _OPTION = "zipmap"
+_NO_TEXT = "\ufdd0"
+"""A code point that Unicode keeps out of texts."""
 
 
 @contextmanager
@@ -65,9 +67,17 @@ def _bins(estimator: Any) -> _Settings:
     return {"encode": "onehot-dense"} if estimator.encode == "onehot" else {}
 
 
+def _imputer(estimator: Any) -> _Settings:
+    """Look for what is no text where a text is looked for that is NaN or None: a tensor of texts holds neither."""
+    filled = getattr(estimator, "statistics_", None)
+    texts = filled is not None and all(isinstance(value, str) for value in filled)
+    return {"missing_values": _NO_TEXT} if texts and not isinstance(estimator.missing_values, str) else {}
+
+
 _SETTINGS: Mapping[str, Callable[[Any], _Settings]] = {
     "VotingClassifier": _voting,
     "VotingRegressor": _voting,
     "KBinsDiscretizer": _bins,
+    "SimpleImputer": _imputer,
 }
 """What gives an estimator's settings, by the name of its class in scikit-learn."""
