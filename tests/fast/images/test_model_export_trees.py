@@ -203,6 +203,14 @@ def test_lightgbm_refusals(value, tmp_path):
     assert value in caught.value.fix
 
 
+def test_lightgbm_with_an_objective_of_ones_own(tmp_path):
+    path = tmp_path / "model.txt"
+    train_lightgbm(path, {"objective": lambda answers, table: (answers - table.get_label(), np.ones_like(answers))}, POSITIVE)
+    with pytest.raises(FailureError, match="an objective that is not exported") as caught:
+        lightgbm_model.load(path, Wishes(opset=18))
+    assert caught.value.value == "none"
+
+
 @pytest.mark.parametrize("module", [xgboost_model, lightgbm_model])
 def test_a_damaged_file_is_refused(module, tmp_path):
     path = tmp_path / "model.ubj"

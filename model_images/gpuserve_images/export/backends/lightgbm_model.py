@@ -75,7 +75,8 @@ def load(path: Path, wishes: Wishes) -> LightgbmModel:
 
 
 def _forest(dump: dict[str, Any]) -> Forest:
-    name, *rest = str(dump.get("objective", "")).split()
+    # A function of one's own in place of an objective leaves no name.
+    name, *rest = str(dump.get("objective", "")).split() or [""]
     if name not in LINKS:
         known = ", ".join(sorted(LINKS))
         raise FailureError("has an objective that is not exported", f"Train with one of {known}.", value=name or "none")
