@@ -129,6 +129,11 @@ def test_exported_program(torch_models, tmp_path):
     goes_through_the_whole_build(torch_models / "picture.pt2", "torch", {}, out, requests[1], tmp_path)
 
 
+def test_a_dictionary_that_is_ordered_names_the_outputs(torch_models, tmp_path):
+    out = agrees(torch_models / "ordered.pt2", "torch", {}, [{"x": floats(size, 3)} for size in (1, 4)], tmp_path)
+    assert [tensor.name for tensor in read_signature(out).outputs] == ["twice", "half"]
+
+
 @pytest.mark.parametrize("opset", [18, 20])
 def test_state_dict_with_its_factory(opset, torch_models, tmp_path):
     requests = [{"tokens": RANDOM.integers(0, 50, (size, 4 + size))} for size in (1, 3, 8)]
@@ -151,6 +156,7 @@ def test_the_factory_is_part_of_the_identity(torch_models, tmp_path):
     [
         ("fixed.pt2", {}, "has no free batch axis: 'picture' has the shape [2, 3, 12, 12]"),
         ("constant.pt2", {}, "has no inputs"),
+        ("typed.pt2", {}, "(transformers.modeling_outputs.Answer): takes or gives a type that only its own package knows"),
         ("singular.pt2", {}, "(aten._linalg_svd, node _linalg_svd): uses an operator that ONNX has no form of"),
         ("picture.pt2", {"opset": 17}, "opset 18 or later"),
         ("picture.pt2", {"inputs": [{"name": "x"}]}, "takes picture: float32 [-1, 3, 12, 12], scale: float32 [-1, 1]"),

@@ -1,6 +1,8 @@
 """Run inside the PyTorch environment: models for the export tests, written into the folder given."""
 
 import sys
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,6 +35,26 @@ class Singular(nn.Module):
         return torch.linalg.svdvals(x)
 
 
+@dataclass
+class Answer:
+    """As Hugging Face's answers: a type that a process knows which has imported its package."""
+
+    logits: torch.Tensor
+
+
+torch.export.register_dataclass(Answer, serialized_type_name="transformers.modeling_outputs.Answer")
+
+
+class Typed(nn.Module):
+    def forward(self, x):
+        return Answer(x * 2)
+
+
+class Ordered(nn.Module):
+    def forward(self, x):
+        return OrderedDict(twice=x * 2, half=x / 2)
+
+
 def save(name, model, args, shapes):
     torch.export.save(torch.export.export(model, args, dynamic_shapes=shapes), folder / f"{name}.pt2")
 
@@ -49,6 +71,8 @@ for _ in range(20):
 example = (torch.randn(2, 3, 12, 12), torch.ones(2, 1))
 save("picture", picture.eval(), example, {"picture": {0: BATCH}, "scale": {0: BATCH}})
 save("fixed", picture, example, None)
+save("typed", Typed(), (torch.randn(2, 3),), ({0: BATCH},))
+save("ordered", Ordered(), (torch.randn(2, 3),), ({0: BATCH},))
 save("constant", Constant(), (), None)
 save("singular", Singular(), (torch.randn(2, 3, 3),), ({0: BATCH},))
 

@@ -2,8 +2,12 @@
 
 import importlib
 import inspect
+import io
+import logging
 import re
 import runpy
+import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,9 @@ INLINE_BYTES = 1_500_000_000
 EXAMPLE_BATCH = 2
 """`torch.export` takes a size of 0 or 1 for a constant."""
 UNKNOWN_OPERATOR = re.compile(r"OpOverload\(op='([^']+)'")
+UNKNOWN_TYPE = re.compile(r"Deserializing (\S+) in pytree")
+"""PyTorch writes this to its log, and raises another error."""
+OF_TRANSFORMERS = "transformers.modeling_outputs"
 FAILED_NODE = re.compile(r"translating node %(\w+)")
 NUMPY_TYPES = {
     "torch.float16": "float16",
@@ -105,12 +112,38 @@ def load(path: Path, wishes: Wishes) -> TorchModel:
 
 
 def _read(path: Path) -> Any:
+    """Load a program; the types that models of Hugging Face give are known to their own package only."""
+    log = io.StringIO()
+    listener = logging.StreamHandler(log)
+    logger = logging.getLogger("torch.export")
+    logger.addHandler(listener)
     try:
         return torch.export.load(path)
     except Exception as error:
+        unknown = UNKNOWN_TYPE.search(f"{log.getvalue()} {error}")
+        if unknown is not None:
+            if unknown[1].startswith(f"{OF_TRANSFORMERS}.") and _imported(OF_TRANSFORMERS):
+                return _read(path)
+            reason = "takes or gives a type that only its own package knows"
+            fix = "Export a module that takes tensors and returns a dictionary of them, such as {'logits': outputs.logits}"
+            fix += ", or install transformers beside PyTorch." if unknown[1].startswith("transformers.") else "."
+            raise FailureError(reason, fix, value=unknown[1]) from error
         reason = f"is no ExportedProgram that PyTorch {torch.__version__} can read: {_line(error)}"
         fix = "Save it again: torch.export.save(torch.export.export(model, args, dynamic_shapes=...), 'model.pt2')."
         raise FailureError(reason, fix) from error
+    finally:
+        logger.removeHandler(listener)
+
+
+def _imported(module: str) -> bool:
+    """Import a module that is not imported yet; returns whether that was done."""
+    if module in sys.modules:
+        return False
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _from_state(path: Path, wishes: Wishes) -> Any:
@@ -171,9 +204,10 @@ def _port(name: str, value: Any) -> Port:
 
 
 def _output_names(program: Any, count: int) -> list[str]:
-    """Return the keys of a dictionary that the model gives, else `output`, numbered when there are several."""
+    """Return the keys of a dictionary that the model gives, such as Hugging Face's, else `output`, numbered when there are several."""
     kind = program.call_spec.out_spec
-    keys = list(kind.context) if kind.type is dict else []
+    mapping = isinstance(kind.type, type) and issubclass(kind.type, dict) and kind.type is not defaultdict
+    keys = list(kind.context) if mapping else []
     if len(keys) == count and all(isinstance(key, str) for key in keys):
         return keys
     return ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
