@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-Object = Mapping[str, Any]
+from gpuserve.cli.readiness import Object
 
 BY_HAND = frozenset({"kubectl-edit", "kubectl-patch", "kubectl-set"})
 """Managers of fields that only people are. Apply, create and replace may be the way that rendered manifests took; a scale or a restart is

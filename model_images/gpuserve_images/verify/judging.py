@@ -22,6 +22,8 @@ _NEARER: dict[Precision, str] = {
 }
 
 
+_MOSTLY = 4
+"""Times the source's own error up to which a build's error is of the same kind: its kernels may be others, and its rounding too."""
 _ENGINE_NEARER = (
     "Build the engine without TF32 (`compile: {tf32: false}`), or with less optimisation (`optimise: basic` or `none`)"
 )
@@ -70,7 +72,7 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
     if missed == ["cosine"] and not labels and precision != "fp32" and parity.max_abs_error < SMALLEST_NORMAL:
         near = f"Verify on samples whose answers are no such small numbers (`verify.inputs`): these are {parity.max_abs_error:.2g} apart at most"
     nearer = f"{near}; or, " if missed or labels else ""
-    own = parity.source_scaled_error
+    own = _own_error(parity)
     if own is not None and missed == ["scaled_error"] and own > stated["scaled_error"] and not (labels or engine):
         nearer = (
             f"ONNX Runtime with its usual optimisations moves the source model itself by {own:.2g}, because it amplifies rounding "
@@ -78,6 +80,12 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
         )
     fix = f"{nearer}{', and '.join(_concessions(missed, labels, unmeasured))}."
     raise ParityError(f"build {build}: verify", reason, fix[:1].upper() + fix[1:], value="; ".join(value))
+
+
+def _own_error(parity: Parity) -> float | None:
+    """Return the source's own error, where it is most of the build's."""
+    own = parity.source_scaled_error
+    return None if own is None or parity.scaled_error is None or parity.scaled_error > _MOSTLY * own else own
 
 
 def _concessions(missed: Sequence[str], labels: Sequence[str], unmeasured: Sequence[str]) -> Iterator[str]:

@@ -142,6 +142,12 @@ def test_what_brings_fp32_nearer(own, engine, words):
     assert caught.value.fix.endswith("if that is good enough, raise scaled_error in `verify:`.")
 
 
+def test_a_build_that_is_wrong_is_not_excused_by_rounding():
+    wrong = PARITY.model_copy(update={"scaled_error": 0.1, "source_scaled_error": 1.5e-4})
+    with pytest.raises(ParityError, match="Build it with less optimisation"):
+        judge(wrong, BarsSpec(scaled_error=1e-4), "b")
+
+
 def test_directions_of_next_to_nothing_want_other_samples():
     """A detector that finds nothing in noise answers 1e-6, of which no half-precision build keeps the direction."""
     bars, small = BarsSpec(cosine=0.99), PARITY.model_copy(update={"max_abs_error": 3e-6})
