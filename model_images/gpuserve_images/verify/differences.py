@@ -33,8 +33,8 @@ class Parity(Spec):
         agreements: Share of samples that agree, by output, of those that enter `top1_agreement`.
         source_batch_error: Largest difference between the source model's own answers at two batch sizes. Kernels sum in another
             order, so a model that amplifies rounding moves by this much whatever serves it.
-        source_scaled_error: The `scaled_error` of the source model itself, run by ONNX Runtime with its usual optimisations, for the same
-            reason; None where it was not measured, because the build is no fp32 or near to its source.
+        source_scaled_error: The `scaled_error` of the source model as ONNX, before anything is built of it, in ONNX Runtime with its usual
+            optimisations; None where it was not measured, because the build is no fp32 or near to its source.
         disagreeing: Names of up to ten samples that disagree.
     """
 

@@ -75,7 +75,7 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
     own = _own_error(parity)
     if own is not None and missed == ["scaled_error"] and own > stated["scaled_error"] and not (labels or engine):
         nearer = (
-            f"ONNX Runtime with its usual optimisations moves the source model itself by {own:.2g}, because it amplifies rounding "
+            f"The model itself strays by {own:.2g} in ONNX Runtime, before anything is built of it, because it amplifies rounding "
             "(a logarithm or a division does), so no other build is nearer: "
         )
     fix = f"{nearer}{', and '.join(_concessions(missed, labels, unmeasured))}."

@@ -113,7 +113,7 @@ def _parity(title: str, parity: Parity, bars: Mapping[str, float]) -> Iterator[s
             yield f"<tr><td>same class in output {escape(output)}</td><td>{share:.6g}</td><td></td></tr>"
     yield f"<tr><td>source against itself at other batch sizes</td><td>{parity.source_batch_error:.6g}</td><td></td></tr>"
     if parity.source_scaled_error is not None:
-        words = "source itself as ONNX Runtime optimises it, of its output's largest value or of 1"
+        words = "source itself in ONNX Runtime, of its output's largest value or of 1"
         yield f"<tr><td>{words}</td><td>{parity.source_scaled_error:.6g}</td><td></td></tr>"
     yield "</table></div>"
     if parity.disagreeing:
