@@ -79,11 +79,11 @@ class Cluster:
     def apply(self, *objects: dict[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
-    def pods(self, version: str) -> list[dict[str, Any]]:
-        """Return the version's pods that are not on their way out."""
+    def pods(self, version: str, *, leaving: bool = False) -> list[dict[str, Any]]:
+        """Return the version's pods; those on their way out only where they are asked for."""
         labels = f"gpuserve.io/service={SERVICE},gpuserve.io/version={version}"
         pods = self.get("pods", "-n", NAMESPACE, "-l", labels)
-        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in pods if leaving or "deletionTimestamp" not in pod["metadata"]]
 
     def replicas(self, version: str) -> int:
         """Return how many replicas of the version are ready."""
@@ -91,8 +91,8 @@ class Cluster:
         return int(deployment["status"].get("readyReplicas", 0))
 
     def settled(self) -> bool:
-        """Tell whether each version has exactly one pod and it is ready."""
-        return all(len(self.pods(version)) == 1 and self.replicas(version) == 1 for version in VERSIONS)
+        """Tell whether each version has exactly one pod and it is ready; one on its way out counts too, as the quota counts it."""
+        return all(len(self.pods(version, leaving=True)) == 1 and self.replicas(version) == 1 for version in VERSIONS)
 
     def address(self, version: str) -> str:
         """Return the base URL of the version's own Service."""
