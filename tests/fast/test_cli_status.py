@@ -155,6 +155,19 @@ def test_what_was_edited_by_hand_is_told(sandbox: Any, cli: Cli, monkeypatch: py
     assert "edited by hand: `pulumi up --refresh` puts right what the stack declares" in shown
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_gateway_of_others_is_theirs_to_edit(sandbox: Any, shared: bool) -> None:
+    objects = healthy()
+    gateway = next(found for found in objects if found["kind"] == "Gateway")
+    if shared:
+        sandbox.service["traffic"]["gateway"] = {"name": "shared", "namespace": "edge", "class": "istio"}
+        sandbox.write()
+        gateway["metadata"]["name"] = "shared"
+    gateway["metadata"]["managedFields"] = [{"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:listeners": {}}}}]
+    service = inspection.services(open_stack("local", sandbox.stacks), FakeCluster(*objects))["tiny"]
+    assert ("edited" in service["parts"]["gateway"]) is not shared
+
+
 @pytest.mark.usefixtures("measured")
 def test_an_ensemble_is_what_clients_are_told_of(sandbox: Any, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox.become_an_ensemble()

@@ -130,7 +130,8 @@ def _with_edits(found: Object, part: Part) -> Part:
 
 def _gateway(found: Object | None, service: str, traffic: TrafficSpec) -> Part:
     if found is not None:
-        return _with_edits(found, readiness.gateway(found))
+        part = readiness.gateway(found)
+        return part if traffic.gateway.name else _with_edits(found, part)  # whoever owns a shared one may edit it
     namespace = traffic.gateway.namespace or traffic.namespace
     if traffic.gateway.name is None:
         return readiness.missing("Gateway", namespace, service)
