@@ -258,7 +258,10 @@ def test_the_adapter_leaves_out_what_has_several_values_per_pod() -> None:
         ({"sources": [source(runtime="tritn")]}, "did you mean 'triton'?"),
         ({"slos": [{"service": "a"}, {"service": "a"}]}, "two objectives for service 'a'"),
         ({"slos": [{"service": "a", "availability": "100%"}]}, "leaves no error budget"),
-        ({"slos": [{"service": "a", "availability": "80%"}]}, "could never fire. Fix: set more than 83.3%"),
+        (
+            {"slos": [{"service": "a", "availability": "80%"}]},
+            "could never fire. Fix: write more than 83.3%: for example 99.9%",
+        ),
         ({"slos": [{"service": "a", "availability": "101%"}]}, "over 100 percent"),
         ({"window": "1s"}, "set for example 1m"),
         ({"discovery": "dns"}, "use 'annotations' or 'operator'"),

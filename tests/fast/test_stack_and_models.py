@@ -137,6 +137,24 @@ def test_a_pool_that_is_wrong_is_not_missing_too(sandbox: Any, refusal: Callable
     assert "no such pool" not in said
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("100%", "leaves no error budget, so that every single error would alert. Fix: set for example 99.9%"),
+        (0.999, "its alert could never fire. Fix: write more than 83.3%: 99.9%"),
+        ("50%", "its alert could never fire. Fix: write more than 83.3%: for example 99.9%"),
+    ],
+)
+def test_an_availability_that_no_alert_can_watch_is_refused_where_it_is_written(
+    written: object, words: str, sandbox: Any, refusal: Callable[[], str]
+) -> None:
+    sandbox.model["slo"]["availability"] = written
+    sandbox.write()
+    message = refusal().strip()
+    assert message.startswith(f"{sandbox.models / 'tiny.yaml'}: slo.availability = '{written}': ")
+    assert message.endswith(words)
+
+
 def test_a_broken_model_hides_nothing_else_of_its_name(sandbox: Any, refusal: Callable[[], str]) -> None:
     (sandbox.models / "gpu.yaml").write_text("name: gpu\n")
     sandbox.service["pool"] = "gpu"

@@ -73,7 +73,9 @@ class SloSpec(Spec):
             msg = "leaves no error budget, so that every single error would alert; set for example 99.9%"
             raise ValueError(msg)
         if value.amount <= lowest:
-            msg = f"is so low that its alert could never fire; set more than {lowest:.1f}%"
+            # 0.999 was meant as a share of 1.
+            meant = f"{100 * value.amount:g}%" if lowest / 100 < value.amount < 1 else "for example 99.9%"
+            msg = f"is so low that its alert could never fire; write more than {lowest:.1f}%: {meant}"
             raise ValueError(msg)
         return value
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gpuserve.kubernetes.cluster import AMBIENT, ClusterChoice
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
-from gpuserve.monitoring.spec import stack_label
+from gpuserve.monitoring.spec import SloSpec, stack_label
 from gpuserve.platform.checks import NO_SUCH_MODEL, NO_SUCH_POOL, problems
 from gpuserve.platform.cluster import cluster_choice
 from gpuserve.platform.encrypted import encrypted_problems
@@ -154,6 +154,7 @@ def _load_models(folder: Path) -> tuple[dict[str, ModelSpec], dict[str, list[Pro
     for file in sorted(folder.glob("*.yaml")):
         try:
             model = load_model(file)
+            _require_alertable(model, file)
         except SpecError as error:
             wrong[file.stem] = list(error.problems)
             continue
@@ -164,6 +165,16 @@ def _load_models(folder: Path) -> tuple[dict[str, ModelSpec], dict[str, list[Pro
             fix = f"write `name: {file.stem}`, or call the file {model.name}.yaml"
             wrong[file.stem] = [Problem("name", model.name, "is not the file's name", fix, str(file))]
     return models, wrong
+
+
+def _require_alertable(model: ModelSpec, file: Path) -> None:
+    """Refuse an availability that no alert can watch, where it is written; `compile` and `bake` take it, for they watch nothing.
+
+    Raises:
+        SpecError: When it is such.
+    """
+    if model.slo is not None and model.slo.availability is not None:
+        SloSpec.parse({"service": "any", "availability": str(model.slo.availability)}, file=str(file), path="slo")
 
 
 def _read_yaml(file: Path, known: list[str]) -> Mapping[str, Any]:
