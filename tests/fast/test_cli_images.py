@@ -155,8 +155,11 @@ class TestKept:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("gc", "--older-than", "soon"), "write for example 300s"),
-            (("gc", "--keep", "lots"), "write for example 16Gi"),
+            (("gc", "--older-than", "soon"), "write for example --older-than 30d"),
+            (("gc", "--older-than", "14"), "write for example --older-than 14d"),
+            (("gc", "--older-than", "2 hours"), "write for example --older-than 2h"),
+            (("gc", "--keep", "lots"), "write for example --keep 20Gi"),
+            (("gc", "--keep", "50GB"), "write for example --keep 50Gi"),
             (("gc", "--unreferenced", "--stacks", "samples"), "has no stack file"),
             (("pin", "ftp://x/y"), "ftp"),
             (("ls", "localhost:1/models/x"), "is down or not reachable"),

@@ -71,8 +71,8 @@ def gc(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     from gpuserve_images.pipeline.store import cache_folder
     from gpuserve_images.sources.cache import cache_folder as source_folder
 
-    age = _quantity(Duration, "--older-than", older_than or ("" if keep or unreferenced else DEFAULT_AGE))
-    size = _quantity(Bytes, "--keep", keep)
+    age = _quantity(Duration, "--older-than", older_than or ("" if keep or unreferenced else DEFAULT_AGE), DEFAULT_AGE)
+    size = _quantity(Bytes, "--keep", keep, "20Gi")
     wanted = Wanted(
         unused_for=timedelta(seconds=min(age.amount, LONGEST_AGE)) if age else None,
         keep_bytes=round(size.amount) if size else None,
@@ -147,14 +147,15 @@ def report(
         typer.echo(yaml.safe_dump(found.model_dump(mode="json", exclude={"capacity": {"points"}}), sort_keys=False), nl=False)
 
 
-def _quantity(kind: "type[Quantity]", option: str, text: str) -> "Quantity | None":
+def _quantity(kind: "type[Quantity]", option: str, text: str, example: str) -> "Quantity | None":
     if not text:
         return None
     try:
         return kind(text)
     except ValueError as error:
-        reason, _, fix = str(error).partition("; ")
-        raise SpecError([Problem(option, text, reason, fix)]) from error
+        reason = str(error).partition("; ")[0]
+        # Not some length of time: who does as the message says keeps what the command says it keeps.
+        raise SpecError([Problem(option, text, reason, f"write for example {option} {kind.meant(text, example)}")]) from error
 
 
 def _needed(stacks: Path) -> set[str]:

@@ -22,12 +22,14 @@ class Quantity:
         units: What each unit is worth; the empty one stands for a bare number.
         example: One that is right.
         json_pattern: The written form, for editors.
+        words: Units as people write them elsewhere, as patterns of lower-case words, and what they mean here.
     """
 
     noun: ClassVar[str]
     units: ClassVar[dict[str, float]]
     example: ClassVar[str]
     json_pattern: ClassVar[str]
+    words: ClassVar[dict[str, str]] = {}
 
     def __init__(self, text: str | float) -> None:
         self.text = str(text).strip()
@@ -38,10 +40,27 @@ class Quantity:
         names = "|".join(sorted((re.escape(unit) for unit in cls.units), key=len, reverse=True))
         if not re.fullmatch(cls.json_pattern, text):
             known = ", ".join(unit or "(none)" for unit in cls.units)
-            msg = f"is not {cls.noun} (units: {known}); write for example {cls.example}"
+            msg = f"is not {cls.noun} (units: {known}); write for example {cls.meant(text)}"
             raise ValueError(msg)
         parts = re.findall(rf"(\d+(?:\.\d+)?)({names})", text)
         return sum(float(number) * cls.units[unit] for number, unit in parts)
+
+    @classmethod
+    def meant(cls, text: str, example: str = "") -> str:
+        """Return what to write in place of `text`, which is wrong: its own number where there is one, for advice is followed.
+
+        Args:
+            text: What was written.
+            example: One that is right in its place; a bare number gets its unit. Default: the class's.
+        """
+        example = example or cls.example
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+        if found is None:
+            return example
+        number, word = found.groups()
+        named = (unit for pattern, unit in cls.words.items() if re.fullmatch(pattern, word.lower()))
+        unit = re.sub(r"[\d.]", "", example) if not word else word if word in cls.units else next(named, None)
+        return example if unit is None else f"{number}{unit}"
 
     def __str__(self) -> str:
         return self.text
@@ -90,6 +109,7 @@ class Duration(Quantity):
     units: ClassVar = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
     example: ClassVar = "300s"
     json_pattern: ClassVar = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
+    words: ClassVar = {"milli.*|msecs?": "ms", "secs?|seconds?": "s", "mins?|minutes?": "m", "hrs?|hours?": "h", "days?": "d"}
 
     @property
     def seconds(self) -> float:
@@ -112,6 +132,7 @@ class Bytes(Quantity):
     units: ClassVar = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
     example: ClassVar = "16Gi"
     json_pattern: ClassVar = r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
+    words: ClassVar = {"kb|kib?": "Ki", "m|mb|mib?": "Mi", "g|gb|gib?": "Gi", "t|tb|tib?": "Ti"}
 
 
 class Cpu(Quantity):
