@@ -49,4 +49,4 @@ def test_what_an_autoscaler_would_need_is_refused_where_there_is_none(
 def test_a_rate_is_a_number(value: object, sandbox: Any, refusal: Callable[[], str]) -> None:
     sandbox.service["scale"] = {"max": 3, "qps": value}
     sandbox.write()
-    assert f"services[0].scale.qps = {value!r}: input should be a valid number" in refusal()
+    assert f"services[0].scale.qps = {value!r}: is not a number" in refusal()

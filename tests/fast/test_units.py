@@ -63,7 +63,7 @@ def test_reads_amounts_and_prints_them_as_written(unit, text, amount):
         ("name", "My_Model", "lower-case"),
         ("name", "x" * 41, "40 characters"),
         ("host", "under_score.example.com", "DNS name"),
-        ("gpus", 0.5, "integer"),
+        ("gpus", 0.5, "whole number"),
         ("gpus", -1, "greater than or equal to 0"),
         ("image", "", "string"),
     ],

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 from gpuserve.kubernetes.outputs import is_output
 from gpuserve.kubernetes.secrecy import without_secrets
+from gpuserve.kubernetes.wrong_types import in_words
 
 _OUTPUT = "is a Pulumi Output"
 _PLAIN = "pass a plain value, for example from the stack's configuration"
@@ -85,7 +86,7 @@ def _problem(cls: type[BaseModel], detail: ErrorDetails, file: str | None, path:
         case "string_pattern_mismatch":
             fix = _matching(field, detail) or fix
         case _:
-            pass
+            reason, fix = in_words(detail, _fields_at(cls, detail["loc"])) or (reason, fix)
     return Problem(field, shown, reason, fix, file)
 
 

@@ -35,8 +35,8 @@ class Files:
 @pytest.mark.parametrize(
     ("written", "field", "fix"),
     [
-        ({"opset": 16}, "opset = 16", "correct the value"),
-        ({"opset": 22}, "opset = 22", "correct the value"),
+        ({"opset": 16}, "opset = 16", "write 17 or more"),
+        ({"opset": 22}, "opset = 22", "write 21 or less"),
         ({"inputs": [{"name": "petal width"}]}, "inputs[0].name = 'petal width'", "begin with a letter"),
         ({"outputs": ["2nd"]}, "outputs[0] = '2nd'", "begin with a letter"),
         ({"outputs": ["a", "b", "a"]}, "names two tensors 'a'", "a name of its own"),
@@ -44,7 +44,7 @@ class Files:
         ({"inputs": [{"name": "a", "shape": [1, 4]}]}, "fixes the batch axis of 'a' in [1, 4]", "`batch: false`"),
         ({"inputs": [{"name": "a", "shape": []}]}, "fixes the batch axis of 'a' in []", "`batch: false`"),
         ({"inputs": [{"name": "a", "shape": [-1, 0]}]}, "an axis of size 0", "write -1"),
-        ({"inputs": [{"name": "a", "shape": [-1, -2]}]}, "inputs[0].shape[1] = -2", "correct the value"),
+        ({"inputs": [{"name": "a", "shape": [-1, -2]}]}, "inputs[0].shape[1] = -2", "write -1 or more"),
         ({"inputs": [{"name": "a", "dtype": "FLOAT"}]}, "inputs[0].dtype = 'FLOAT'", "'FP32'"),
         ({"arguments": {"width": 3}}, "nothing to call", "add `factory:`"),
         ({"factory": "net.py"}, "factory = 'net.py'", "correct the value"),

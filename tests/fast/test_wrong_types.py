@@ -1,0 +1,53 @@
+"""What is of the wrong type or size is refused in the words of YAML, and with what to write instead."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Change = Callable[[Any], object]
+
+CASES: dict[str, tuple[Change, str]] = {
+    "one word for a list": (
+        lambda box: box.service.update(clients="team-a"),
+        "services[0].clients = 'team-a': is not a list. Fix: write a list, in brackets also where it has one item",
+    ),
+    "a number for an object": (
+        lambda box: box.model.update(batch=32),
+        "batch = 32: is not an object. Fix: write an object with fields of these: 'axis', 'max', 'preferred', 'queue_delay'",
+    ),
+    "an empty object": (
+        lambda box: box.model["builds"].update(fp32=None),
+        "builds.fp32: is empty, and an object is wanted. Fix: write an object with fields of these: 'engine', ",
+    ),
+    "a list for an object": (
+        lambda box: box.model.update(builds=["fp32"]),
+        "builds = ['fp32']: is not an object. Fix: write an object: a name, a colon and a value for each item",
+    ),
+    "a share for a number": (
+        lambda box: box.service["versions"][0].update(weight="80%"),
+        "services[0].versions[0].weight = '80%': is not a whole number. Fix: write 80, without quotes",
+    ),
+    "a word for a number": (
+        lambda box: box.service["versions"][0].update(weight="most"),
+        "services[0].versions[0].weight = 'most': is not a whole number. Fix: write a whole number",
+    ),
+    "too small a number": (
+        lambda box: box.platform["pools"][0].update(gpus=0),
+        "pools[0].gpus = 0: input should be greater than or equal to 1. Fix: write 1 or more",
+    ),
+    "an empty text": (
+        lambda box: box.platform["pools"][0].update(accelerator=None),
+        "pools[0].accelerator: is empty, and a text is wanted. Fix: write a text",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_value_of_the_wrong_type_is_refused_with_what_to_write(case: str, sandbox: Any, refusal: Callable[[], str]) -> None:
+    change, expected = CASES[case]
+    change(sandbox)
+    sandbox.write()
+    message = refusal()
+    assert expected in message
+    assert not any(word in message for word in ("tuple", "dictionary", "correct the value"))
