@@ -19,6 +19,17 @@ _TAG_CHARACTERS = 40
 Report = Callable[[str], None]
 
 
+def _recipes() -> Path:
+    """Return the folder of the recipes: beside this package in a checkout, and where the wheel puts them in an installation."""
+    beside = Path(__file__).resolve().parents[2]
+    installed = beside / "gpuserve_recipes"
+    return installed if installed.is_dir() else beside
+
+
+RECIPES = _recipes()
+"""The folder that holds the image recipes."""
+
+
 def recipe_tag(folder: Path) -> str:
     """Return the tag of a recipe's image: a hash over its files' names, modes and contents.
 
@@ -73,10 +84,9 @@ def work_folder() -> Path:
 
 
 def _recipe_folder(recipe: str) -> Path:
-    recipes = Path(__file__).resolve().parents[2]
-    folder = recipes / recipe
+    folder = RECIPES / recipe
     if not (folder / "Dockerfile").is_file():
-        known = ", ".join(sorted(path.parent.name for path in recipes.glob("*/Dockerfile"))) or "none"
+        known = ", ".join(sorted(path.parent.name for path in RECIPES.glob("*/Dockerfile"))) or "none"
         raise BaseImageError(
             f"base image {recipe}", f"there is no {folder / 'Dockerfile'}", f"Use one of these recipes: {known}"
         )

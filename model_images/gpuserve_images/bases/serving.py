@@ -1,15 +1,12 @@
 """Which base image a target stands on, and what identifies it before it is built."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from gpuserve_images.bases.recipes import ensure_base, recipe_tag
+from gpuserve_images.bases.recipes import RECIPES, ensure_base, recipe_tag
 from gpuserve_images.errors import BaseImageError
+from gpuserve_images.oci.reference import Reference
 from gpuserve_images.records import Progress
 from gpuserve_images.target import Target
-
-RECIPES = Path(__file__).resolve().parents[2]
-"""The folder that holds the image recipes, beside this package."""
 
 SERVERS = {
     ("triton", "cpu"): "triton-cpu",
@@ -39,6 +36,25 @@ def default_base(target: Target) -> str:
         fix = "Give `base:` in the build: an image reference by digest, or `scratch` for an image of the model alone."
         raise BaseImageError("base", reason, fix)
     return base
+
+
+def require_base(base: str) -> None:
+    """Refuse, before anything is built, a base that no registry and no folder of recipes can have.
+
+    Args:
+        base: Name of a recipe folder, `scratch`, or an image reference.
+
+    Raises:
+        BaseImageError: When it is the name of no recipe.
+        ImageError: When it is no reference.
+    """
+    if not _is_recipe(base):
+        Reference.parse(base)
+    elif not (RECIPES / base / "Dockerfile").is_file():
+        recipes = sorted(name for name in SERVERS.values() if _is_recipe(name))
+        known = ", ".join([SCRATCH, *recipes])
+        fix = f"Write one of {known}, or an image's reference with a registry, a tag or a digest, such as debian:13."
+        raise BaseImageError(f"base ({base})", "is the name of no recipe, and a reference has `/` or `:` in it", fix)
 
 
 def tensorrt_of(base: str, platforms: Sequence[str] = ()) -> str:

@@ -6,8 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gpuserve.kubernetes.errors import Problem, SpecError
-from gpuserve_images.bases.recipes import ensure_base
-from gpuserve_images.bases.serving import RECIPES
+from gpuserve_images.bases.recipes import RECIPES, ensure_base
 from gpuserve_images.compile.builders import PACKAGES
 from gpuserve_images.oci import File, ImageConfig, Layer, bake, resolve
 from gpuserve_images.records import Progress, sha256_file, sha256_json
@@ -98,7 +97,7 @@ def _code() -> Iterator[tuple[str, Path]]:
     import gpuserve.kubernetes
 
     library = Path(gpuserve.kubernetes.__file__).parent
-    images = RECIPES / "gpuserve_images"
+    images = Path(__file__).resolve().parents[1]
     roots = {
         "components/gpuserve/kubernetes": library,
         "model_images/gpuserve_images": images,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gpuserve.kubernetes.errors import SpecError
-from gpuserve_images.bases.serving import DEFAULT_TENSORRT, RECIPES
+from gpuserve_images.bases.recipes import RECIPES
+from gpuserve_images.bases.serving import DEFAULT_TENSORRT
 from gpuserve_images.builder import context
 from gpuserve_images.builder.image import ensure_image, require_tools
 from gpuserve_images.oci import File, Layer, bake

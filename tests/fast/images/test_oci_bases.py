@@ -48,6 +48,8 @@ def test_a_base_for_one_platform_is_not_taken_for_another(registry, base, platfo
         ("linux/amd64", ["linux/amd64"]),
         ("linux/arm64", "linux/arm64/v8"),
         ("linux/arm64", "linux/arm64"),
+        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm64/v8", "linux/arm64/v8"),
     ],
 )
 def test_a_base_for_one_platform_is_taken_for_that_one(registry, built, asked):
