@@ -1,5 +1,7 @@
 """`gpuserve compile` of a file alone: what its options say in the place of a YAML file, and errors in their words."""
 
+import re
+
 import onnx
 import pytest
 from e2e_commands import run_compile as run
@@ -7,6 +9,8 @@ from e2e_graphs import branching
 
 from gpuserve.cli.building import choose
 from gpuserve.cli.model_file import Options
+from gpuserve.cli.option_words import by_option
+from gpuserve_images.errors import ImageError
 
 
 def test_a_file_is_a_model_of_a_name_that_a_service_may_have(place):
@@ -53,11 +57,30 @@ def test_generated_inputs_have_the_values_that_are_said(place):
             "is about generated inputs, and --samples gives real ones",
         ),
         (("small.onnx", "--precision", "fp16", "--bar", "max_abs_error=1e-9"), "strays too far"),
+        (("small.onnx", "--engine", "tensorrt"), "Fix: add `--arch` with your GPU's, for example `--arch sm_80`"),
+        (
+            ("small.onnx", "--arch", "sm_90"),
+            "Fix: write `--engine tensorrt`, which is built on that GPU, or `--engine onnxruntime`",
+        ),
+        (("small.onnx", "--arch", "sm_86", "--gpu", "sm_89"), "--arch = ['sm_86']: makes no engine for sm_89"),
+        (("small.onnx", "--arch", "sm_86", "--gpu", "sm_89"), "Fix: add `--arch sm_89`"),
+        (("two",), "Fix: Name one of these files itself."),
+        (("samples",), "Fix: Name the file itself, and what it is with `--format`"),
+        (("small.onnx", "--samples", "arrays"), "(`io:` stands in a model's YAML: compile that instead of the file)"),
+        (
+            ("small.onnx", "--precision", "fp16", "--bar", "max_abs_error=1e-9"),
+            "Fix: Build it in fp32; or, if that is good enough, raise max_abs_error by `--bar`. `--keep-fp32` would not do",
+        ),
         (("broken.onnx",), "truncated ONNX file"),
     ],
 )
 def test_bad_input_is_a_sentence_and_leaves_nothing(place, arguments, words):
     (place / "broken.onnx").write_bytes((place / "small.onnx").read_bytes()[:300])
+    for folder in ("two", "arrays"):
+        (place / folder).mkdir()
+    for name in ("one.onnx", "other.onnx"):
+        (place / "two" / name).write_bytes((place / "small.onnx").read_bytes())
+    (place / "arrays" / "0.npy").write_bytes(b"\x93NUMPY")
     before = sorted(path.name for path in place.iterdir())
     assert words in run(*arguments, fails=True)
     assert sorted(path.name for path in place.iterdir()) == before
@@ -68,3 +91,22 @@ def test_errors_of_later_stages_name_the_file_that_was_given(place):
     for _ in range(2):  # the second time without the stage before
         refused = run("branching.onnx", "--shape", "x=3", "--precision", "fp16", fails=True)
         assert refused.startswith(f"{place / 'branching.onnx'} after optimise (If): has control flow")
+
+
+def test_what_to_keep_is_said_as_options_that_do_it(place):
+    arguments = ("small.onnx", "--precision", "fp16", "--bar", "max_abs_error=0.0012")
+    told = re.search(r"Fix: Give `(--keep-fp32 .*?)`: with \d of its 4 layers", run(*arguments, fails=True))
+    assert told
+    run(*arguments, *told[1].split())
+    assert "--keep-fp32 (hed): is neither an operator nor a node" in run(
+        *arguments, "--keep-fp32", "hed", "--force", fails=True
+    )
+    assert "remove `--keep-fp32`, or write another `--precision`" in run(
+        "small.onnx", "--keep-fp32", "head", "--force", fails=True
+    )
+
+
+def test_names_are_quoted_for_the_shell():
+    text = "Write `keep_fp32: [a, 'b: c']` in the build: with 2 of its 9 layers, it is. Or build it in fp32."
+    told = by_option(ImageError("build model: verify", "strays", text)).fix
+    assert told == "Give `--keep-fp32 a --keep-fp32 'b: c'`: with 2 of its 9 layers, it is. Or build it in fp32."

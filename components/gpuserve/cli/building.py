@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuserve.cli.model_file import BUILD, Options, model_of
+from gpuserve.cli.model_file import Options, model_of
+from gpuserve.cli.option_words import BUILD
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 
 if TYPE_CHECKING:

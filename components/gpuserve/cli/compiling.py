@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gpuserve.cli.building import YAML, Chosen, choose, target_of
-from gpuserve.cli.model_file import Options, by_option
+from gpuserve.cli.model_file import Options
+from gpuserve.cli.option_words import by_option
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import to_json
 from gpuserve.cli.progress import progress
@@ -35,6 +36,10 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
     ] = "",
     engine: Annotated[str, typer.Option(help="onnxruntime, tensorrt or tensorrt-rtx.", metavar="ENGINE")] = "",
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int8-dynamic.", metavar="PRECISION")] = "",
+    keep_fp32: Annotated[
+        list[str] | None,
+        typer.Option(help="Operator or node that fp16 and INT8 leave in fp32; may be repeated.", metavar="NAME"),
+    ] = None,
     arch: Annotated[list[str] | None, typer.Option(help="GPU to make an engine for; may be repeated.", metavar="ARCH")] = None,
     samples: Annotated[
         Path | None, typer.Option(help="Sample inputs to verify on; default generated ones.", metavar="DIR")
@@ -57,7 +62,9 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
         list[str] | None,
         typer.Option("--range", help="Values of a generated input; default by type.", metavar="INPUT=LOW:HIGH"),
     ] = None,
-    max_batch: Annotated[int, typer.Option(help="Largest batch; default the profile's, else 32.", min=0, metavar="N")] = 0,
+    max_batch: Annotated[
+        int, typer.Option(help="Largest batch; default the profile's, else 32.", min=0, metavar="N", show_default=False)
+    ] = 0,
     bar: Annotated[list[str] | None, typer.Option(help="How near to the source it must stay.", metavar="NAME=VALUE")] = None,
     force: Annotated[bool, typer.Option(help="Write into a folder that is not empty.")] = False,
     as_json: JsonOption = False,
@@ -68,6 +75,7 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
         form=form,
         engine=engine,
         precision=precision,
+        keep_fp32=tuple(keep_fp32 or ()),
         architectures=tuple(arch or ()),
         samples=samples,
         calibrate=calibrate,
@@ -86,7 +94,7 @@ def compile_model(  # noqa: PLR0913, PLR0917 - one parameter per option of the c
     try:
         with progress() as tell:
             result = _compile(chosen, gpu, place, tell)
-    except ImageError as error:
+    except (ImageError, SpecError) as error:
         raise (error if model.suffix.lower() in YAML else by_option(error)) from None
     if as_json:
         typer.echo(to_json(result))

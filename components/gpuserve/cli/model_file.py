@@ -1,38 +1,18 @@
-"""A model file without a YAML: what options of the command line say in its place, and errors in their words."""
+"""A model file without a YAML: what options of the command line say in its place."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpuserve.cli.option_words import BUILD, by_option
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
 from gpuserve.kubernetes.units import MAX_LABEL
 
 if TYPE_CHECKING:
     from gpuserve_images.compile.spec import ProfileSpec
-    from gpuserve_images.errors import ImageError
     from gpuserve_images.spec import ModelSpec
-
-BUILD = "model"
-"""Name of the one build."""
-
-_OPTIONS = {
-    "name": "--name",
-    "source.format": "--format",
-    f"builds.{BUILD}.engine": "--engine",
-    f"builds.{BUILD}.precision": "--precision",
-    f"builds.{BUILD}.architectures": "--arch",
-    f"builds.{BUILD}.calibrate": "--calibrate",
-    f"builds.{BUILD}": "options",
-    "batch.max": "--max-batch",
-    "profiles": "--profile",
-    "verify.inputs": "--samples",
-    "verify.generate.shapes": "--shape",
-    "verify.generate.ranges": "--range",
-    "verify": "--bar",
-}
-"""The option that says what a field of the YAML does; of two that a field begins with, the first."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +24,7 @@ class Options:
         form: Format of the file. Default: by name and content.
         engine: As in the YAML.
         precision: As in the YAML.
+        keep_fp32: As in the YAML.
         architectures: As in the YAML.
         samples: Folder of sample inputs.
         calibrate: Folder of calibration samples.
@@ -58,6 +39,7 @@ class Options:
     form: str = ""
     engine: str = ""
     precision: str = ""
+    keep_fp32: Sequence[str] = ()
     architectures: Sequence[str] = ()
     samples: Path | None = None
     calibrate: Path | None = None
@@ -89,28 +71,7 @@ def model_of(file: Path, options: Options) -> "ModelSpec":
     try:
         return ModelSpec.parse(_fields(file, options))
     except SpecError as error:
-        raise SpecError([replace(problem, field=_option(problem.field)) for problem in error.problems]) from None
-
-
-def by_option(error: "ImageError") -> "ImageError":
-    """Return an error about a field of the YAML, which a model file alone has not, as one about the option that says the same."""
-    from gpuserve_images.errors import ImageError
-
-    where = _option(error.where)
-    fix = error.fix.replace("change `batch.max`", "change `--max-batch`")
-    for field in ("verify.generate.shapes", "verify.generate.ranges", "verify.inputs"):
-        fix = fix.replace(f"`{field}`", f"`{_OPTIONS[field]}`")
-    fix = fix.replace("in `verify:`", f"by `{_OPTIONS['verify']}`")
-    return error if (where, fix) == (error.where, error.fix) else ImageError(where, error.reason, fix, value=error.value)
-
-
-def _option(field: str) -> str:
-    """Return `verify.generate.shapes.ids` as `--shape ids`, and what is no such field as it is."""
-    for known, option in _OPTIONS.items():
-        if field == known or field.startswith((f"{known}.", f"{known}[")):
-            rest = re.sub(r"^\[\d+\]", "", field.removeprefix(known)).lstrip(".")
-            return f"{option} {rest}".rstrip()
-    return field
+        raise by_option(error) from None
 
 
 def _fields(file: Path, options: Options) -> dict[str, Any]:
@@ -124,6 +85,7 @@ def _fields(file: Path, options: Options) -> dict[str, Any]:
         )
     build |= {"profiles": profiles} if profiles else {}
     build |= {"precision": options.precision} if options.precision else {}
+    build |= {"keep_fp32": list(options.keep_fp32)} if options.keep_fp32 else {}
     build |= {"architectures": list(options.architectures)} if options.architectures else {}
     build |= {"calibrate": str(options.calibrate.resolve())} if options.calibrate else {}
     if options.precision.startswith("int8"):
