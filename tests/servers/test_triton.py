@@ -311,7 +311,7 @@ def test_a_build_brings_its_versions_and_its_ensemble(tmp_path):
     onnx.save(scaled(0.5), folder / "prepare.onnx")
     prepare = {"name": "prepare", "source": {"file": "prepare.onnx"}, "builds": {"fp32": {"engine": "onnxruntime"}}}
     (folder / "prepare.yaml").write_text(yaml.safe_dump(prepare))
-    chain = plan(Job(load_model(folder / "small.yaml"), "int8", folder, Target()), "registry/base@sha256:0")
+    chain = plan(Job(load_model(folder / "small.yaml"), "int8", folder, Target()), "registry/base:1")
     with Runner(tmp_path / "cache") as runner:
         repository = unpack(make(chain, runner).files(runner), tmp_path / "image")
     request = rows(2)

@@ -29,7 +29,7 @@ from gpuserve_images.verify.differences import ParityError
 from gpuserve_images.verify.inputs import verification_inputs
 
 ALONE = BatchSpec(axis="none")
-BASE = "registry/base@sha256:0"
+BASE = "registry/base:1"
 WHOLE = {"generate": {"shapes": {"x": [5, 3]}}}
 
 

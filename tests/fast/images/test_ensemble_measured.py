@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 def capacity(folder):
     with Runner(folder.parent / "cache") as runner:
-        chain = plan(Job(load_model(folder / "small.yaml"), "fp32", folder, Target()), "registry/base@sha256:0")
+        chain = plan(Job(load_model(folder / "small.yaml"), "fp32", folder, Target()), "registry/base:1")
         return make(chain, runner).report(chain, runner).capacity
 
 
@@ -104,7 +104,7 @@ def test_it_is_asked_what_the_models_that_take_a_request_are_asked(folder):
 
 def test_what_the_other_model_is_asked_decides_whether_it_is_measured_again(folder):
     def key():
-        (way,) = plan(Job(load_model(folder / "small.yaml"), "fp32", folder, Target()), "registry/base@sha256:0").ways
+        (way,) = plan(Job(load_model(folder / "small.yaml"), "fp32", folder, Target()), "registry/base:1").ways
         return way.capacity.key
 
     before = key()

@@ -27,7 +27,7 @@ def folder(tmp_path):
     return write_model_folder(tmp_path / "model").parent
 
 
-def chain(folder, build: dict, target: Target = CPU, base: str = "registry/base@sha256:0", **changes: object):
+def chain(folder, build: dict, target: Target = CPU, base: str = "registry/base:1", **changes: object):
     data = yaml.safe_load((folder / "small.yaml").read_text()) | changes | {"builds": {"b": build}}
     return plan(Job(ModelSpec.parse(data), "b", folder, target), base)
 

@@ -48,7 +48,7 @@ def test_a_whole_model_is_accepted(tmp_path):
         (WHOLE[: len(WHOLE) // 2], "truncated ONNX file"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "is not an ONNX file"),
         (b"PK\x03\x04" + bytes(100), "is not an ONNX file"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is not an ONNX file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is no more than a pointer of Git LFS"),
         (b"<html><body>404</body></html>", "is not an ONNX file"),
         (b"\x08\x08", "holds no graph"),
     ],

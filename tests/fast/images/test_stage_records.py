@@ -125,7 +125,7 @@ class TestOtherFrameworks:
             seen.append("opened")
             yield Framework()
 
-        monkeypatch.setattr("gpuserve_images.pipeline.bench.source_runner", runner)
+        monkeypatch.setattr("gpuserve_images.pipeline.exam.source_runner", runner)
         return seen
 
     def test_an_export_from_the_cache_is_named(self, tmp_path, source, opened):

@@ -53,7 +53,7 @@ def test_a_shape_that_is_declared_and_never_given_is_named(tmp_path):
     spec = ModelSpec.parse({"name": "m", "source": {"file": "model.onnx"}, "builds": {"b": {"engine": "onnxruntime"}}})
     words = r"output y \(FP32 \[-1, 4\]\) in place of y \(FP32 \[-1, 5\]\)\. Fix: Correct what the source's file declares"
     with Runner(tmp_path / "cache") as runner, pytest.raises(ParityError, match=words):
-        make(plan(Job(spec, "b", tmp_path, Target()), "registry/base@sha256:0"), runner)
+        make(plan(Job(spec, "b", tmp_path, Target()), "registry/base:1"), runner)
 
 
 def test_what_clients_see_of_another_interface_is_named():

@@ -8,7 +8,7 @@ from typing import Any
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.compile.builders import builder_version
 from gpuserve_images.compile.running import EngineRunner, loaded, require_runnable
-from gpuserve_images.pipeline.bench import Bench, Benches
+from gpuserve_images.pipeline.exam import Exam, Exams
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Done, Source, Stage, Work
 from gpuserve_images.pipeline.stages.kept import ENGINE, keep_capacity, keep_parity, signature_of
@@ -31,7 +31,7 @@ class EngineMeasures:
     capacity: Stage
 
 
-def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, benches: Benches) -> EngineMeasures:
+def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, exams: Exams) -> EngineMeasures:
     """Return the stages that run an engine.
 
     Args:
@@ -39,7 +39,7 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, b
         onnx: The source as ONNX, whose inputs are asked.
         engine: The stage that makes the engine.
         architecture: What it is built for.
-        benches: Gives inputs and the source's own answers.
+        exams: Gives inputs and the source's own answers.
     """
     spec = job.spec
 
@@ -47,17 +47,17 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, b
         require_runnable(spec.engine, architecture, spec.compile)
 
     def compare(work: Work) -> StageRecord:
-        done, bench = work.before("engine"), benches.judging(work)
+        done, exam = work.before("engine"), exams.judging(work)
         with engine_here(job, done, architecture) as (runner, _):
-            parity = bench.parity(runner, _sizes(done, bench))
+            parity = exam.parity(runner, _sizes(done, exam))
         keep_parity(parity, work.out)
         return StageRecord(stage="verify-engine", options={"architecture": architecture}, notes=(parity.model_dump_json(),))
 
     def time(work: Work) -> StageRecord:
-        done, bench = work.before("engine"), benches.of(work)
+        done, exam = work.before("engine"), exams.of(work)
         with engine_here(job, done, architecture) as (runner, gpu):
-            callee = InProcess(runner, bench.requests.tensors, gpu=gpu)
-            capacity = measure_capacity(callee, _sizes(done, bench), job.model.slo, work.progress)
+            callee = InProcess(runner, exam.requests.tensors, gpu=gpu)
+            capacity = measure_capacity(callee, _sizes(done, exam), job.model.slo, work.progress)
         keep_capacity(capacity, work.out)
         return StageRecord(stage="time-engine", options={"architecture": architecture})
 
@@ -74,13 +74,13 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, b
     )
 
 
-def _sizes(engine: Done, bench: Bench) -> tuple[int, ...]:
-    """Return the batch sizes to ask an engine at: those of the build's bench that its profiles allow."""
-    if not bench.signature.batched:
-        return bench.sizes
+def _sizes(engine: Done, exam: Exam) -> tuple[int, ...]:
+    """Return the batch sizes to ask an engine at: those of the build's exam that its profiles allow."""
+    if not exam.signature.batched:
+        return exam.sizes
     profiles = engine.record.options["profiles"].values()
-    allowed = [size for size in bench.sizes if all(smallest[0] <= size <= largest[0] for smallest, _, largest in profiles)]
-    return tuple(allowed) or bench.sizes[:1]
+    allowed = [size for size in exam.sizes if all(smallest[0] <= size <= largest[0] for smallest, _, largest in profiles)]
+    return tuple(allowed) or exam.sizes[:1]
 
 
 @contextmanager

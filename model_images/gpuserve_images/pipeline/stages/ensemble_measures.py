@@ -6,8 +6,8 @@ from gpuserve.kubernetes.spec import plain
 from gpuserve_images.errors import ImageError
 from gpuserve_images.layouts.served import LayoutError
 from gpuserve_images.layouts.spec import EnsembleSpec
-from gpuserve_images.pipeline.bench import Bench, Benches
 from gpuserve_images.pipeline.company import Member
+from gpuserve_images.pipeline.exam import Exam, Exams
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage, Work
 from gpuserve_images.pipeline.stages.kept import keep_capacity
@@ -17,7 +17,7 @@ from gpuserve_images.verify.capacity import Capacity, measure_capacity
 from gpuserve_images.verify.ensemble import asked_models, ensemble_in_process
 
 
-def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benches, company: Sequence[Member]) -> Stage:
+def timed(job: Job, onnx: Stage | Source, model: Stage | Source, exams: Exams, company: Sequence[Member]) -> Stage:
     """Return the stage that measures how fast a build's ensemble is on this machine.
 
     What its models are asked one by one is what the ensemble is asked. Where that does not go together (sequences of other lengths,
@@ -27,7 +27,7 @@ def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benche
         job: What is to be built; its model has an ensemble.
         onnx: The source as ONNX, whose inputs are asked.
         model: The build.
-        benches: Gives inputs.
+        exams: Gives inputs.
         company: The other builds of the image.
     """
     spec = job.model.layout.ensemble
@@ -37,14 +37,14 @@ def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benche
     asked = asked_models(spec)
 
     def run(work: Work) -> StageRecord:
-        bench = benches.of(work)
-        others = {name: Bench(one.job, work.before(f"{one.role}-onnx").file, work.progress) for name, one in members.items()}
+        exam = exams.of(work)
+        others = {name: Exam(one.job, work.before(f"{one.role}-onnx").file, work.progress) for name, one in members.items()}
         files = {name: work.before(one.role).file for name, one in members.items()}
-        all_benches = {job.model.name: bench, **others}
+        all_exams = {job.model.name: exam, **others}
         try:
-            given = {name: all_benches[name].requests for name in asked}
+            given = {name: all_exams[name].requests for name in asked}
             callee = ensemble_in_process(spec, {job.model.name: work.before("model").file, **files}, given)
-            capacity = measure_capacity(callee, _sizes(spec, bench, others, members), job.model.slo, work.progress)
+            capacity = measure_capacity(callee, _sizes(spec, exam, others, members), job.model.slo, work.progress)
         except LayoutError:
             raise
         except ImageError as error:
@@ -72,10 +72,10 @@ def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benche
     )
 
 
-def _sizes(spec: EnsembleSpec, bench: Bench, others: Mapping[str, Bench], members: Mapping[str, Member]) -> tuple[int, ...]:
-    """Return the batch sizes of the build's bench that all models of the ensemble take."""
+def _sizes(spec: EnsembleSpec, exam: Exam, others: Mapping[str, Exam], members: Mapping[str, Member]) -> tuple[int, ...]:
+    """Return the batch sizes of the build's exam that all models of the ensemble take."""
     used = {step.model for step in spec.steps}
-    if not all(one.signature.batched for one in (bench, *(other for name, other in others.items() if name in used))):
+    if not all(one.signature.batched for one in (exam, *(other for name, other in others.items() if name in used))):
         return (1,)
-    largest = min((members[name].job.model.batch.max for name in used if name in members), default=bench.sizes[-1])
-    return tuple(size for size in bench.sizes if size <= largest) or (1,)
+    largest = min((members[name].job.model.batch.max for name in used if name in members), default=exam.sizes[-1])
+    return tuple(size for size in exam.sizes if size <= largest) or (1,)

@@ -21,8 +21,8 @@ ANSWERED_AS_ONNX: Final = ("onnx", "huggingface")
 """Formats of sources that are asked as ONNX; the others answer in their own framework."""
 
 
-class Bench:
-    """Requests to one source model, and what it answers; each is made when it is first needed."""
+class Exam:
+    """What every build of a model is asked, and what the source itself answers; each is made when it is first needed."""
 
     def __init__(self, job: Job, onnx: Path, progress: Progress) -> None:
         """Ask nothing yet.
@@ -70,12 +70,13 @@ class Bench:
         with self._source() as source:
             return reference_outputs(source, requests, self.sizes, self._progress, batched=self.signature.batched)
 
-    def parity(self, model: Path | Runner, sizes: Sequence[int] = ()) -> Parity:
+    def parity(self, model: Path | Runner, sizes: Sequence[int] = (), every: int = 1) -> Parity:
         """Compare a build with the source.
 
         Args:
             model: The build: a loaded model, or its ONNX file, which runs in ONNX Runtime on the CPU.
             sizes: Which of `sizes` to compare at. Default: all.
+            every: Of how many requests one is asked, where that is alone; all are at other sizes. Default: of 1.
 
         Raises:
             ParityError: When it has another interface, or gives NaN or infinity.
@@ -89,8 +90,11 @@ class Bench:
             raise ParityError(f"build {self._job.build}", f"has another interface than its source model: {other}", fix)
         requests = self.requests
         reference = {size: answers for size, answers in self.reference.items() if size in (sizes or self.sizes)}
-        named = Named(requests.names, self._job.model.verify.classes)
-        return measure(model, reference, requests.tensors, named, self._progress)
+        if [*reference] != [1]:
+            every = 1
+        fewer = {size: {name: rows[::every] for name, rows in answers.items()} for size, answers in reference.items()}
+        named = Named(requests.names[::every], self._job.model.verify.classes)
+        return measure(model, fewer, requests.tensors[::every], named, self._progress)
 
     @contextmanager
     def _source(self) -> Generator[Path | Runner]:
@@ -102,22 +106,22 @@ class Bench:
                 yield runner
 
 
-class Benches:
-    """The bench of one build, set up by the first stage that needs it."""
+class Exams:
+    """The exam of one build, set up by the first stage that needs it."""
 
     def __init__(self, job: Job) -> None:
         """Set up nothing yet."""
         self._job = job
-        self._bench: Bench | None = None
+        self._exam: Exam | None = None
 
-    def of(self, work: Work) -> Bench:
-        """Return the bench; the stage must come after one in the role of `onnx`."""
-        if self._bench is None:
-            self._bench = Bench(self._job, work.before("onnx").file, work.progress)
-        return self._bench
+    def of(self, work: Work) -> Exam:
+        """Return the exam; the stage must come after one in the role of `onnx`."""
+        if self._exam is None:
+            self._exam = Exam(self._job, work.before("onnx").file, work.progress)
+        return self._exam
 
-    def judging(self, work: Work) -> Bench:
-        """Return the bench for a stage that compares with the source; it must come after stages in the roles of `onnx` and `source`.
+    def judging(self, work: Work) -> Exam:
+        """Return the exam for a stage that compares with the source; it must come after stages in the roles of `onnx` and `source`.
 
         The framework of a model that is not ONNX opens its files: they are held, so that nobody collects them meanwhile.
         """
