@@ -27,7 +27,8 @@ class BuildSpec(Spec):
         engine: What runs it: `onnxruntime`; `tensorrt` (built on the GPU it is for); `tensorrt-rtx` (built ahead of time, without a
             GPU); or `native`, the server's own framework, which is given the source model as it is.
         precision: `fp32` (default), `fp16`, `int8` (static Q/DQ; on CPUs dynamic where parity demands it) or `int8-dynamic`.
-        keep_fp32: Operators or node names that `fp16` leaves alone, besides those that it finds by itself. Default: none.
+        keep_fp32: Operators or node names that `fp16` and INT8 leave alone, besides those that they find by themselves. The error about
+            a missed bar of `int8` names the layers that lose most, and how many have to be kept. Default: none.
         optimise: ONNX Runtime's graph optimisation level. Default `auto`: `extended` for CPU servers, and `basic`, which keeps
             to standard ONNX operators, for GPU ones and for `fp16`.
         calibrate: Samples and method of static INT8; required by `int8`.
@@ -74,8 +75,8 @@ class BuildSpec(Spec):
                 else "calibrates a build that is not quantised; remove `calibrate:` or write `precision: int8`"
             )
             raise ValueError(msg)
-        if self.keep_fp32 and self.precision != "fp16":
-            msg = "keeps nodes in fp32 in a build that is not fp16; remove `keep_fp32:` or write `precision: fp16`"
+        if self.keep_fp32 and self.precision == "fp32":
+            msg = "keeps nodes in fp32 in a build that is fp32 throughout; remove `keep_fp32:`, or write another `precision:`"
             raise ValueError(msg)
         if self.optimise == "extended" and self.precision == "fp16":
             msg = "would get operators of ONNX Runtime's own, which cannot be converted to FP16 safely; write `optimise: basic`"
@@ -205,13 +206,13 @@ class ModelSpec(Spec):
         return self.verify.batches or tuple(sorted({1, *self.batch.sizes, self.batch.max}))
 
 
-def load_model(path: Path) -> ModelSpec:
+def load_model(path: Path | str) -> ModelSpec:
     """Read a model's YAML file.
 
     Raises:
         SpecError: When the file is missing, is not YAML, or says something impossible; all its problems at once.
     """
-    return ModelSpec.parse(_read_mapping(path), file=str(path))
+    return ModelSpec.parse(_read_mapping(Path(path)), file=str(path))
 
 
 def _read_mapping(path: Path) -> Mapping[str, Any]:

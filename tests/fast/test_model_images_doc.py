@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 from gpuserve.cli.main import app
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.__main__ import main
-from gpuserve_images.bases.recipes import recipe_tag
-from gpuserve_images.bases.serving import RECIPES
+from gpuserve_images.bases.recipes import RECIPES, recipe_tag
 from gpuserve_images.builder.spec import BuilderSpec
 from gpuserve_images.oci import File, Layer, bake
 from gpuserve_images.spec import ModelSpec

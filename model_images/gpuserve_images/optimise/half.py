@@ -18,6 +18,7 @@ from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import largest_values
 from gpuserve_images.optimise.casts import mend
+from gpuserve_images.optimise.kept import named
 from gpuserve_images.optimise.overflow import kept_in_fp32
 from gpuserve_images.optimise.saving import (
     make_constant_outputs,
@@ -33,7 +34,7 @@ from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.samples.codec import Tensors
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, ValueInfoProto
 
 RANGE_SAMPLES = 256
 """Samples that ranges are measured on, at most, spread evenly: the value that overflows may come with one kind of input only."""
@@ -64,24 +65,12 @@ def to_fp16(
         CompileError: When TensorRT accepts the model and not the result.
         OSError: When the disk of `out` is full.
     """
-    import onnx
-
-    loaded = onnx.load(model)
-    _require_convertible(loaded, model)
-    plain_weights(loaded)
-    make_constant_outputs(loaded)
-    outputs = take_out_passed(loaded)
-    name_nodes(loaded)
-    loaded = with_shapes(loaded)
+    loaded, outputs = prepared(model)
+    wanted = named(loaded, keep)
     looked_at = samples[:: -(-len(samples) // RANGE_SAMPLES) or 1]
     joined = read_signature(model).batched if batched is None else batched
     largest = _largest(loaded, looked_at, out.parent, batched=joined, shown=model)
-    try:
-        kept = kept_in_fp32(loaded, largest, keep)
-    except KeyError as error:
-        reason = "is neither an operator nor a node of the model"
-        fix = f"Name one of the operators {sorted({node.op_type for node in loaded.graph.node})}."
-        raise SourceError("keep_fp32", reason, fix, value=str(error.args[0])) from error
+    kept = kept_in_fp32(loaded, largest, wanted)
     nodes = len(loaded.graph.node)
     converted = _convert(loaded, list(kept), model)
     put_back(converted, outputs)
@@ -95,6 +84,23 @@ def to_fp16(
         tools=tool_versions("onnx", "onnxruntime"),
         notes=(acceptance(model, out),),
     )
+
+
+def prepared(model: Path) -> "tuple[ModelProto, Sequence[ValueInfoProto]]":
+    """Return a model that the converter can take, and its outputs: it lacks those that are inputs.
+
+    Raises:
+        SourceError: When nothing in it can be converted.
+    """
+    import onnx
+
+    loaded = onnx.load(model)
+    _require_convertible(loaded, model)
+    plain_weights(loaded)
+    make_constant_outputs(loaded)
+    outputs = take_out_passed(loaded)
+    name_nodes(loaded)
+    return with_shapes(loaded), outputs
 
 
 def _convert(model: "ModelProto", kept: Sequence[str], path: Path) -> "ModelProto":

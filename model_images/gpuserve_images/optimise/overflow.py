@@ -1,6 +1,6 @@
 """Which nodes must not be computed in half precision, and why: FP16 ends at 65504 and has 11 bits of significand."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -44,21 +44,15 @@ PASSING = ("Expand", "Identity", "Reciprocal", "Reshape", "Sqrt", "Squeeze", "Ti
 """Operators that leave a value which FP16 cannot hold one that it cannot hold, or that the next node must not take for zero."""
 
 
-def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Iterable[str] = ()) -> dict[str, str]:
+def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Container[str] = ()) -> dict[str, str]:
     """Return the nodes to keep in fp32, each with the reason.
 
     Args:
         model: The model, its nodes named.
         largest: Largest magnitude of tensors, as measured on samples; tensors that it lacks are not judged.
-        wanted: Operators or node names that the user wants kept.
-
-    Raises:
-        KeyError: When `wanted` names neither an operator of the model nor a node.
+        wanted: Names of the nodes that the user wants kept.
     """
     nodes = list(model.graph.node)
-    names = {node.name for node in nodes} | {node.op_type for node in nodes}
-    if unknown := [name for name in wanted if name not in names]:
-        raise KeyError(unknown[0])
     constants = {tensor.name: unfit for tensor in model.graph.initializer if (unfit := _unfit(tensor))}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     guarded: dict[str, str] = {}
@@ -67,7 +61,7 @@ def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Iter
         unfit = _unfit_of(node, constants)
         small = [guarded[name] for name in node.input if name in guarded]
         values = [name for name in (*node.input, *node.output) if largest.get(name, 0.0) > LARGEST / HEADROOM]
-        if {node.name, node.op_type} & set(wanted):
+        if node.name in wanted:
             kept[node.name] = "named in keep_fp32"
         elif _without_half(node, opsets):
             kept[node.name] = f"{node.op_type} has no FP16 form"

@@ -19,7 +19,7 @@ from gpuserve_images.onnx_model.session import runtime_errors
 from gpuserve_images.optimise.folding import fold_limit, size_comparisons
 from gpuserve_images.optimise.gemms import settle
 from gpuserve_images.optimise.graph import LEVELS, by_runtime
-from gpuserve_images.optimise.kept import CONVOLVED, DYNAMIC, INTEGER, OPERATORS, heads, own_constants
+from gpuserve_images.optimise.kept import CONVOLVED, DYNAMIC, INTEGER, KEPT, OPERATORS, heads, named, own_constants
 from gpuserve_images.optimise.quiet import quiet
 from gpuserve_images.optimise.saving import INLINE_LIMIT, name_nodes, plain_weights, save, take_out_passed, with_shapes
 
@@ -61,7 +61,9 @@ class Prepared(NamedTuple):
 
 
 @contextlib.contextmanager
-def prepared(model: Path, out: Path, *, keep_head: bool = False, dynamic: bool = False) -> Generator[Prepared]:
+def prepared(
+    model: Path, out: Path, *, keep: Sequence[str] = (), keep_head: bool = False, dynamic: bool = False
+) -> Generator[Prepared]:
     """Fold constants, name nodes and settle factors, as the quantiser wants it; temporary files lie beside `out`.
 
     What the quantiser fails with inside is reported as the model's fault.
@@ -69,11 +71,12 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False, dynamic: bool =
     Args:
         model: The ONNX file to quantise; what is FP16 in it is brought to FP32.
         out: Where the result will be.
+        keep: Operators or node names to leave in fp32.
         keep_head: Whether the layers that make the outputs stay as they are. Default: no.
         dynamic: Whether ranges are found anew for each request. Default: no.
 
     Raises:
-        SourceError: When the model has nothing to quantise, or the quantiser fails on it.
+        SourceError: When the model has nothing to quantise, `keep` names no layer, or the quantiser fails on it.
     """
     import onnx
 
@@ -104,6 +107,7 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False, dynamic: bool =
             save(loaded, ready)
             computed = _types(loaded)
             left |= {name: f"it computes in {kind}" for name, kind in computed.items() if kind not in SUPPORTED}
+            left |= dict.fromkeys(named(loaded, keep, OPERATORS), KEPT)
             if dynamic:
                 left |= {
                     node.name: CONVOLVED
@@ -119,7 +123,7 @@ def prepared(model: Path, out: Path, *, keep_head: bool = False, dynamic: bool =
             if own_constants(loaded, {*left, *last}):
                 onnx.save(loaded, ready)
             integers = sum(node.op_type in INTEGER for node in all_nodes(loaded.graph.node))
-            yield Prepared(ready, left, last, layers, integers, outputs, _is_large(ready))
+            yield Prepared(ready, left, last, layers, integers, outputs, is_large(ready))
     except (ValueError, RuntimeError, NotImplementedError, AssertionError, KeyError, TypeError, *runtime_errors()) as error:
         reason = f"cannot be quantised: {type(error).__name__}: {shortened(error)}"
         raise SourceError(
@@ -141,7 +145,9 @@ def nothing_quantised(model: Path, layers: int, left: Mapping[str, str]) -> Sour
     counted = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(SHOWN))
     reason = f"would be an INT8 build in which none of its {layers} layers ({', '.join(OPERATORS)}) is INT8: {counted}"
     fix = "Export the model in FP32 with constant weights, or build it in its own precision."
-    if INNER in reasons:
+    if KEPT in reasons:
+        fix = "Name fewer in `keep_fp32:`, or build it in its own precision."
+    elif INNER in reasons:
         fix = "Export the model without branches and loops, or build it in its own precision."
     elif CONVOLVED in reasons:
         fix = "Write `precision: int8` with `calibrate:`, whose ranges are measured once, or build it in its own precision."
@@ -223,7 +229,7 @@ def _kept_on_failure(folder: Path, prefix: str) -> Generator[str]:
     shutil.rmtree(place)
 
 
-def _is_large(model: Path) -> bool:
+def is_large(model: Path) -> bool:
     """Return whether the weights may not fit into one protobuf message."""
     parsed = load(model)
     return model.stat().st_size + sum(file.stat().st_size for file in external_files(parsed, model)) > INLINE_LIMIT

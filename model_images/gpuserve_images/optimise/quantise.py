@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpuserve_images.errors import SourceError, shortened
+from gpuserve_images.onnx_model.graphs import all_graphs
 from gpuserve_images.onnx_model.operators import SHOWN, all_nodes
 from gpuserve_images.onnx_model.session import runtime_errors
 from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.onnx_model.trial import fatal
 from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import CALIBRATION_BATCH, SampleReader
-from gpuserve_images.optimise.kept import DYNAMIC, INTEGER, OPERATORS
+from gpuserve_images.optimise.kept import DYNAMIC, INTEGER, KEPT, OPERATORS
 from gpuserve_images.optimise.preparing import Prepared, nothing_quantised, prepared
 from gpuserve_images.optimise.saving import put_back, sort_nodes
 from gpuserve_images.optimise.spec import CalibrateSpec
@@ -27,6 +29,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
     calibrate: CalibrateSpec,
     target: Target,
     *,
+    keep: Sequence[str] = (),
     names: Sequence[str] = (),
     batched: bool | None = None,
     progress: Progress = silent,
@@ -41,12 +44,13 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
         samples: Encoded calibration samples.
         calibrate: The method.
         target: Where it will run.
+        keep: Operators or node names to leave in fp32.
         names: What errors call the samples besides their numbers, such as their files. Default: nothing.
         batched: Whether samples can be joined. Default: where the model's first axes are free.
         progress: Told about each calibration batch.
 
     Raises:
-        SourceError: When the model has nothing to quantise, or the quantiser fails on it.
+        SourceError: When the model has nothing to quantise, `keep` names no layer, or the quantiser fails on it.
         OSError: When the disk of `out` is full.
         CompileError: When the target is a GPU, and TensorRT accepts the model and not the result.
     """
@@ -63,7 +67,7 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
     joined = read_signature(model).batched if batched is None else batched
     size = CALIBRATION_BATCH if joined else 1
     reader = SampleReader(samples, progress, size=size, names=names)
-    with prepared(model, out, keep_head=calibrate.keep_head) as ready, _told(model, out, reader):
+    with prepared(model, out, keep=keep, keep_head=calibrate.keep_head) as ready, _told(model, out, reader):
         quantize(
             ready.file,
             out,
@@ -91,34 +95,45 @@ def quantise_static(  # noqa: PLR0913 - a stage is a function of its files and i
         "samples": len(samples),
         "activations": "int8 symmetric" if symmetric else "uint8",
         "operators": list(OPERATORS),
-        "kept_in_fp32": list(ready.heads),
+        "kept_in_fp32": list(dict.fromkeys([*ready.heads, *_named(ready)])),
     }
     counted = _finished(model, out, ready)
     return _record(model, out, options, (counted, acceptance(model, out)) if symmetric else (counted,))
 
 
-def quantise_dynamic(model: Path, out: Path) -> StageRecord:
+def quantise_dynamic(model: Path, out: Path, *, keep: Sequence[str] = ()) -> StageRecord:
     """Write a model whose matrix products have INT8 weights per channel, and activations whose ranges are found anew for each request.
 
     Slower than static, and nearer to the source: no range is frozen. Convolutions stay in FP32 (see `CONVOLVED`).
 
+    Args:
+        model: The ONNX file to quantise.
+        out: Where to write the result.
+        keep: Operators or node names to leave in fp32.
+
     Raises:
-        SourceError: When the model has nothing to quantise, or the quantiser fails on it.
+        SourceError: When the model has nothing to quantise, `keep` names no layer, or the quantiser fails on it.
         OSError: When the disk of `out` is full.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with prepared(model, out, dynamic=True) as ready:
+    with prepared(model, out, keep=keep, dynamic=True) as ready:
         quantize_dynamic(
             ready.file,
             out,
-            nodes_to_exclude=list(ready.left),
+            # In this mode it makes a MatMul and an Add of each Gemm first.
+            nodes_to_exclude=[*ready.left, *(f"{name}_MatMul" for name in ready.left)],
             op_types_to_quantize=list(DYNAMIC),
             per_channel=True,
             weight_type=QuantType.QInt8,
             use_external_data_format=ready.large,
         )
-    return _record(model, out, {"mode": "dynamic", "operators": list(DYNAMIC)}, (_finished(model, out, ready),))
+    return _record(
+        model,
+        out,
+        {"mode": "dynamic", "operators": list(DYNAMIC), "kept_in_fp32": _named(ready)},
+        (_finished(model, out, ready),),
+    )
 
 
 @contextlib.contextmanager
@@ -165,7 +180,7 @@ def _finished(model: Path, out: Path, ready: Prepared) -> str:
     The quantiser overlooks what branches read when it sorts nodes.
 
     Raises:
-        SourceError: When nothing did.
+        SourceError: When nothing did, or ONNX Runtime ends the process that loads the result.
     """
     import onnx
 
@@ -175,6 +190,16 @@ def _finished(model: Path, out: Path, ready: Prepared) -> str:
     sort_nodes(made.graph)
     if made.SerializeToString(deterministic=True) != before:
         onnx.save(made, out)
+    # Seen where a branch reads what is quantised (ONNX Runtime 1.31).
+    ended = fatal(out) if len(list(all_graphs(made.graph))) > 1 else None
+    if ended:
+        reason = (
+            f"ends the process that loads it once it is INT8: ONNX Runtime fails on its branches or loops ({shortened(ended)})"
+        )
+        fix = (
+            "Export the model without branches and loops, leave layers beside them in fp32 (`keep_fp32:`), or build it in fp32."
+        )
+        raise SourceError(str(model), reason, fix)
     nodes = list(all_nodes(made.graph.node))
     maker = {name: node.op_type for node in nodes for name in node.output}
     done = sum(
@@ -192,6 +217,10 @@ def _finished(model: Path, out: Path, ready: Prepared) -> str:
     left = "".join(f"; {name} is not: {reason}" for name, reason in list(ready.left.items())[:SHOWN])
     more = f"; and {len(ready.left) - SHOWN} more" if len(ready.left) > SHOWN else ""
     return f"{done} of {ready.layers} layers ({', '.join(OPERATORS)}) are INT8{left}{more}"
+
+
+def _named(ready: Prepared) -> list[str]:
+    return [name for name, reason in ready.left.items() if reason == KEPT]
 
 
 def _record(model: Path, out: Path, options: Mapping[str, object], notes: tuple[str, ...] = ()) -> StageRecord:

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from gpuserve_images.bases.serving import base_identity, default_base
+from gpuserve_images.bases.serving import base_identity, default_base, require_base
 from gpuserve_images.compile.spec import COMPILED, Engine
 from gpuserve_images.errors import SourceError
-from gpuserve_images.pipeline.bench import Benches
 from gpuserve_images.pipeline.company import Member, companies
+from gpuserve_images.pipeline.exam import Exams
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage
-from gpuserve_images.pipeline.stages import engines, ensemble_measures, images, measures, models
+from gpuserve_images.pipeline.stages import engines, ensemble_measures, images, losing, measures, models
 from gpuserve_images.pipeline.stages.engine_measures import EngineMeasures, measured
 from gpuserve_images.records import sha256_json
-from gpuserve_images.target import Target
+from gpuserve_images.target import Target, require_target
 
 IMAGE_VERSION = 3
 """Raise when an image of the same stages would differ."""
@@ -29,6 +29,7 @@ class Way:
         engines: The stages that make the engines of that file, by architecture.
         measures: The stages that run those engines where their GPU is, by architecture.
         verify: The stage that compares it with the source, or None where the source is served as it is.
+        losses: The stage that says which layers are to blame where a build misses a bar, unless it is fp32; no part of the image.
         capacity: The stage that times it, or None where it cannot run here.
         layout: The stage whose files become the image.
         company: Other builds that go into the same image, each judged by its own bars.
@@ -40,6 +41,7 @@ class Way:
     engines: Mapping[str, Stage] = field(default_factory=dict[str, Stage])
     measures: Mapping[str, EngineMeasures] = field(default_factory=dict[str, EngineMeasures])
     verify: Stage | None = None
+    losses: Stage | None = None
     capacity: Stage | None = None
     company: tuple[Member, ...] = ()
 
@@ -109,13 +111,16 @@ def plan(job: Job, base: str = "") -> Chain:
         base: Base image: a recipe beside this package, an image reference, or `scratch`. Default: the build's, else the server's.
 
     Raises:
-        SpecError: When the model has no such build, or not for this target.
+        SpecError: When the model has no such build, or not for this target, or there is no such target.
         SourceError: When the model file or the samples are missing or damaged.
         ExportError: When the model is of a framework that is not installed.
         LayoutError: When the server cannot serve the build.
         CompileError: When engines shall be made, and the model's shapes are not bounded or contradict their bounds, or the builder whose
             version names them is not installed.
+        BaseImageError: When no base is known for the server, or none of that name.
+        ImageError: When the base is no reference.
     """
+    require_target(job.target)
     engine = job.spec.engine
     if engine == "native":
         ways = (Way("none", images.served_source(job)),)
@@ -146,63 +151,70 @@ def _onnx(job: Job) -> Stage | Source:
 
 def _onnx_ways(job: Job, onnx: Stage | Source) -> tuple[Way, ...]:
     """Return the ways to make a build that ONNX Runtime serves."""
-    benches = Benches(job)
+    exams = Exams(job)
 
     def capacity_of(model: Stage, company: tuple[Member, ...]) -> Stage | None:
         if not times(job.spec.engine, job.target):
             return None
         if job.model.layout.ensemble is None:
-            return measures.timed(job, onnx, model, benches)
-        return ensemble_measures.timed(job, onnx, model, benches, company)
+            return measures.timed(job, onnx, model, exams)
+        return ensemble_measures.timed(job, onnx, model, exams, company)
+
+    def losses_of(name: str, model: Stage) -> Stage | None:
+        calibrate = job.spec.calibrate if name == "static" else None
+        return losing.blamed(job, onnx, losing.Lowering(model, calibrate, job.target), exams)
 
     def way(name: str, model: Stage, company: tuple[Member, ...]) -> Way:
         capacity = capacity_of(model, company)
-        layout = images.served_onnx(job, onnx, model, benches, company)
-        verify = measures.verified(job, onnx, model, benches)
-        return Way(name, layout, model=model, verify=verify, capacity=capacity, company=company)
+        layout = images.served_onnx(job, onnx, model, exams, company)
+        verify = measures.verified(job, onnx, model, exams)
+        losses = losses_of(name, model)
+        return Way(name, layout, model=model, verify=verify, losses=losses, capacity=capacity, company=company)
 
     together = companies(job, _alone)
-    return tuple(way(name, model, company) for name, model in _onnx_models(job, onnx, benches) for company in together)
+    return tuple(way(name, model, company) for name, model in _onnx_models(job, onnx, exams) for company in together)
 
 
 def _alone(job: Job) -> list[tuple[Stage | Source, Stage, Stage]]:
     """Return how a build can be made that goes into another one's image: its source, its model, and how they compare."""
-    onnx, benches = _onnx(job), Benches(job)
-    return [(onnx, model, measures.verified(job, onnx, model, benches)) for _, model in _onnx_models(job, onnx, benches)]
+    onnx, exams = _onnx(job), Exams(job)
+    return [(onnx, model, measures.verified(job, onnx, model, exams)) for _, model in _onnx_models(job, onnx, exams)]
 
 
-def _onnx_models(job: Job, onnx: Stage | Source, benches: Benches) -> tuple[tuple[str, Stage], ...]:
+def _onnx_models(job: Job, onnx: Stage | Source, exams: Exams) -> tuple[tuple[str, Stage], ...]:
     """Return the stages that can make a build's ONNX file, by how its numbers are quantised, the preferred one first."""
     calibrate = job.spec.calibrate
     if calibrate is not None:
         static = models.statically_quantised(job, onnx, calibrate, job.target)
         # Slower than static and nearer to the source: for when parity demands it. GPUs have no kernels for it.
-        dynamic = (("dynamic", models.dynamically_quantised(onnx)),) if job.target.kind == "cpu" else ()
+        dynamic = (("dynamic", models.dynamically_quantised(job, onnx)),) if job.target.kind == "cpu" else ()
         return (("static", static), *dynamic)
     if job.spec.precision == "int8-dynamic":
-        return (("dynamic", models.dynamically_quantised(onnx)),)
+        return (("dynamic", models.dynamically_quantised(job, onnx)),)
     optimised = models.optimised(job, onnx, job.target)
     fp16 = job.spec.precision == "fp16"
-    return (("none", models.halved(job, onnx, optimised, benches) if fp16 else optimised),)
+    return (("none", models.halved(job, onnx, optimised, exams) if fp16 else optimised),)
 
 
 def _engines(job: Job, onnx: Stage | Source) -> Way:
     """Return the way to make engines: an ONNX file that is judged here, and compiled for each GPU."""
     engines.require_profiles(job)
-    benches = Benches(job)
+    exams = Exams(job)
     gpu = replace(job.target, kind="gpu")
     model = models.optimised(job, onnx, gpu)
     if job.spec.calibrate is not None:
         model = models.statically_quantised(job, model, job.spec.calibrate, gpu)
     elif job.spec.precision == "fp16":
-        model = models.halved(job, onnx, model, benches)
+        model = models.halved(job, onnx, model, exams)
     made = {name: engines.compiled(job, model, name) for name in job.architectures}
     # Triton loads TensorRT's engines, one for each image. Those of TensorRT for RTX are loaded by a program that links it.
     alone = job.spec.engine == "tensorrt" and len(made) == 1
-    layout = images.served_engine(job, onnx, next(iter(made.values())), benches) if alone else images.gathered(job, made)
+    layout = images.served_engine(job, onnx, next(iter(made.values())), exams) if alone else images.gathered(job, made)
     name = "static" if job.spec.calibrate is not None else "none"
-    ran = {architecture: measured(job, onnx, engine, architecture, benches) for architecture, engine in made.items()}
-    return Way(name, layout, model=model, engines=made, measures=ran, verify=measures.verified(job, onnx, model, benches))
+    ran = {architecture: measured(job, onnx, engine, architecture, exams) for architecture, engine in made.items()}
+    verify = measures.verified(job, onnx, model, exams)
+    losses = losing.blamed(job, onnx, losing.Lowering(model, job.spec.calibrate, gpu), exams)
+    return Way(name, layout, model=model, engines=made, measures=ran, verify=verify, losses=losses)
 
 
 def _judgement(member: Member) -> list[object]:
@@ -214,4 +226,6 @@ def _is_image(way: Way) -> bool:
 
 
 def _base(job: Job, base: str) -> str:
-    return base or job.spec.base or default_base(replace(job.target, kind="gpu") if job.spec.engine in COMPILED else job.target)
+    if named := base or job.spec.base:
+        require_base(named)
+    return named or default_base(replace(job.target, kind="gpu") if job.spec.engine in COMPILED else job.target)

@@ -1,22 +1,23 @@
 """Running a build's stages until its bars are met; nothing is pushed here."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpuserve_images.compile.inspection import engine_summaries
-from gpuserve_images.errors import SourceError
+from gpuserve_images.errors import ImageError, SourceError
 from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.chain import Chain, Way
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.report import StageRun, Summary
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Done
-from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, capacity_of, parity_of, signature_of
+from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, capacity_of, losses_of, parity_of, signature_of
 from gpuserve_images.pipeline.stages.models import EXPORT
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
-from gpuserve_images.verify.differences import Parity, ParityError
+from gpuserve_images.verify.differences import MissedError, Parity, ParityError
 from gpuserve_images.verify.judging import judge
 from gpuserve_images.verify.report import VerifyReport, engines_not_run
 
@@ -105,11 +106,13 @@ def make(chain: Chain, runner: Runner) -> Made:
             continue
         made = _made(chain, way, runner, parity, tuple(_sentence(*item) for item in missed))
         return _engines_judged(chain, made, runner)
+    error = _advised(chain, *missed[0], runner)
     if len(missed) == 1:
-        raise missed[0][1]
-    *_, last = (error for _, error in missed if isinstance(error, ParityError))
-    value = "; ".join(f"{way.name} INT8: {error.value or error.reason}" for way, error in missed)
-    raise ParityError(last.where, last.reason, last.fix, value=value) from last
+        raise error
+    if error is missed[0][1]:
+        *_, error = (found for _, found in missed if isinstance(found, ParityError))
+    value = "; ".join(f"{way.name} INT8: {found.value or found.reason}" for way, found in missed)
+    raise ParityError(error.where, error.reason, error.fix, value=value) from error
 
 
 def runs(chain: Chain, runner: Runner) -> tuple[StageRun, ...]:
@@ -157,6 +160,17 @@ def _judged(chain: Chain, way: Way, runner: Runner) -> Parity | None:
             parity_of(runner.get(member.verify)), bars, f"{member.job.model.name}:{member.job.build}", member.job.spec.precision
         )
     return parity
+
+
+def _advised(chain: Chain, way: Way, error: ParityError | SourceError, runner: Runner) -> ParityError | SourceError:
+    """Return the error with the layers that are to blame, where it is about the bars of its own build and they can be found."""
+    if way.losses is None or not isinstance(error, MissedError) or error.build != chain.job.build:
+        return error
+    # What hinders the search is no news: the bar is missed anyway.
+    with suppress(ImageError):
+        found = losses_of(runner.get(way.losses))
+        return error.fixed(found.fix(chain.job.spec.keep_fp32, error.fix))
+    return error
 
 
 def _engines_judged(chain: Chain, made: Made, runner: Runner) -> Made:

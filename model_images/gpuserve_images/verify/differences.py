@@ -13,6 +13,23 @@ class ParityError(ImageError):
     """A build strays further from its source model than its bars allow; nothing was pushed."""
 
 
+class MissedError(ParityError):
+    """What was measured of a build misses a bar.
+
+    Attributes:
+        build: The build, as `judge` was told to call it.
+    """
+
+    def __init__(self, build: str, reason: str, fix: str, *, value: str | None = None) -> None:
+        """Say that it is verification that refuses the build."""
+        self.build = build
+        super().__init__(f"build {build}: verify", reason, fix, value=value)
+
+    def fixed(self, fix: str) -> "MissedError":
+        """Return the error with something else to do."""
+        return MissedError(self.build, self.reason, fix, value=self.value)
+
+
 class Parity(Spec):
     """Differences between a build and its source model at the same batch size; each is the worst over all outputs and sizes.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from gpuserve_images.optimise.overflow import SMALLEST_NORMAL
 from gpuserve_images.optimise.spec import Precision
-from gpuserve_images.verify.differences import Parity, ParityError
+from gpuserve_images.verify.differences import MissedError, Parity, ParityError
 from gpuserve_images.verify.parity import TOP
 from gpuserve_images.verify.spec import BarsSpec
 
@@ -16,7 +16,7 @@ _UNMEASURABLE = {
 _LABELS = {"text_agreement": "text outputs", "label_agreement": "labels (whole numbers)"}
 _NEARER: dict[Precision, str] = {
     "fp32": "Build it with less optimisation (`optimise: basic` or `none`)",
-    "fp16": "Leave the nodes that lose most in fp32 (`keep_fp32:`), or build it in fp32",
+    "fp16": "Build it in fp32",
     "int8": "Calibrate on more samples or by another method, or use another precision",
     "int8-dynamic": "Use another precision",
 }
@@ -24,9 +24,10 @@ _NEARER: dict[Precision, str] = {
 
 _MOSTLY = 4
 """Times the source's own error up to which a build's error is of the same kind: its kernels may be others, and its rounding too."""
-_ENGINE_NEARER = (
-    "Build the engine without TF32 (`compile: {tf32: false}`), or with less optimisation (`optimise: basic` or `none`)"
-)
+_ENGINE_NEARER: dict[Precision, str] = {
+    "fp32": "Build the engine without TF32 (`compile: {tf32: false}`), or with less optimisation (`optimise: basic` or `none`)",
+    "fp16": "Leave the nodes that lose most in fp32 (`keep_fp32:`), or build it in fp32",
+}
 
 
 def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp32", *, engine: bool = False) -> None:
@@ -40,7 +41,8 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
         engine: Whether it is an engine of TensorRT. Default: no.
 
     Raises:
-        ParityError: Naming each missed bar, the value, and what to do.
+        MissedError: Naming each missed bar, the value, and what to do.
+        ParityError: When only bars are stated that cannot be measured.
     """
     stated = bars.stated()
     missed = [
@@ -57,7 +59,7 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
     unmeasured = [name for name in stated if name in _UNMEASURABLE and getattr(parity, name) is None]
     if not (missed or labels or unmeasured):
         return
-    value = [f"{name} is {getattr(parity, name):.6g}, the bar is {stated[name]:g}" for name in missed]
+    value = ["{} is {}, the bar is {}".format(name, *_apart(getattr(parity, name), stated[name])) for name in missed]
     value += [f"{name} cannot be measured: {_UNMEASURABLE[name]}" for name in unmeasured]
     value += [
         f"{_LABELS[name]} are equal on {getattr(parity, name):.6g} of the samples, and no top1_agreement allows that"
@@ -67,7 +69,7 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
     reason = f"strays too far from its source model on {parity.samples} samples{examples}; nothing was pushed"
     if not missed and not labels:
         reason = "cannot be judged by its bars; nothing was pushed"
-    near = _ENGINE_NEARER if engine and precision == "fp32" else _NEARER[precision]
+    near = (_NEARER | _ENGINE_NEARER if engine else _NEARER)[precision]
     # A detector that finds nothing in noise answers such numbers, and their directions are noise too.
     if missed == ["cosine"] and not labels and precision != "fp32" and parity.max_abs_error < SMALLEST_NORMAL:
         near = f"Verify on samples whose answers are no such small numbers (`verify.inputs`): these are {parity.max_abs_error:.2g} apart at most"
@@ -79,7 +81,16 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
             "(a logarithm or a division does), so no other build is nearer: "
         )
     fix = f"{nearer}{', and '.join(_concessions(missed, labels, unmeasured))}."
-    raise ParityError(f"build {build}: verify", reason, fix[:1].upper() + fix[1:], value="; ".join(value))
+    fix = fix[:1].upper() + fix[1:]
+    if missed or labels:
+        raise MissedError(build, reason, fix, value="; ".join(value))
+    raise ParityError(f"build {build}: verify", reason, fix, value="; ".join(value))
+
+
+def _apart(value: float, bar: float) -> tuple[str, str]:
+    """Return both: the bar as it is written, the value with as many digits as show on which side it is, six at least."""
+    shown = (f"{value:.{digits}g}" for digits in range(6, 18))
+    return next(text for text in shown if (float(text) < bar, float(text) > bar) == (value < bar, value > bar)), f"{bar:.15g}"
 
 
 def _own_error(parity: Parity) -> float | None:

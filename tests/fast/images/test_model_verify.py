@@ -98,6 +98,9 @@ def test_other_outputs_are_a_failure(source, samples):
         ({"top1_agreement": 0.98, "cosine": 0.99}, ["top1_agreement is 0.97", "cosine is 0.98"]),
         ({"top5_agreement": 0.995}, ["top5_agreement is 0.99, the bar is 0.995"]),
         ({"top5_agreement": 0.99}, []),
+        # Six digits of both would be the same, or one would be rounded away.
+        ({"cosine": 0.98000004}, ["cosine is 0.98, the bar is 0.98000004"]),
+        ({"max_abs_error": 0.00099999999}, ["max_abs_error is 0.001, the bar is 0.00099999999"]),
     ],
 )
 def test_bars(bars, missed):
@@ -108,6 +111,13 @@ def test_bars(bars, missed):
         judge(PARITY, BarsSpec(**bars), "b")
     for words in (*missed, "build b", "a.py"):
         assert words in str(caught.value)
+
+
+def test_a_value_that_is_nearly_the_bar_has_as_many_digits_as_it_takes():
+    near = PARITY.model_copy(update={"cosine": 0.99999987})
+    with pytest.raises(ParityError, match=r"cosine is 0\.9999999, the bar is 0\.99999995") as caught:
+        judge(near, BarsSpec(cosine=0.99999995), "b")
+    assert "cosine is 0.9999999," in str(caught.value)
 
 
 @pytest.mark.parametrize(

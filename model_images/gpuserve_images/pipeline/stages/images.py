@@ -9,8 +9,8 @@ from gpuserve_images.layouts.choosing import identity, lay_out, lay_out_ensemble
 from gpuserve_images.layouts.found import with_found_outputs
 from gpuserve_images.layouts.served import LayoutError, ModelFiles, ServedModel, Wishes
 from gpuserve_images.pipeline import laid
-from gpuserve_images.pipeline.bench import Benches
-from gpuserve_images.pipeline.company import Member, own_number, require_alone
+from gpuserve_images.pipeline.company import Member, own_number, require_alone, require_offered
+from gpuserve_images.pipeline.exam import Exams
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import MODEL, Done, Source, Stage, Work
 from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, signature_of
@@ -20,7 +20,7 @@ WARMUP_SAMPLES = 4
 """Requests that a server warms up with, where it warms up with samples."""
 
 
-def served_onnx(job: Job, onnx: Stage | Source, model: Stage, benches: Benches, company: Sequence[Member] = ()) -> Stage:
+def served_onnx(job: Job, onnx: Stage | Source, model: Stage, exams: Exams, company: Sequence[Member] = ()) -> Stage:
     """Return the stage that makes a server's own folder of an ONNX model, and of what goes into the same image.
 
     Raises:
@@ -31,7 +31,7 @@ def served_onnx(job: Job, onnx: Stage | Source, model: Stage, benches: Benches, 
         done = {"model": work.before("model"), **{member.role: work.before(member.role) for member in company}}
         folders = {role: each.folder for role, each in done.items()}
         given = _versions(job, done, company)
-        wishes = _wishes(job, work, benches)
+        wishes = _wishes(job, work, exams)
         ensemble = job.model.layout.ensemble
         if ensemble is None:
             files, record = lay_out(job.target.server, given, wishes)
@@ -45,12 +45,14 @@ def served_onnx(job: Job, onnx: Stage | Source, model: Stage, benches: Benches, 
         laid.save(files, work.out, folders)
         return record
 
+    for member in company:
+        require_offered(member.job)
     after = {"model": model, **({"onnx": onnx} if _samples(job) else {}), **{each.role: each.model for each in company}}
     others = {member.role: [plain(member.job.model.batch), plain(member.job.model.layout)] for member in company}
     return _stage(job, run, "onnx", after, {"number": own_number(job), "company": others})
 
 
-def served_engine(job: Job, onnx: Stage | Source, engine: Stage, benches: Benches) -> Stage:
+def served_engine(job: Job, onnx: Stage | Source, engine: Stage, exams: Exams) -> Stage:
     """Return the stage that makes a server's own folder of one TensorRT engine.
 
     Raises:
@@ -60,7 +62,7 @@ def served_engine(job: Job, onnx: Stage | Source, engine: Stage, benches: Benche
     def run(work: Work) -> StageRecord:
         done = work.before("model")
         given = ServedModel.of(job.model.name, "tensorrt", done.folder / ENGINE, signature_of(done))
-        return _lay_out(job, given, work, {"model": done.folder}, benches)
+        return _lay_out(job, given, work, {"model": done.folder}, exams)
 
     require_alone(job)
     return _stage(job, run, "tensorrt", {"model": engine, "onnx": onnx} if _samples(job) else {"model": engine})
@@ -131,6 +133,7 @@ def _onnx_files(done: Done) -> ModelFiles:
 
 def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source], more: Mapping[str, Any] | None = None) -> Stage:
     require_layout(job.target.server, form, job.model.layout)
+    require_offered(job)
     options = {
         "name": job.model.name,
         "format": form,
@@ -143,7 +146,7 @@ def _stage(job: Job, run: Any, form: str, after: Mapping[str, Stage | Source], m
     }
     # The shapes in a server's configuration are those that ONNX Runtime finds.
     tools = {**identity(job.target.server), **(tool_versions("onnxruntime") if form == "onnx" else {})}
-    return Stage("layout", run, version=4, after=after, options=options, tools=tools)
+    return Stage("layout", run, version=5, after=after, options=options, tools=tools)
 
 
 def _samples(job: Job) -> bool:
@@ -151,14 +154,14 @@ def _samples(job: Job) -> bool:
     return job.model.layout.warmup == "samples" and job.spec.engine != "native"
 
 
-def _lay_out(job: Job, model: ServedModel, work: Work, folders: Mapping[str, Path], benches: Benches | None) -> StageRecord:
-    files, record = lay_out(job.target.server, model, _wishes(job, work, benches))
+def _lay_out(job: Job, model: ServedModel, work: Work, folders: Mapping[str, Path], exams: Exams | None) -> StageRecord:
+    files, record = lay_out(job.target.server, model, _wishes(job, work, exams))
     laid.save(files, work.out, folders)
     return record
 
 
-def _wishes(job: Job, work: Work, benches: Benches | None) -> Wishes:
-    samples = benches.of(work).requests.tensors[:WARMUP_SAMPLES] if benches and _samples(job) else ()
+def _wishes(job: Job, work: Work, exams: Exams | None) -> Wishes:
+    samples = exams.of(work).requests.tensors[:WARMUP_SAMPLES] if exams and _samples(job) else ()
     # Files of this machine are trusted, as `sources` has it.
     trusted = job.model.source.url is None or job.model.source.allow_pickle
     return Wishes(job.model.batch, job.model.layout, job.target, samples, scratch=work.out, allow_pickle=trusted)

@@ -6,10 +6,12 @@ from gpuserve_images.onnx_model.signature import Signature, read_signature
 from gpuserve_images.pipeline.stage import Done
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.differences import Parity
+from gpuserve_images.verify.losses import Losses
 
 SIGNATURE = "signature.json"
 PARITY = "parity.json"
 CAPACITY = "capacity.json"
+LOSSES = "losses.json"
 ENGINE = "model.engine"
 
 
@@ -34,6 +36,16 @@ def keep_parity(parity: Parity, out: Path) -> None:
 def parity_of(done: Done) -> Parity:
     """Return what such a stage measured."""
     return Parity.model_validate_json((done.folder / PARITY).read_bytes())
+
+
+def keep_losses(losses: Losses, out: Path) -> None:
+    """Write what a stage found out about the layers of a build that missed a bar."""
+    (out / LOSSES).write_text(losses.model_dump_json(indent=2), encoding="utf-8")
+
+
+def losses_of(done: Done) -> Losses:
+    """Return what such a stage found out."""
+    return Losses.model_validate_json((done.folder / LOSSES).read_bytes())
 
 
 def keep_capacity(capacity: Capacity, out: Path) -> None:

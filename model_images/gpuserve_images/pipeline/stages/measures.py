@@ -6,7 +6,7 @@ from typing import Any
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.errors import ImageError
 from gpuserve_images.onnx_model.session import Session
-from gpuserve_images.pipeline.bench import Benches
+from gpuserve_images.pipeline.exam import Exams
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage, Work
 from gpuserve_images.pipeline.stages.kept import keep_capacity, keep_parity
@@ -18,23 +18,23 @@ NEAR = 1e-5
 """The `scaled_error`, a tenth of fp32's bar, over which an fp32 build is asked where its differences are from."""
 
 
-def verified(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benches) -> Stage:
+def verified(job: Job, onnx: Stage | Source, model: Stage | Source, exams: Exams) -> Stage:
     """Return the stage that measures a build's differences from its source; whether they are small enough is judged elsewhere.
 
     Args:
         job: What is to be built.
         onnx: The source as ONNX, whose inputs are asked.
         model: The build.
-        benches: Gives inputs and the source's own answers.
+        exams: Gives inputs and the source's own answers.
     """
 
     def run(work: Work) -> StageRecord:
-        bench = benches.judging(work)
-        parity = bench.parity(work.before("model").file)
+        exam = exams.judging(work)
+        parity = exam.parity(work.before("model").file)
         if job.spec.precision == "fp32" and parity.scaled_error is not None and parity.scaled_error > NEAR:
             # Where the source fails as it is, the build says enough.
             with suppress(ImageError):
-                own = bench.parity(work.before("onnx").file).scaled_error
+                own = exam.parity(work.before("onnx").file).scaled_error
                 parity = parity.model_copy(update={"source_scaled_error": own})
         keep_parity(parity, work.out)
         return StageRecord(stage="verify", notes=(parity.model_dump_json(),))
@@ -50,14 +50,14 @@ def verified(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Ben
     )
 
 
-def timed(job: Job, onnx: Stage | Source, model: Stage | Source, benches: Benches) -> Stage:
+def timed(job: Job, onnx: Stage | Source, model: Stage | Source, exams: Exams) -> Stage:
     """Return the stage that measures how fast a build is on this machine."""
 
     def run(work: Work) -> StageRecord:
-        bench = benches.of(work)
+        exam = exams.of(work)
         model = work.before("model").file
-        callee = InProcess(Session(model), bench.requests.tensors)
-        capacity = measure_capacity(callee, bench.sizes, job.model.slo, work.progress)
+        callee = InProcess(Session(model), exam.requests.tensors)
+        capacity = measure_capacity(callee, exam.sizes, job.model.slo, work.progress)
         keep_capacity(capacity, work.out)
         return StageRecord(stage="capacity")
 
