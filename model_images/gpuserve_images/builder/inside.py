@@ -22,6 +22,8 @@ _MESSAGE = Path("/dev/termination-log")
 _MESSAGE_BYTES = 4000
 """The kubelet keeps 4096 bytes of a container's last message (kubernetes.io/docs/tasks/debug, "termination message")."""
 
+_LEFT_OUT = " [... the whole of it is in the log above ...] "
+
 _MAY_PASS = 1
 _FRAMES = 4
 """Of an error that nobody foresaw: enough to report it."""
@@ -133,4 +135,13 @@ def _leave(message: str) -> None:
     """Write the reason where the kubelet picks it up, and into the log."""
     _say(message)
     if _MESSAGE.exists():
-        _MESSAGE.write_bytes(message.encode()[:_MESSAGE_BYTES])
+        _MESSAGE.write_text(_shortened(message), encoding="utf-8")
+
+
+def _shortened(message: str) -> str:
+    """Return what the kubelet keeps whole: the beginning and the end, where the fix stands."""
+    if len(message.encode()) <= _MESSAGE_BYTES:
+        return message
+    half = _MESSAGE_BYTES // 2 - len(_LEFT_OUT)
+    first, last = message.encode()[:half], message.encode()[-half:]
+    return first.decode(errors="ignore") + _LEFT_OUT + last.decode(errors="ignore")

@@ -22,6 +22,7 @@ from gpuserve_images.pipeline.job import Job
 from gpuserve_images.records import silent
 from gpuserve_images.spec import ModelSpec, load_model
 from gpuserve_images.target import Target
+from gpuserve_images.verify.differences import ParityError
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +172,23 @@ def test_a_wrong_model_leaves_its_own_sentence_and_is_not_tried_again(registry, 
     assert inside.main([sent(chain_of(path, "int8", base), registry, base)]) == 3
     assert "max_abs_error" in message.read_text()
     assert "Traceback" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("middle", ["x", "ß"])
+def test_a_long_sentence_keeps_its_beginning_and_its_fix(tmp_path, monkeypatch, capsys, middle):
+    """The kubelet cuts off what is over 4096 bytes, and with it the fix."""
+    message = tmp_path / "termination-log"
+    message.touch()
+    monkeypatch.setattr(inside, "_MESSAGE", message)
+    whole = f"build m: strays. Fix: {middle * 9000} or build it in fp32."
+    monkeypatch.setattr(inside, "run", lambda _: (_ for _ in ()).throw(ParityError("build m", "strays", whole)))
+    assert inside.main(["reference"]) == 3
+    left = message.read_bytes()
+    assert len(left) <= 4096
+    assert left.startswith(b"build m: strays. Fix: ")
+    assert left.endswith(b" or build it in fp32.")
+    assert "the whole of it is in the log" in left.decode()
+    assert whole in capsys.readouterr().out
 
 
 def test_a_registry_that_is_down_is_tried_again(tmp_path, monkeypatch):
