@@ -1,15 +1,18 @@
 """How clients ask a model: from a file to a request and from an answer to words, of the model itself or of its ensemble."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpuserve.kubernetes.errors import GpuserveError
 from gpuserve_images.layouts.steps import answering, takers
 from gpuserve_images.layouts.wiring import wired_signature
 from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec, read_signature
 from gpuserve_images.samples.codec import TEXTS, Codec, CodecError, Tensors, as_declared, load_codec
+from gpuserve_images.samples.picking import pick
 from gpuserve_images.sources.resolving import at_hand
 from gpuserve_images.spec import ModelSpec, load_model
 
@@ -94,6 +97,41 @@ class Asking:
             return _served(found[self.model.name])
         alone = not all(signature.batched for signature in found.values())
         return _served(wired_signature(ensemble, found).model_copy(update={"alone": alone}))
+
+    def example(self) -> Signature | None:
+        """Return `signature()` with the sizes of a request that is known to fit, as far as one is known for an axis that is free.
+
+        They are those of `verify.generate.shapes`, of a profile's `opt`, or of the first sample; a batch is 1.
+        """
+        signature = self.signature()
+        if signature is None:
+            return None
+        bare = 1 if signature.batched else 0
+        free = [tensor for tensor in signature.inputs if DYNAMIC in tensor.shape[bare:]]
+        declared = {tensor.name: self._declared(tensor, batched=signature.batched) for tensor in free}
+        sample = {} if all(declared.values()) else self._sample()
+        shapes = {name: shape or sample.get(name) for name, shape in declared.items()}
+        inputs = (tensor.model_copy(update={"shape": shapes.get(tensor.name) or tensor.shape}) for tensor in signature.inputs)
+        return signature.model_copy(update={"inputs": tuple(inputs)})
+
+    def _declared(self, tensor: TensorSpec, *, batched: bool) -> tuple[int, ...] | None:
+        """Return the shape of an input that the YAML of the model that takes it says, if it does."""
+        ensemble = self.model.layout.ensemble
+        name, own = takers(ensemble)[tensor.name] if ensemble else (self.model.name, tensor.name)
+        model = self.models[name]
+        said = [build.profiles[own].opt for build in model.builds.values() if own in build.profiles]
+        generate = model.verify.generate
+        if generate is not None and own in generate.shapes:
+            said.insert(0, (1, *generate.shapes[own]) if batched else generate.shapes[own])
+        ones = (tuple(1 if size == DYNAMIC else size for size in shape) for shape in said)
+        return next((shape for shape in ones if len(shape) == len(tensor.shape)), None)
+
+    def _sample(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the first sample; nothing where there is none that fits, which a build will say."""
+        with suppress(GpuserveError, ValueError):
+            for file in pick(self.model.verify.inputs or (), self.folder, "verify.inputs")[:1]:
+                return {name: array.shape for name, array in self.encoded(file).items()}
+        return {}
 
     def _codec(self, model: str) -> Codec:
         return load_codec(self.models[model].io, self.folder)

@@ -15,6 +15,9 @@ from gpuserve_images.asking import Asking
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec
 from gpuserve_images.spec import ModelSpec
 
+MOST_ARGUMENT_NUMBERS = 20_000
+"""Zeros that a curl line has among its arguments; `false,` has six characters, and so many of them do not reach 128 KiB."""
+
 PROTOCOL = "v2"
 """The open inference protocol, which every runtime of a service speaks."""
 
@@ -45,7 +48,7 @@ def service_facts(service: ServiceSpec, environment: Environment, url: str | Non
 @cache
 def _signature(model: str, folder: Path) -> Signature | None:
     """Read a model once, however many services it serves; None where that would take a download or a framework."""
-    return Asking(ModelSpec.model_validate_json(model), folder).signature()
+    return Asking(ModelSpec.model_validate_json(model), folder).example()
 
 
 def _namespace(service: ServiceSpec, environment: Environment) -> str:
@@ -53,16 +56,18 @@ def _namespace(service: ServiceSpec, environment: Environment) -> str:
 
 
 def curl_example(url: str, service: ServiceSpec, model: str, signature: Signature, namespace: str) -> str:
-    """Return a curl line that sends one request of zeros to a service's model, or its ensemble, through the gateway.
+    """Return a curl line that sends one request of zeros to a service's model, or its ensemble, through the gateway; free axes are 1.
 
     It needs only a shell and coreutils; with TLS by a CA of gpuserve's own bash or zsh, and kubectl, which reads the CA.
     """
     host = sendable_host(service.traffic.host)
     inputs = ",".join(_zeros(tensor) for tensor in signature.inputs)
-    data = f"-d '{{\"inputs\":[{inputs}]}}'"
+    body, numbers = f"'{{\"inputs\":[{inputs}]}}'", sum(math.prod(_shape(tensor)) for tensor in signature.inputs)
+    # A command's argument ends at 128 KiB (execve(2), MAX_ARG_STRLEN); `printf` is none, but the shell's own.
+    given, data = ("", f"-d {body}") if numbers < MOST_ARGUMENT_NUMBERS else (f"printf %s {body} | ", "-d @-")
     path = f"/v2/models/{model}/infer"
     if not url.startswith("https:"):
-        return f"curl -sS --fail-with-body -H 'Host: {host}' {shlex.quote(url + path)} {data}"
+        return f"{given}curl -sS --fail-with-body -H 'Host: {host}' {shlex.quote(url + path)} {data}"
     address = urlsplit(url)
     port = address.port or 443
     # A certificate is for a name: the address that stands for it is said beside it.
@@ -70,12 +75,16 @@ def curl_example(url: str, service: ServiceSpec, model: str, signature: Signatur
     read = f"kubectl get configmap {ca_name(service.name)} -n {namespace} -o 'jsonpath={{.data.ca\\.crt}}'"
     trust = f"--cacert <({read}) " if service.traffic.tls.mode == "generated" else ""
     named = f"https://{host}{'' if address.port is None else f':{port}'}{address.path}{path}"
-    return f"curl -sS --fail-with-body {there}{trust}{shlex.quote(named)} {data}"
+    return f"{given}curl -sS --fail-with-body {there}{trust}{shlex.quote(named)} {data}"
+
+
+def _shape(tensor: TensorSpec) -> list[int]:
+    return [max(size, 1) for size in tensor.shape]
 
 
 def _zeros(tensor: TensorSpec) -> str:
     """Return a tensor as the protocol's JSON inside single quotes, its data written by the shell."""
-    shape = [max(size, 1) for size in tensor.shape]
+    shape = _shape(tensor)
     zero = {"BOOL": "false", "BYTES": '"\\"\\""'}.get(tensor.dtype, "0")
     data = f"'$(yes {zero} | head -n {math.prod(shape)} | paste -sd, -)'"
     head = json.dumps({"name": tensor.name, "shape": shape, "datatype": tensor.dtype})
