@@ -61,8 +61,7 @@ def private_key(name: str, folder: Path = Path(), password: str = "") -> Ellipti
             key = load_pem_private_key(text.encode(), phrase.encode() if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm, binascii.Error, KeyError):
         # Without the cause: a parser's message may quote what it read.
-        reason = f"is no private key in PEM, or ${variable} does not hold its passphrase"
-        raise SigningKeyError("sign.key", reason, _MAKE_ONE, value=name) from None
+        raise SigningKeyError("sign.key", *_unreadable(text, phrase, variable), value=name) from None
     if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
         raise SigningKeyError("sign.key", "is not an ECDSA P-256 key, which cosign signs with", _MAKE_ONE, value=name)
     return key
@@ -123,6 +122,23 @@ def _text(name: str, folder: Path, field: str) -> str:
         raise SigningKeyError(
             field, f"cannot be read ({type(error).__name__})", "Name the key's PEM file", value=name
         ) from None
+
+
+def _unreadable(text: str, phrase: str, variable: str) -> tuple[str, str]:
+    """Return why a private key cannot be read, and what to do."""
+    if "BEGIN PUBLIC KEY" in text:
+        return "is a public key, and a private one signs", "Name its other half, such as cosign.key"
+    if "ENCRYPTED" not in text:
+        return "is no private key in PEM", _MAKE_ONE
+    if not phrase:
+        return (
+            f"is encrypted, and ${variable} is not set",
+            f"Set {variable} to the key's passphrase (`sign.password` names another variable)",
+        )
+    return (
+        f"is damaged, or ${variable} does not hold its passphrase",
+        f"Correct {variable}, or name another variable as `sign.password`",
+    )
 
 
 def _of_cosign(text: str, phrase: str, name: str) -> bytes:

@@ -31,7 +31,7 @@ from gpuserve_images.oci.config import (
     digest_of,
     encode,
     image_manifest,
-    scratch_config,
+    unplaced_config,
 )
 from gpuserve_images.oci.keys import fingerprint, public_key
 from gpuserve_images.oci.manifests import Manifest
@@ -92,7 +92,7 @@ def sign(image: str, key: EllipticCurvePrivateKey, *, annotations: Mapping[str, 
         if layer not in before:
             layers = [*before, layer]
             content = encode(
-                derive_config(scratch_config("/"), ImageConfig(), [one["digest"] for one in layers], [""] * len(layers))
+                derive_config(unplaced_config(), ImageConfig(), [one["digest"] for one in layers], [""] * len(layers))
             )
             config = Blob.of(CONFIG, lambda: [content])
             manifest = Manifest(MANIFEST, encode(image_manifest(config.descriptor, layers, {})))

@@ -177,33 +177,41 @@ class TestKeys:
         monkeypatch.setenv("OUR_PHRASE", PHRASE)
         (tmp_path / "key.pem").write_text(cosign_pem(KEY, PHRASE))
         assert private_key("key.pem", tmp_path, "env://OUR_PHRASE")
-        with pytest.raises(SigningKeyError, match=r"\$COSIGN_PASSWORD does not hold its passphrase"):
+        with pytest.raises(SigningKeyError, match=r"is encrypted, and \$COSIGN_PASSWORD is not set\. Fix: Set COSIGN_PASSWORD"):
             private_key("key.pem", tmp_path)
+        monkeypatch.setenv("OUR_PHRASE", "another")
+        for form in (cosign_pem, pem):
+            (tmp_path / "key.pem").write_text(form(KEY, PHRASE))
+            with pytest.raises(SigningKeyError, match=r"\$OUR_PHRASE does not hold its passphrase\. Fix: Correct OUR_PHRASE"):
+                private_key("key.pem", tmp_path, "env://OUR_PHRASE")
 
     @pytest.mark.parametrize(
         ("text", "reason"),
         [
             ("garbage", "no private key in PEM"),
-            ("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END", "no private key in PEM"),
+            ("-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END", "is damaged, or"),
+            (public_text(KEY), "is a public key, and a private one signs"),
             (pem(ec.generate_private_key(ec.SECP384R1())), "not an ECDSA P-256 key"),
             (pem(ed25519.Ed25519PrivateKey.generate()), "not an ECDSA P-256 key"),
         ],
     )
-    def test_what_is_no_such_key_is_refused_without_showing_it(self, tmp_path, text, reason):
+    def test_what_is_no_such_key_is_refused_without_showing_it(self, tmp_path, monkeypatch, text, reason):
+        monkeypatch.setenv("COSIGN_PASSWORD", PHRASE)
         (tmp_path / "key.pem").write_text(text)
         with pytest.raises(SigningKeyError, match=reason) as caught:
             private_key("key.pem", tmp_path)
         assert text not in str(caught.value)
         assert caught.value.__cause__ is None
 
-    def test_a_key_that_asks_for_all_memory_is_refused(self, tmp_path):
+    def test_a_key_that_asks_for_all_memory_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("COSIGN_PASSWORD", PHRASE)
         body = {
             "kdf": {"name": "scrypt", "params": {"N": 1 << 30, "r": 8, "p": 1}, "salt": ""},
             "cipher": {"name": "nacl/secretbox"},
         }
         text = base64.b64encode(json.dumps(body).encode()).decode()
         (tmp_path / "key.pem").write_text(f"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n{text}\n-----END X-----\n")
-        with pytest.raises(SigningKeyError, match="no private key"):
+        with pytest.raises(SigningKeyError, match="is damaged, or"):
             private_key("key.pem", tmp_path)
 
     def test_a_missing_key_is_named(self, tmp_path, monkeypatch):
