@@ -21,14 +21,19 @@ def downloads(root: Path) -> Iterator[Entry]:
         root: Folder of downloads (`sources.cache.cache_folder`).
     """
     for folder in sorted((root / WHOLE).glob("[!.]*")):
-        mark = folder / COMPLETE
         # Another collection may remove it meanwhile.
         with suppress(OSError):
-            yield _source(root, folder, _changed(mark if mark.is_file() else folder))
+            yield _source(root, folder, _changed(stamp_of(folder)))
     for folder in sorted((root / PARTIAL).glob("[!.]*")):
         # One that was finished a moment ago has gone from here.
         with suppress(OSError):
             yield _cut(root, folder, _changed(folder))
+
+
+def stamp_of(folder: Path) -> Path:
+    """Return what has the time of a folder's last use: a finished download's mark, else the folder."""
+    mark = folder / COMPLETE
+    return mark if mark.is_file() else folder
 
 
 def cut_removals(root: Path) -> Iterator[Entry]:

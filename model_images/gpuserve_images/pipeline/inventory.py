@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gpuserve_images.pipeline.downloads import GOING, cut_removals, downloads
+from gpuserve_images.pipeline.downloads import GOING, cut_removals, downloads, stamp_of
 from gpuserve_images.pipeline.folders import bytes_in, discard, usable
 from gpuserve_images.pipeline.locks import Lock
 from gpuserve_images.pipeline.report import BuildReport
@@ -108,23 +108,35 @@ def collect(root: Path, sources: Path, wanted: Wanted, *, dry_run: bool = False)
 
 def _collect(root: Path, sources: Path, wanted: Wanted, *, dry_run: bool) -> list[Removal]:
     found = inventory(root, sources)
-    removals = list(_choose([*found.stages, *found.sources], wanted))
+    now = datetime.now(UTC)
+    entries = [_by_now(entry, now, dry_run=dry_run) for entry in (*found.stages, *found.sources)]
+    removals = list(_choose(entries, wanted, now))
     done = [one for removal in removals if (one := _done(removal, dry_run=dry_run))]
     left = [*_leftovers(root), *cut_removals(sources)]
     tried = [_done(Removal(entry, _who_left(entry)), dry_run=dry_run) for entry in left]
     done += [removal for removal in tried if removal and not removal.held]
     if not dry_run:
         if wanted.unused_for is not None:
-            _forget_builds(root, datetime.now(UTC) - wanted.unused_for)
+            _forget_builds(root, now, wanted.unused_for)
         _drop_locks(root)
     return done
 
 
-def _choose(entries: Sequence[Entry], wanted: Wanted) -> Iterator[Removal]:
+def _by_now(entry: Entry, now: datetime, *, dry_run: bool) -> Entry:
+    """Return an entry that was used by a clock that was ahead as one that is used now, and write that down: it ages from here."""
+    if entry.used <= now:
+        return entry
+    if not dry_run:
+        with suppress(OSError):
+            os.utime(stamp_of(entry.folder), (now.timestamp(), now.timestamp()))
+    return replace(entry, used=now)
+
+
+def _choose(entries: Sequence[Entry], wanted: Wanted, now: datetime) -> Iterator[Removal]:
     left: list[Entry] = []
-    oldest = datetime.now(UTC) - wanted.unused_for if wanted.unused_for is not None else None
+    oldest = now - wanted.unused_for if wanted.unused_for is not None else None
     for entry in sorted(entries, key=lambda entry: entry.used):
-        if oldest is not None and entry.used < oldest:
+        if oldest is not None and entry.used <= oldest:
             yield Removal(entry, "not used for a long time")
         elif wanted.needed is not None and entry.stage not in DOWNLOADED and entry.key not in wanted.needed:
             yield Removal(entry, "no stack needs it")
@@ -195,12 +207,15 @@ def _builds(root: Path) -> Iterator[tuple[datetime, BuildReport]]:
     yield from sorted(found, key=lambda one: one[0], reverse=True)
 
 
-def _forget_builds(root: Path, oldest: datetime) -> None:
-    """Remove old reports, those too that cannot be read."""
+def _forget_builds(root: Path, now: datetime, unused_for: timedelta) -> None:
+    """Remove old reports, those too that cannot be read; one of a clock that was ahead is of now, from now on."""
     for file in (root / BUILDS).glob("*.json"):
         with suppress(FileNotFoundError):
-            if _written(file) < oldest and not file.is_dir():
+            written = _written(file)
+            if min(written, now) <= now - unused_for and not file.is_dir():
                 file.unlink()
+            elif written > now:
+                os.utime(file, (now.timestamp(), now.timestamp()), follow_symlinks=False)
 
 
 def _written(file: Path) -> datetime:

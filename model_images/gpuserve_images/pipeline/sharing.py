@@ -10,7 +10,7 @@ from gpuserve_images.oci.artifact import title_of
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.downloads import steadily
 from gpuserve_images.oci.reference import Reference
-from gpuserve_images.pipeline.store import read_kept
+from gpuserve_images.pipeline.store import read_unchanged
 from gpuserve_images.records import Progress, silent
 
 STAGE_ARTIFACT = "application/vnd.gpuserve.stage.v1"
@@ -107,7 +107,7 @@ class StageShare:
             if layer["digest"] != f"sha256:{sha256.hexdigest()}":
                 reason = f"it sent other bytes than {layer['digest']}"
                 raise RegistryError(address.registry, address.repository, reason, "Check the proxy or mirror before it")
-        kept = read_kept(place)
+        kept = read_unchanged(place)
         return kept is not None and kept.key == key
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,9 +13,9 @@ from typing import Self
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images import folders
-from gpuserve_images.pipeline.folders import discard, usable
+from gpuserve_images.pipeline.folders import StoreError, discard, usable
 from gpuserve_images.pipeline.locks import Lock
-from gpuserve_images.records import StageRecord
+from gpuserve_images.records import StageRecord, sha256_file
 
 RECORD = "record.json"
 
@@ -27,6 +27,7 @@ class Kept(Spec):
         key: The stage's key.
         record: What it did.
         files: Size in bytes of each file it wrote, by path: a folder that lacks one of them is not whole.
+        sha256: SHA-256 of each of them, by path; one of other bytes is not whole. Default: not known (an older gpuserve made it).
         seconds: How long it ran.
         made: When it ended, in UTC.
     """
@@ -34,6 +35,7 @@ class Kept(Spec):
     key: str
     record: StageRecord
     files: dict[str, int]
+    sha256: Mapping[str, str] = {}
     seconds: float
     made: datetime
 
@@ -83,7 +85,8 @@ class StageStore:
 
         `make` fills a temporary folder and writes its `record.json` with `write_record`. It gets its final name when it is
         complete, so that a killed build leaves nothing half done under that name; what it left under another one is removed by
-        the next build of the key. A second build of the key waits for the first.
+        the next build of the key. A second build of the key waits for the first. Files that were changed since they were
+        written, by a failing disk or by hand, are made anew: what was measured is not true of them.
 
         Args:
             stage: Name of the stage.
@@ -92,25 +95,23 @@ class StageStore:
             waiting: Called once when another build is at work on the same key.
 
         Raises:
-            StoreError: When the disk is full, or the folder is none or cannot be written.
+            StoreError: When the disk is full, or gives back other bytes than were written, or the folder is none or cannot be
+                written.
         """
         final = self.root / stage / key
         lock = Lock(lock_of(final))
         self._held.callback(lock.close)
         try:
             with usable(self.root):
-                while True:
-                    if read_kept(final) is not None:
-                        lock.together()
-                        if read_kept(final) is not None:
-                            os.utime(final)
-                            return final
-                        lock.close()
+                made = False
+                while not _taken(final, lock, made=made):
                     lock.alone(waiting)
-                    if read_kept(final) is None:
+                    if read_unchanged(final) is None:
                         _make(final, make)
+                        made = True
                     # Between giving up the one lock and getting the other, another program may remove it: hence the loop.
                     lock.close()
+                return final
         except BaseException:
             lock.close()
             raise
@@ -150,7 +151,8 @@ def write_record(folder: Path, key: str, record: StageRecord, seconds: float) ->
     """Write down what a stage did, after all its files."""
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     made = datetime.now(UTC).replace(microsecond=0)
-    kept = Kept(key=key, record=record, files=files, seconds=round(seconds, 6), made=made)
+    sha256 = {name: sha256_file(folder / name) for name in files}
+    kept = Kept(key=key, record=record, files=files, sha256=sha256, seconds=round(seconds, 6), made=made)
     (folder / RECORD).write_text(json.dumps(kept.model_dump(mode="json"), indent=2, sort_keys=True), encoding="utf-8")
 
 
@@ -165,6 +167,33 @@ def read_kept(folder: Path) -> Kept | None:
         return kept if whole and all((folder / name).stat().st_size == size for name, size in kept.files.items()) else None
     except (OSError, ValueError):
         return None
+
+
+def read_unchanged(folder: Path) -> Kept | None:
+    """Return what a finished stage's record says, or None where the stage is not whole or a file has other bytes than it had.
+
+    It reads every file, once per process, which who publishes them does anyway.
+    """
+    kept = read_kept(folder)
+    try:
+        same = kept is not None and all(sha256_file(folder / name) == digest for name, digest in kept.sha256.items())
+    except OSError:
+        return None
+    return kept if same else None
+
+
+def _taken(final: Path, lock: Lock, *, made: bool) -> bool:
+    """Hold a stage together with others and note its use, if it is there and as it was written; `made` says that it was just now."""
+    if read_kept(final) is None:
+        return False
+    lock.together()
+    if read_unchanged(final) is not None:
+        os.utime(final)
+        return True
+    if made and read_kept(final) is not None:
+        raise StoreError(str(final), "holds other bytes than were written to it", "Check that disk.")
+    lock.close()
+    return False
 
 
 def _make(final: Path, make: Callable[[Path], None]) -> None:

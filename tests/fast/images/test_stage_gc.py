@@ -66,6 +66,25 @@ def test_what_is_wanted_goes_and_the_rest_stays(root, wanted, stay):
     }
 
 
+def test_what_a_clock_that_was_ahead_used_ages_from_now(root):
+    (root / "builds").mkdir()
+    report = root / "builds" / "k.json"
+    report.write_text("{}")
+    ahead = time.time() + 3650 * DAY
+    for place in (*(entry.folder for entry in inventory(root, root).stages), report):
+        os.utime(place, (ahead, ahead))
+    collect(root, root, Wanted(unused_for=timedelta(days=1)), dry_run=True)
+    assert report.stat().st_mtime == pytest.approx(ahead)
+    assert not collect(root, root, Wanted(unused_for=timedelta(days=1)))
+    stamps = [report.stat().st_mtime, *(entry.used.timestamp() for entry in inventory(root, root).stages)]
+    assert stamps == pytest.approx([time.time()] * 4, abs=60)
+    for place in (*(entry.folder for entry in inventory(root, root).stages), report):
+        os.utime(place, (ahead, ahead))
+    assert len(collect(root, root, Wanted(unused_for=timedelta(0)))) == 3
+    assert left(root) == set()
+    assert not report.exists()
+
+
 def test_what_a_build_holds_stays(root):
     with Runner(root) as runner:
         runner.get(stage(1))

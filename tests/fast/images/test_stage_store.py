@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,34 @@ def test_a_finished_stage_is_not_run_again_and_needs_no_other(tmp_path):
             assert (done.file.read_text(), done.origin, runner.worked) == ("one two", origin, origin == "made")
             assert len(runner.done) == (2 if origin == "made" else 1)
     assert counter.read_text().split("\n") == ["one", "one two", ""]
+
+
+def test_a_stage_whose_bytes_were_changed_is_made_anew(tmp_path, monkeypatch):
+    counter = tmp_path / "counter"
+    with Runner(tmp_path / "cache") as runner:
+        file = runner.get(after(counter)).file
+    before = file.stat()
+    file.write_text("one twO")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    # As another process sees it: this one has read the file, and remembers it.
+    monkeypatch.setattr(
+        "gpuserve_images.pipeline.store.sha256_file", lambda path: sha256(path.read_bytes()).hexdigest(), raising=False
+    )
+    for origin in ("made", "local"):
+        with Runner(tmp_path / "cache") as runner:
+            done = runner.get(after(counter))
+            assert (done.file.read_text(), done.origin) == ("one two", origin)
+    assert counter.read_text().split("\n") == ["one", "one two", "one two", ""]
+
+
+def test_a_disk_that_gives_back_other_bytes_is_named(tmp_path, monkeypatch):
+    numbers = iter(range(100))
+    monkeypatch.setattr("gpuserve_images.pipeline.store.sha256_file", lambda _: str(next(numbers)), raising=False)
+    with (
+        Runner(tmp_path / "cache") as runner,
+        pytest.raises(StoreError, match=r"other bytes than were written.*Check that disk"),
+    ):
+        runner.get(after(tmp_path / "counter"))
 
 
 @pytest.mark.slow
