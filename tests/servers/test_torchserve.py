@@ -44,6 +44,16 @@ torch.jit.trace(model, example).save(sys.argv[1] + "/two.pt")
 rows = torch.export.Dim("rows", min=1, max=64)
 torch.export.save(torch.export.export(model, example, dynamic_shapes=({0: rows}, {0: rows})), sys.argv[1] + "/two.pt2")
 """
+NAMED = """
+import sys
+import torch
+
+class Named(torch.nn.Module):
+    def forward(self, a):
+        return {"out": a * 2, "rough": a.to(torch.bfloat16)}
+
+torch.jit.trace(Named().eval(), (torch.zeros(2, 3),), strict=False).save(sys.argv[1] + "/named.pt")
+"""
 TWO = Signature(
     inputs=(TensorSpec(name="a", dtype="FP32", shape=(-1, 3)), TensorSpec(name="b", dtype="FP32", shape=(-1, 3))),
     outputs=(TensorSpec(name="y", dtype="FP32", shape=(-1, 3)), TensorSpec(name="total", dtype="FP32", shape=(-1,))),
@@ -135,6 +145,17 @@ def test_a_pytorch_model_answers(python, tmp_path, file):
         answer = outputs(post(f"http://{address}/predictions/small", body(a=a, b=b)))
     np.testing.assert_allclose(answer["y"], a + 2 * b, rtol=1e-6)
     np.testing.assert_allclose(answer["total"], a.sum(axis=1), rtol=1e-5)
+
+
+def test_a_pytorch_model_that_answers_a_dictionary(python, tmp_path):
+    run(str(python), "-c", NAMED, str(tmp_path))
+    image, _ = laid(tmp_path, "torch", tmp_path / "named.pt", None)
+    a = RANDOM.normal(size=(4, 3)).astype(np.float32)
+    with server(python, image, tmp_path) as (address, _):
+        answer = outputs(post(f"http://{address}/predictions/small", body(a=a)))
+    assert set(answer) == {"out", "rough"}
+    np.testing.assert_allclose(answer["out"], a * 2, rtol=1e-6)
+    np.testing.assert_allclose(answer["rough"], a, rtol=1e-2)
 
 
 def test_equal_inputs_make_equal_archives(tmp_path):

@@ -6,21 +6,25 @@ themselves are not. Format:
 https://github.com/huggingface/safetensors, README, section "Format".
 """
 
+import fnmatch
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from gpuserve_images.layouts.safetensors import Header, read_header
 from gpuserve_images.layouts.served import Files, Layout, LayoutError, ModelFiles, ServedModel, Wishes, layout_record
+from gpuserve_images.sources.git_lfs import FIX, is_pointer
 from gpuserve_images.sources.hugging_face_folder import (
     CONFIG,
     INDEX,
     PICKLED,
     SINGLE,
     TOKENIZER_CONFIG,
+    TOKENIZERS,
     index_map,
     missing_parts,
     told,
+    weights_among,
 )
 
 ROOT = "/models"
@@ -29,7 +33,21 @@ ROOT = "/models"
 FORMATS = ("huggingface",)
 """Formats that vLLM serves."""
 
-GENERATION = "generation_config.json"
+OBJECTS = (
+    "generation_config.json",
+    TOKENIZER_CONFIG,
+    "tokenizer.json",
+    "vocab.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+"""Files of JSON that a server loads where they are there: how it generates, cuts words, talks, and reads pictures and sounds."""
+
+LOADED = (".bin", ".pt")
+"""Endings of pickled weights that vLLM loads, from the top of the folder only (`load_format` in its documentation)."""
 
 
 def folder(model: ServedModel, wishes: Wishes) -> Layout:
@@ -65,26 +83,57 @@ def check(files: ModelFiles, *, allow_pickle: bool = False) -> tuple[str, ...]:
     missing = missing_parts(files.files)
     if missing:
         raise LayoutError(*told(missing))
+    _require_content(files)
     config = _json(files, CONFIG)
     if not config.get("architectures") and not config.get("model_type"):
         raise LayoutError(CONFIG, "names no `architectures` and no `model_type`", "Copy the model's own config.json.")
-    for name in (GENERATION, TOKENIZER_CONFIG, "tokenizer.json"):
+    for name in OBJECTS:
         if name in files.files:
             _json(files, name)
     return _check_weights(files, allow_pickle=allow_pickle)
 
 
+def _require_content(files: ModelFiles) -> None:
+    """Refuse files that a server reads and that are none yet: pointers of Git LFS, and tokenizers without a byte.
+
+    Raises:
+        LayoutError: Naming all of them.
+    """
+    weights = weights_among(files.files)
+    # Pickled weights are read where there are no others.
+    loaded = [name for name in weights if name.endswith(".safetensors")] or weights
+    tokenizers = [name for names in TOKENIZERS for pattern in names for name in fnmatch.filter(files.files, pattern)]
+    others = [name for name in files.files if name.endswith((".json", ".jinja"))]
+    read = [name for name in sorted({*loaded, *tokenizers, *others}) if "/" not in name]
+    pointers = [name for name in read if is_pointer(files.files[name])]
+    if pointers:
+        reason = "is no more than a pointer of Git LFS" if len(pointers) == 1 else "are no more than pointers of Git LFS"
+        raise LayoutError(", ".join(pointers), reason, FIX)
+    # A tokenizer of whole words has no merges.
+    empty = [name for name in tokenizers if name in read and name != "merges.txt" and not files.files[name].stat().st_size]
+    if empty:
+        raise LayoutError(", ".join(empty), "has 0 bytes", "Copy it again.")
+
+
 def _check_weights(files: ModelFiles, *, allow_pickle: bool) -> tuple[str, ...]:
-    pickled = sorted(name for name in files.files if name.endswith(PICKLED))
+    # OpenVINO's are numbers, with the graph beside them.
+    ending = (name for name in files.files if name.endswith(PICKLED))
+    pickled = sorted(name for name in ending if f"{name.removesuffix('.bin')}.xml" not in files.files)
     if pickled and not allow_pickle:
-        fix = "Convert them to safetensors, remove them, or write `allow_pickle: true` when you trust who made them."
-        raise LayoutError(pickled[0], "holds pickled Python, which can run anything when it is loaded", fix)
-    present = sorted(name for name in files.files if name.endswith(".safetensors"))
+        verb, them = ("holds", "it") if len(pickled) == 1 else ("hold", "them")
+        reason = f"{verb} pickled Python, which can run anything when it is loaded"
+        fix = (
+            f"Convert {them} to safetensors, remove {them}, name what is wanted with `include:` of an address, or write "
+            "`allow_pickle: true` when you trust who made them."
+        )
+        raise LayoutError(", ".join(pickled), reason, fix)
+    weights = weights_among(files.files)
+    present = [name for name in weights if name.endswith(".safetensors")]
     if INDEX in files.files:
         return _check_index(files, present)
     if SINGLE in present:
         read_header(files.files[SINGLE], SINGLE)
-    elif not pickled:
+    elif not any(name.endswith(LOADED) and "/" not in name for name in weights):
         fix = f"Copy {SINGLE}, or {INDEX} and its shards."
         raise LayoutError("weights", "are not safetensors", fix)
     return ()

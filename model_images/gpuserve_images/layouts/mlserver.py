@@ -15,6 +15,9 @@ from gpuserve_images.layouts.served import Files, Layout, LayoutError, ModelFile
 ROOT = "/models"
 """The folder that `mlserver start` is given."""
 
+SETTINGS = "model-settings.json"
+"""What MLServer finds a model by, in the folder of each version."""
+
 SCRATCH = "/tmp/mlserver"  # noqa: S108 - inside a container that runs one server
 """Where MLServer keeps metrics of its workers and unpacked environments: by default the working folder, often read-only."""
 
@@ -60,7 +63,7 @@ def repository(model: ServedModel, wishes: Wishes) -> Layout:
     for number, version in offered.items():
         folder = f"{ROOT}/{model.name}/{number}"
         files |= {f"{folder}/{name}": path for name, path in version.files.items()}
-        files[f"{folder}/model-settings.json"] = _json(_settings(model, number, version, wishes))
+        files[f"{folder}/{SETTINGS}"] = _json(_settings(model, number, version, wishes))
     return files, layout_record("mlserver", model, files)
 
 
@@ -80,6 +83,9 @@ def _settings(model: ServedModel, number: int, version: ModelFiles, wishes: Wish
         reason = f"is no file that {runtime.implementation} reads"
         fix = f"Save the model as one of {[f'model{suffix}' for suffix in runtime.suffixes]}."
         raise LayoutError(f"model {model.name}", reason, fix, value=version.entry)
+    if version.entry == SETTINGS:
+        reason = "has the name of the file that tells MLServer what the model is"
+        raise LayoutError(f"model {model.name}", reason, "Call it model.json.", value=SETTINGS)
     settings: dict[str, Any] = {
         "name": model.name,
         "implementation": runtime.implementation,

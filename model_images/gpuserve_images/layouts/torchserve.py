@@ -28,6 +28,10 @@ HANDLER = Path(__file__).parent / "inside/torchserve_handler.py"
 ENTRIES = {"onnx": (".onnx",), "torch": (".pt", ".pt2")}
 """Format -> names of model files that the handler opens: ONNX; TorchScript or an exported program."""
 
+SCRIPTED = frozenset({"constants.pkl"})
+EXPORTED = frozenset({"archive_format", "serialized_exported_program.json"})
+"""Names of files in the archives that TorchScript and `torch.export` write, and `torch.save` does not."""
+
 FORMATS = tuple(ENTRIES)
 """Formats that TorchServe serves."""
 
@@ -124,6 +128,8 @@ def _archive(model: ServedModel, wishes: Wishes) -> Path:
     if Path(version.entry).suffix not in ENTRIES[model.format]:
         fix = f"Save the model as one of {[f'model{suffix}' for suffix in ENTRIES[model.format]]}."
         raise LayoutError(f"model {model.name}", "is no file that TorchServe can open", fix, value=version.entry)
+    if model.format == "torch":
+        _require_program(model.name, version.path)
     if wishes.scratch is None:
         raise LayoutError("layout", "has no folder to write an archive to", "Pass `scratch`.")
     if find_spec("model_archiver") is None:
@@ -139,6 +145,33 @@ def _archive(model: ServedModel, wishes: Wishes) -> Path:
         beside = {name: path for name, path in version.files.items() if name != version.entry}
         _zip({**{path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}, **beside}, out)
     return out
+
+
+def _require_program(name: str, path: Path) -> None:
+    """Refuse what the handler cannot load: weights without a program, and a program of the other kind than its name says.
+
+    Raises:
+        LayoutError: Naming the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = {Path(entry).name for entry in archive.namelist()}
+    except zipfile.BadZipFile:
+        inside = set[str]()
+    kinds = {".pt": (SCRIPTED, "TorchScript"), ".pt2": (EXPORTED, "a program of torch.export")}
+    marks, wanted = kinds.pop(path.suffix)
+    if marks & inside:
+        return
+    (other, (others, found)) = kinds.popitem()
+    if others & inside:
+        reason, fix = f"is {found}, and its name says that it is {wanted}", f"Call it model{other}."
+    else:
+        reason = (
+            f"is not {wanted}: it holds weights or pickled objects at most, and no program that runs without its Python code"
+        )
+        save = "`torch.jit.trace(model, (example,)).save('model.pt')`"
+        fix = f"Save the model with {save}, or with torch.export.save as model.pt2."
+    raise LayoutError(f"model {name}", reason, fix, value=path.name)
 
 
 def _handler_options(signature: Signature | None, wishes: Wishes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from gpuserve_images.layouts.served import Files, Layout, LayoutError, ServedMod
 from gpuserve_images.layouts.spec import EnsembleSpec
 from gpuserve_images.layouts.triton import ROOT, repository
 from gpuserve_images.layouts.triton_protobuf import data_type, dims, protobuf, written
-from gpuserve_images.layouts.wiring import wired_signature
+from gpuserve_images.layouts.wiring import require_served_alike, wired_signature
 from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.records import StageRecord
 
@@ -60,14 +60,20 @@ def ensemble_config(spec: EnsembleSpec, models: Mapping[str, Signature], largest
         LayoutError: When the steps do not fit together.
     """
     signature = wired_signature(spec, models)
+    require_served_alike(spec, models)
     used = {step.model for step in spec.steps}
     batched = all(models[model].batched for model in used)
+    # What batched models make has an axis of its own behind that of the batch, beside models without batches too.
+    labels = {name for step in spec.steps if models[step.model].batched for name in step.outputs.values()}
     config = protobuf().ModelConfig(name=spec.name, platform="ensemble")
     config.max_batch_size = min(largest[model] for model in used) if batched else 0
     for places, tensors in ((config.input, signature.inputs), (config.output, signature.outputs)):
         for tensor in tensors:
             # Never a reshape: Triton compares these with the `dims` of its models, not with their reshapes.
-            places.add(name=tensor.name, data_type=data_type(tensor.dtype), dims=dims(tensor, batched=batched))
+            shape = dims(tensor, batched=batched)
+            if not batched and len(tensor.shape) == 1 and tensor.name in labels:
+                shape = (*shape, 1)
+            places.add(name=tensor.name, data_type=data_type(tensor.dtype), dims=shape)
     for step in spec.steps:
         # -1: the newest version that the server offers.
         entry = config.ensemble_scheduling.step.add(model_name=step.model, model_version=-1)

@@ -21,11 +21,11 @@ def add_warmup(
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Add the warm-up that was asked for to a config, and return the files of its folder `warmup`, and what was left out and why.
 
-    Zeros suit models of fixed shape; others get none then, because no size would be the right one to try. A model that fails at them would
+    Zeros suit models of fixed shape; others get none by themselves, because no size would be the right one to try. A model that fails at them would
     never become ready: Triton loads none whose warm-up fails.
 
     Raises:
-        LayoutError: When samples are wanted and there are none, or zeros are and the model fails at them.
+        LayoutError: When samples are wanted and there are none, or zeros are and the model has no fixed shape or fails at them.
     """
     match wishes.options.warmup:
         case "samples":
@@ -44,7 +44,11 @@ def _sizes(signature: Signature, wishes: Wishes) -> tuple[int, ...]:
 def _add_zeros(config: Any, model: ServedModel, signature: Signature, wishes: Wishes, *, written: bool) -> tuple[str, ...]:
     """Add requests of zeros, and return why there are none where they would fail."""
     shapes = {tensor.name: dims(tensor, batched=signature.batched) for tensor in signature.inputs}
-    if any(DYNAMIC in shape for shape in shapes.values()):
+    free = next((name for name, shape in shapes.items() if DYNAMIC in shape), None)
+    if free is not None and written:
+        reason = f"needs one shape to try, and input {free} of {model.name} has any, {list(shapes[free])}"
+        raise LayoutError("layout.warmup", reason, "Write `samples` or `none`.", value="zeros")
+    if free is not None:
         return ()
     texts = [tensor.name for tensor in signature.inputs if tensor.dtype == "BYTES"]
     if texts and not written:

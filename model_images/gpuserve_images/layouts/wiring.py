@@ -16,6 +16,7 @@ class _End:
     """One end of a wire: an input or an output of a step's model."""
 
     field: str
+    model: str
     tensor: TensorSpec
 
 
@@ -44,6 +45,36 @@ def wired_signature(spec: EnsembleSpec, models: Mapping[str, Signature]) -> Sign
         outputs=tuple(_joined(name, makers[name]) for name in spec.outputs),
         opset=max(signature.opset for signature in models.values()),
     )
+
+
+def require_served_alike(spec: EnsembleSpec, models: Mapping[str, Signature]) -> None:
+    """Refuse tensors that Triton has with two axes in one model and with one in another.
+
+    A batched tensor of one axis, such as a label, is `[batch, 1]` there. In an ensemble of batched models alone it is so everywhere; where it
+    comes from or goes to a model that runs each request by itself, Triton does not load the ensemble, or answers no request to it. Nor does
+    it where such a tensor is the request's. The answer may hold one.
+
+    Args:
+        spec: The ensemble, wired as `wired_signature` has it.
+        models: Signatures of the models by name, with their batch axis as it was declared.
+
+    Raises:
+        LayoutError: Naming the tensor.
+    """
+    alone = [step.model for step in spec.steps if not models[step.model].batched]
+    if not alone:
+        return
+    makers, takers = _makers(spec, models), _takers(spec, models)
+    for name, ends in takers.items():
+        given = [end for end in (*makers.get(name, ()), *ends) if len(end.tensor.shape) == 1]
+        batched = [end for end in given if models[end.model].batched]
+        if batched and (name in spec.inputs or len(batched) < len(given)):
+            end = batched[0]
+            reason = (
+                f"has one axis in {end.model}, which Triton gives a second one for its batches, and {alone[0]} has no batches"
+            )
+            fix = f"Write `batch: none` in {end.model}, or give the tensor a second axis in it."
+            raise LayoutError(end.field, reason, fix, value=f"{end.tensor.dtype} {list(end.tensor.shape)}")
 
 
 def _require_model(index: int, step: StepSpec, models: Mapping[str, Signature]) -> None:
@@ -88,7 +119,7 @@ def _ends(spec: EnsembleSpec, models: Mapping[str, Signature], side: str) -> Ite
         tensors = {tensor.name: tensor for tensor in (signature.inputs if side == "inputs" else signature.outputs)}
         wires = step.inputs if side == "inputs" else step.outputs
         for own, name in wires.items():
-            yield name, _End(f"ensemble.steps[{index}].{side}.{own}", tensors[own])
+            yield name, _End(f"ensemble.steps[{index}].{side}.{own}", step.model, tensors[own])
 
 
 def _require_sources(spec: EnsembleSpec, makers: Mapping[str, object], takers: Mapping[str, Sequence[_End]]) -> None:

@@ -6,6 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve_images.layouts.served import LayoutError
 from gpuserve_images.pipeline.job import Job, require_build
 from gpuserve_images.pipeline.stage import Source, Stage
 from gpuserve_images.spec import load_model
@@ -65,6 +66,21 @@ def require_alone(job: Job) -> None:
     for name, given in (("ensemble", layout.ensemble is not None), ("numbers", job.build in layout.numbers.values())):
         if given:
             _require_onnxruntime(job, f"layout.{name}")
+
+
+def require_offered(job: Job) -> None:
+    """Refuse versions that are to be offered alone and that the image of a build does not have.
+
+    Raises:
+        LayoutError: Naming them, and those that it has.
+    """
+    layout = job.model.layout
+    present = sorted(layout.numbers) if job.build in layout.numbers.values() else [own_number(job)]
+    absent = sorted(set(layout.versions.only) - set(present))
+    if absent:
+        reason = f"names no versions of the image of build {job.build!r} of {job.model.name}, which has {present}"
+        fix = "Name those, or give builds these numbers with `layout.numbers`."
+        raise LayoutError("layout.versions.only", reason, fix, value=", ".join(map(str, absent)))
 
 
 def others(job: Job) -> Mapping[str, Job]:

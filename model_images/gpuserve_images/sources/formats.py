@@ -8,7 +8,8 @@ from typing import get_args
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.sources.digests import tree_files
-from gpuserve_images.sources.hugging_face_folder import CONFIG, WEIGHTS, missing_parts, told
+from gpuserve_images.sources.git_lfs import refuse_pointers
+from gpuserve_images.sources.hugging_face_folder import ADAPTERS, CONFIG, WEIGHTS, missing_parts, told
 from gpuserve_images.sources.spec import Format
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -84,9 +85,10 @@ def find(place: Path, field: str, declared: Format | None = None) -> Found:
         declared: The format that the spec says, which is believed where it is possible.
 
     Raises:
-        SourceError: When there is no model, more than one, or not of the declared format.
+        SourceError: When there is no model, more than one, not of the declared format, or a pointer of Git LFS in its place.
     """
     if place.is_file():
+        refuse_pointers(field, {place.name: place})
         form = declared or of_file(place)
         if form is None:
             raise _unknown(field, place)
@@ -95,8 +97,8 @@ def find(place: Path, field: str, declared: Format | None = None) -> Found:
         return Found(form, place, place.parent)
     files = tree_files(place)
     if declared is None or declared in FOLDERS:
-        folder = _folder_model(place, files, WEIGHTS if declared else _TELLING)
-        if folder is not None and declared in {None, folder.format}:
+        folder = _folder_model(field, place, files, WEIGHTS if declared else _TELLING, declared)
+        if folder is not None:
             return folder
         if declared == "tensorflow":
             raise SourceError(
@@ -107,8 +109,9 @@ def find(place: Path, field: str, declared: Format | None = None) -> Found:
     models: dict[str, Format] = {name: form for name, path in files.items() if (form := _in_folder(path, declared)) is not None}
     if len(models) == 1:
         name, form = next(iter(models.items()))
+        refuse_pointers(field, {name: files[name]})
         return Found(form, files[name], files[name].parent)
-    if not models and declared is None and _top_config(files) is not None:
+    if not models and declared is None and (_top_config(files) is not None or files.keys() & set(ADAPTERS)):
         raise _incomplete(field, place, files)
     what = f"{declared} models" if declared else "models"
     reason = f"holds {len(models)} {what}: {', '.join(sorted(models))}" if models else f"holds no {declared or 'known'} model"
@@ -136,21 +139,35 @@ def _in_folder(path: Path, declared: Format | None) -> Format | None:
     return found if declared is None or found == declared else None
 
 
-def _folder_model(place: Path, files: Iterable[str], weights: tuple[str, ...]) -> Found | None:
-    """Return the SavedModel or Hugging Face model that is the folder, or the only folder with one inside it."""
+def _folder_model(
+    field: str, place: Path, files: Mapping[str, Path], weights: tuple[str, ...], declared: Format | None
+) -> Found | None:
+    """Return the SavedModel or Hugging Face model that is the folder, or the only folder with one inside it.
+
+    Raises:
+        SourceError: When several folders are models of one of these formats: none of them is the one that is meant. When one holds pointers
+            of Git LFS.
+    """
     names = set(files)
-    saved = [name for name in names if PurePosixPath(name).name == SAVED_MODEL]
-    if len(saved) == 1:
-        root = (place / saved[0]).parent
-        return Found("tensorflow", root, root)
-    top = _top_config(names)
-    if top is None:
-        return None
-    prefix = top.removesuffix(CONFIG)
-    if not any(name.startswith(prefix) and name.endswith(weights) for name in names):
-        return None
-    root = (place / top).parent
-    return Found("huggingface", root, root)
+    saved = [name.removesuffix(SAVED_MODEL) for name in names if PurePosixPath(name).name == SAVED_MODEL]
+    configs = [name.removesuffix(CONFIG) for name in names if PurePosixPath(name).name == CONFIG]
+    # What lies inside of a model is a part of it, such as the pooling of an embedding.
+    outermost = [one for one in configs if not any(one != other and one.startswith(other) for other in configs)]
+    whole = [one for one in outermost if any(name.startswith(one) and name.endswith(weights) for name in names)]
+    roots: dict[Format, list[str]] = {"tensorflow": saved, "huggingface": whole}
+    for form, found in roots.items():
+        if not found or declared not in {None, form}:
+            continue
+        if len(found) > 1:
+            places = ", ".join(sorted(one.rstrip("/") or "." for one in found))
+            reason = f"holds {len(found)} {form} models, in the folders {places}"
+            raise SourceError(field, reason, "Name one with `path:`.", value=str(place))
+        if form == "tensorflow":
+            # Of a Hugging Face folder a server reads some files only: its layout knows which.
+            refuse_pointers(field, {name.removeprefix(found[0]): files[name] for name in names if name.startswith(found[0])})
+        root = place / found[0]
+        return Found(form, root, root)
+    return None
 
 
 def _top_config(names: Iterable[str]) -> str | None:

@@ -3,7 +3,7 @@
 import fnmatch
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -11,6 +11,7 @@ from typing import cast
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
 TOKENIZERS = (
     ("tokenizer.json",),
     ("tokenizer.model",),
@@ -33,7 +34,13 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 WEIGHTS = (".safetensors", ".gguf", *PICKLED)
 """Endings of files that hold weights."""
 
-_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+"""Files that hold what was learnt on top of another model's weights, and none of these."""
+
+TRAINING = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+"""Files that training leaves beside weights; servers pass them over, and they are no weights."""
+
+_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.safetensors|\.bin)")
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,16 @@ def told(parts: Sequence[Missing]) -> tuple[str, str, str]:
     return "Hugging Face folder", reason, " ".join(dict.fromkeys(part.fix for part in parts))
 
 
-def index_map(files: Mapping[str, Path]) -> dict[str, str] | None:
-    """Return the index's shard of each tensor; None where there is no index that can be read."""
-    places = _read(files, INDEX).get("weight_map")
+def weights_among(names: Iterable[str]) -> list[str]:
+    """Return the files that hold a model's own weights, in order: adapters and what training leaves do not."""
+    others = (*ADAPTERS, *TRAINING)
+    ending = (name for name in names if name.endswith(WEIGHTS))
+    return sorted(name for name in ending if not any(fnmatch.fnmatch(name.rpartition("/")[2], other) for other in others))
+
+
+def index_map(files: Mapping[str, Path], index: str = INDEX) -> dict[str, str] | None:
+    """Return an index's shard of each tensor; None where there is no index that can be read."""
+    places = _read(files, index).get("weight_map")
     if not isinstance(places, dict) or not places:
         return None
     return {str(tensor): str(shard) for tensor, shard in cast("dict[object, object]", places).items()}
@@ -106,32 +120,53 @@ def _read(files: Mapping[str, Path], name: str) -> dict[str, object]:
 
 
 def _missing_weights(files: Mapping[str, Path]) -> Iterator[Missing]:
-    shards = list(_missing_of_index(files))
+    weights = weights_among(files)
+    present = [name for name in weights if name.endswith(".safetensors")]
+    index = INDEX if present or INDEX in files else PICKLED_INDEX
+    shards = list(_missing_of_index(files, index))
     yield from shards
-    if not shards and not any(name.endswith(WEIGHTS) for name in files):
-        yield Missing("weights", "are missing", f"Copy {SINGLE}, or {INDEX} and its shards.")
-    present = sorted(name for name in files if name.endswith(".safetensors"))
-    if present and not {SINGLE, INDEX} & files.keys():
+    if not shards and not weights:
+        yield _no_weights(files)
+    if len(present) == 1 and not {SINGLE, INDEX} & files.keys() and _alone(present[0]):
+        yield Missing(SINGLE, f"is missing, and the weights are in {present[0]}", f"Call it {SINGLE}.")
+    elif present and not {SINGLE, INDEX} & files.keys():
         yield Missing(INDEX, "is missing, and the weights are in shards", f"Copy it beside {present[0]}.")
-        yield from _missing_by_number(present)
+    if not {SINGLE, index} & files.keys():
+        yield from _missing_by_number(present or weights)
 
 
-def _missing_of_index(files: Mapping[str, Path]) -> Iterator[Missing]:
+def _alone(name: str) -> bool:
+    """Tell whether a file is no shard of several, by its name."""
+    found = _SHARD.fullmatch(name)
+    return found is None or int(found["count"]) == 1
+
+
+def _no_weights(files: Mapping[str, Path]) -> Missing:
+    adapter = next((name for name in ADAPTERS if name in files), None)
+    if adapter is None:
+        return Missing("weights", "are missing", f"Copy {SINGLE}, or {INDEX} and its shards.")
+    reason = f"are missing: {adapter} holds an adapter, which works on top of another model's"
+    return Missing(
+        "weights", reason, "Merge it into that model (`merge_and_unload` of peft), save both as one, and name that folder."
+    )
+
+
+def _missing_of_index(files: Mapping[str, Path], index: str) -> Iterator[Missing]:
     """Yield the shards that the index names and the folder lacks; an index that cannot be read is another error."""
     tensors: dict[str, list[str]] = {}
-    for tensor, shard in (index_map(files) or {}).items():
+    for tensor, shard in (index_map(files, index) or {}).items():
         tensors.setdefault(shard, []).append(tensor)
     for shard in sorted(tensors.keys() - files.keys()):
         first, *others = tensors[shard]
-        reason = f"is missing: {INDEX} places tensor {first} and {len(others)} more in it"
+        reason = f"is missing: {index} places tensor {first} and {len(others)} more in it"
         yield Missing(shard, reason, f"Copy {shard} beside the index.")
 
 
 def _missing_by_number(present: Sequence[str]) -> Iterator[Missing]:
     """Yield the shards that the names of the others count."""
-    series = {(found["stem"], found["count"]) for name in present if (found := _SHARD.fullmatch(name))}
-    for stem, count in sorted(series):
+    series = {found.group("stem", "count", "ending") for name in present if (found := _SHARD.fullmatch(name))}
+    for stem, count, ending in sorted(series):
         for number in range(1, int(count) + 1):
-            shard = f"{stem}-{number:05}-of-{count}.safetensors"
+            shard = f"{stem}-{number:05}-of-{count}{ending}"
             if shard not in present:
                 yield Missing(shard, f"is missing: the others are numbered as {int(count)}", f"Copy {shard} beside the others.")

@@ -93,6 +93,38 @@ def test_an_ensemble_reshapes_nothing_because_its_models_do():
     assert [(list(tensor.dims), tensor.HasField("reshape")) for tensor in (*config.input, *config.output)] == [([1], False)] * 2
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "where"),
+    [((-1,), (2,), r"steps\[0\].inputs.x"), ((2,), (-1,), r"steps\[1\].inputs.x")],
+)
+def test_a_batched_tensor_of_one_axis_goes_to_no_model_without_batches(first, second, where):
+    models = {name: signature({"x": ("FP32", shape)}, {"y": ("FP32", shape)}) for name, shape in (("a", first), ("b", second))}
+    steps = [
+        {"model": "a", "inputs": {"x": "raw"}, "outputs": {"y": "between"}},
+        {"model": "b", "inputs": {"x": "between"}, "outputs": {"y": "answer"}},
+    ]
+    spec = EnsembleSpec.parse({"name": "see", "inputs": ["raw"], "outputs": ["answer"], "steps": steps})
+    with pytest.raises(LayoutError, match=where + r" \(FP32 \[-1\]\): has one axis in [ab], .*`batch: none`"):
+        ensemble_config(spec, models, {"a": 8, "b": 8})
+    alone = {name: found.model_copy(update={"alone": True}) for name, found in models.items()}
+    config = parse_config(ensemble_config(spec, alone, {"a": 8, "b": 8}))
+    assert (config.max_batch_size, list(config.input[0].dims)) == (0, [max(first)])
+
+
+def test_a_batched_label_is_answered_beside_a_model_without_batches():
+    models = MODELS | {
+        "mark": signature({"x": ("FP32", (-1, 224, 3))}, {"label": ("INT64", (-1,)), "y": ("FP32", (-1, 224, 3))})
+    }
+    steps = [
+        {"model": "mark", "inputs": {"x": "raw"}, "outputs": {"y": "between", "label": "label"}},
+        {"model": "fixed", "inputs": {"x": "between"}, "outputs": {"y": "answer"}},
+    ]
+    spec = EnsembleSpec.parse({"name": "see", "inputs": ["raw"], "outputs": ["label", "answer"], "steps": steps})
+    config = parse_config(ensemble_config(spec, models, {"mark": 8, "fixed": 8}))
+    assert config.max_batch_size == 0
+    assert {tensor.name: tuple(tensor.dims) for tensor in config.output} == {"label": (-1, 1), "answer": (1, 10)}
+
+
 def change(step, **fields):
     return [{**old, **fields} if old is step else old for old in GOOD["steps"]]
 

@@ -166,7 +166,7 @@ def damaged_header(root):
         (lambda root: [(root / name).unlink() for name in (*SHARDS, "model.safetensors.index.json")], "weights: are missing"),
         (swap_shards, "00001-of-00002.safetensors: lacks tensor embed"),
         (cut, r"00002-of-00002.safetensors: should have \d+ bytes and has \d+. Fix: The file is cut off"),
-        (pointer, "00002-of-00002.safetensors: is no whole safetensors file"),
+        (pointer, r"00002-of-00002.safetensors: is no more than a pointer of Git LFS.*`git lfs pull`"),
         (wrong_size, r"layer.0.weight \(F32 \[8, 8\] needs 256 bytes, has 100\): has another size"),
         (unknown_type, r"scale \(F31\): has an unknown type"),
         (stray_tensor, "00001-of-00002.safetensors: holds tensor adapter, which"),

@@ -1,6 +1,7 @@
 """From YAML to a server's own folder, with the source model as it is (`engine: native`)."""
 
 import json
+import zipfile
 
 import onnx
 import pytest
@@ -45,7 +46,8 @@ def test_a_saved_model_for_tensorflow_serving(tmp_path):
 
 
 def test_a_scripted_model_for_torchserve(tmp_path):
-    (tmp_path / "net.pt").write_bytes(b"PK\x03\x04")
+    with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
+        archive.writestr("net/constants.pkl", b"")
     found = files(tmp_path, "torchserve", {"file": "net.pt", "format": "torch"})
     assert found["/models/model-store/m.mar"].read_bytes()[:4] == b"PK\x03\x04"
 
@@ -56,7 +58,7 @@ def test_a_hugging_face_folder_for_vllm_is_checked(tmp_path):
     (folder / "config.json").write_text('{"model_type": "llama"}')
     (folder / "tokenizer.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(LayoutError, match=r"model.safetensors: is no whole safetensors file.*Git LFS pointer"):
+    with pytest.raises(LayoutError, match=r"model.safetensors: is no more than a pointer of Git LFS"):
         files(tmp_path, "vllm", {"file": "chat", "format": "huggingface"})
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     assert "/models/m/model.safetensors" in files(tmp_path, "vllm", {"file": "chat", "format": "huggingface"})

@@ -41,6 +41,13 @@ def test_mlserver_settings(tmp_path):
     assert "http_port" not in server
 
 
+def test_mlserver_writes_no_settings_over_a_model(tmp_path):
+    path = tmp_path / "model-settings.json"
+    path.write_text('{"learner": {}}')
+    with pytest.raises(LayoutError, match=r"model trees \(model-settings.json\): has the name of the file that tells MLServer"):
+        laid("mlserver", ServedModel.of("trees", "xgboost", path), tmp_path)
+
+
 def test_mlserver_leaves_out_versions_that_are_not_offered(tmp_path):
     (tmp_path / "m.txt").write_bytes(b"trees")
     model = ServedModel("m", "lightgbm", {number: ModelFiles.of(tmp_path / "m.txt") for number in (1, 2, 3)})
@@ -112,7 +119,11 @@ def test_torchserve_names_its_extra_when_the_archiver_is_absent(tmp_path, monkey
     ],
 )
 def test_kserve_finds_each_format_where_its_server_looks(tmp_path, form, name, expected):
-    files = laid("kserve", one_file(tmp_path, name, form, SIGNATURE), tmp_path)
+    model = one_file(tmp_path, name, form, SIGNATURE)
+    if form == "torch":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("net/constants.pkl", b"")
+    files = laid("kserve", model, tmp_path)
     assert set(files) == expected
     if form == "torch":
         assert properties(files)["model_store"] == "/mnt/models/model-store"

@@ -94,7 +94,7 @@ def test_outputs_are_as_onnx_runtime_finds_them_in_the_file_of_the_image(tmp_pat
     assert read_signature(loose(tmp_path)).outputs[0].shape == (-1, -1)
     spec = ModelSpec.parse({"name": "m", "source": {"file": "loose.onnx"}, "builds": {"b": build}})
     with Runner(tmp_path / "cache") as runner:
-        files = make(plan(Job(spec, "b", tmp_path, Target(server=server)), "registry/base@sha256:0"), runner).files(runner)
+        files = make(plan(Job(spec, "b", tmp_path, Target(server=server)), "registry/base:1"), runner).files(runner)
         config = parse_config(files["/models/m/config.pbtxt"].read_text())
     assert shapes(config) == {"x": ([3], None), "y": ([10], None)}
 
@@ -136,7 +136,7 @@ def test_builds_of_one_image_are_compared_as_they_are_offered(tmp_path, versions
     layout = {"numbers": {1: "fp32", 2: "plain"}, "versions": versions}
     spec = ModelSpec.parse({"name": "m", "source": {"file": "loose.onnx"}, "builds": builds, "layout": layout})
     with Runner(tmp_path / "cache") as runner:
-        files = make(plan(Job(spec, "fp32", tmp_path, Target(kind)), "registry/base@sha256:0"), runner).files(runner)
+        files = make(plan(Job(spec, "fp32", tmp_path, Target(kind)), "registry/base:1"), runner).files(runner)
     assert shapes(parse_config(files["/models/m/config.pbtxt"].read_text())) == {"x": ([3], None), "y": ([10], None)}
 
 

@@ -69,6 +69,23 @@ def test_zeros_that_fail_are_refused_where_they_were_written(counting, parsing):
         warmed(parsing, warmup="zeros")
 
 
+def test_zeros_of_any_size_are_refused_where_they_were_written(tmp_path):
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [value("x", TensorProto.FLOAT, ["n", "length", 2])],
+        [value("y", TensorProto.FLOAT, ["n", "length", 2])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "free.onnx")
+    free = ServedModel.of("free", "onnx", tmp_path / "free.onnx", read_signature(tmp_path / "free.onnx"))
+    assert warmed(free) == ([], ())
+    with pytest.raises(
+        LayoutError, match=r"layout.warmup \(zeros\): needs one shape to try, and input x of free has any, \[-1, 2\]"
+    ):
+        warmed(free, warmup="zeros")
+
+
 def test_only_versions_that_are_offered_have_to_answer(tmp_path, counting):
     same = model(tmp_path, [helper.make_node("Cast", ["x"], ["y"], to=1)], (TensorProto.INT64, TensorProto.FLOAT), "same")
     both = ServedModel("m", "onnx", {1: counting.newest, 2: same.newest}, same.signature)

@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 def chain(folder, build="fp32", target=None, **changes: object):
     data = yaml.safe_load((folder / "small.yaml").read_text()) | changes
-    return plan(Job(ModelSpec.parse(data), build, folder, target or Target()), "registry/base@sha256:0")
+    return plan(Job(ModelSpec.parse(data), build, folder, target or Target()), "registry/base:1")
 
 
 def made(folder, build="fp32", **changes: object):
@@ -49,6 +49,30 @@ def test_the_image_of_each_build_holds_all_versions(folder):
                  for number in (1, 2)}  # fmt: skip
     assert "QuantizeLinear" in operators[2] - operators[1]
     assert parse_config(files["/models/small/config.pbtxt"].decode()).version_policy.HasField("all")
+
+
+@pytest.mark.parametrize(
+    ("build", "layout", "words"),
+    [
+        (
+            "fp32",
+            {"versions": {"only": [3]}},
+            r"\(3\): names no versions of the image of build 'fp32' of small, which has \[1\]",
+        ),
+        ("fp32", {"numbers": {1: "fp32", 2: "int8"}, "versions": {"only": [2, 3]}}, r"\(3\): .* which has \[1, 2\]"),
+        ("int8", {"numbers": {1: "fp32"}, "versions": {"only": [2, 3]}}, r"\(2, 3\): .* 'int8' .* which has \[1\]"),
+    ],
+)
+def test_versions_that_an_image_lacks_are_refused_before_anything_runs(folder, build, layout, words):
+    with pytest.raises(LayoutError, match=r"layout.versions.only " + words):
+        chain(folder, build, layout=layout)
+
+
+def test_versions_that_another_model_of_an_ensemble_lacks_are_refused_too(folder):
+    prepare = yaml.safe_load((folder / "prepare.yaml").read_text()) | {"layout": {"versions": {"only": [5]}}}
+    (folder / "prepare.yaml").write_text(yaml.safe_dump(prepare))
+    with pytest.raises(LayoutError, match=r"\(5\): names no versions of the image of build '.*' of prepare"):
+        chain(folder, layout={"ensemble": ENSEMBLE})
 
 
 def test_a_build_without_a_number_is_alone(folder):

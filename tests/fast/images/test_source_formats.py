@@ -93,6 +93,30 @@ class TestFormats:
         with pytest.raises(SourceError, match="holds no whole huggingface model: weights are missing"):
             identity(source, tmp_path)
 
+    def test_several_folders_with_models_are_a_question(self, tmp_path):
+        for revision in ("aaa", "bbb"):
+            folder = tmp_path / "cache" / "snapshots" / revision
+            (folder / "1_Pooling").mkdir(parents=True)
+            for name in ("config.json", "1_Pooling/config.json"):
+                (folder / name).write_text("{}")
+            (folder / "model.safetensors").write_bytes(revision.encode())
+        for declared in ({}, {"format": "huggingface"}):
+            source = SourceSpec.parse({"file": "cache", **declared})
+            with pytest.raises(
+                SourceError, match=r"holds 2 huggingface models, in the folders snapshots/aaa, snapshots/bbb.*`path:`"
+            ):
+                identity(source, tmp_path)
+        files = fetch(SourceSpec(file="cache", path="snapshots/bbb"), tmp_path)
+        assert (files.format, files.files["model.safetensors"].read_bytes()) == ("huggingface", b"bbb")
+
+    @pytest.mark.parametrize("declared", [{"format": "tensorflow"}, {}])
+    def test_several_saved_models_are_a_question(self, tmp_path, declared):
+        for version in ("1", "2"):
+            (tmp_path / "saved" / version).mkdir(parents=True)
+            (tmp_path / "saved" / version / "saved_model.pb").write_bytes(b"\x08\x01")
+        with pytest.raises(SourceError, match=r"holds 2 tensorflow models, in the folders 1, 2. Fix: Name one with `path:`"):
+            identity(SourceSpec.parse({"file": "saved", **declared}), tmp_path)
+
     def test_a_hugging_face_folder_without_its_config(self, tmp_path):
         (tmp_path / "hf").mkdir()
         (tmp_path / "hf" / "model-00001-of-00003.safetensors").write_bytes(b"weights")
@@ -111,6 +135,24 @@ class TestFormats:
         weights = place.parent / "weights.bin"
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
         assert identity(SourceSpec(file="m"), tmp_path) != before
+
+    @pytest.mark.parametrize(
+        ("name", "source"),
+        [
+            ("m/model.onnx", {"file": "m/model.onnx"}),
+            ("m/model.onnx", {"file": "m"}),
+            ("m/forest.joblib", {"file": "m/forest.joblib"}),
+            ("m/trees.txt", {"file": "m/trees.txt"}),
+            ("m/trees.txt", {"file": "m/trees.txt", "format": "lightgbm"}),
+            ("m/saved_model.pb", {"file": "m"}),
+        ],
+    )
+    def test_a_pointer_of_git_lfs_is_no_model(self, tmp_path, name, source):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 499723\n")
+        words = rf"source.file \({name.removeprefix('m/')}\): is no more than a pointer of Git LFS. Fix: Run `git lfs pull`"
+        with pytest.raises(SourceError, match=words):
+            identity(SourceSpec.parse(source), tmp_path)
 
     def test_two_models_are_a_question(self, tmp_path):
         (tmp_path / "m").mkdir()

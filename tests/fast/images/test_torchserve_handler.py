@@ -9,7 +9,7 @@ import pytest
 from e2e_small_model import FEATURES, classifier
 from onnx import TensorProto, helper
 
-from gpuserve_images.layouts.inside.torchserve_handler import Handler
+from gpuserve_images.layouts.inside.torchserve_handler import Handler, _named
 
 
 class Context(SimpleNamespace):
@@ -182,3 +182,24 @@ def test_text_and_whole_numbers_go_through(tmp_path):
     made, context = handler(tmp_path, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     (answer,) = made.handle([{"body": request(["grün", "b"], kind="BYTES")}], context)
     assert answer["outputs"] == [{"name": "y", "datatype": "BYTES", "shape": [2], "data": ["grün", "b"]}]
+
+
+@pytest.mark.parametrize(
+    ("found", "outputs", "named"),
+    [
+        (1, [], {"output_0": 1}),
+        ((1, [2, 3]), [], {"output_0": 1, "output_1": 2, "output_2": 3}),
+        ({"scores": 1, "past": None, "aux": 2}, [], {"scores": 1, "aux": 2}),
+        ([{"boxes": 1, "labels": 2}, {"boxes": 3}], [], {"0.boxes": 1, "0.labels": 2, "1.boxes": 3}),
+        ({"scores": 1, "aux": 2}, ["aux"], {"aux": 2}),
+        ({"scores": 1, "aux": 2}, ["a", "b"], {"a": 1, "b": 2}),
+        ((1, 2), ["y", "total"], {"y": 1, "total": 2}),
+    ],
+)
+def test_a_pytorch_answer_is_named_whatever_it_is_packed_in(found, outputs, named):
+    assert _named(found, outputs) == named
+
+
+def test_a_pytorch_answer_has_as_many_values_as_there_are_names():
+    with pytest.raises(ValueError, match="zip"):
+        _named((1, 2, 3), ["y", "total"])

@@ -6,7 +6,7 @@ TorchServe loads this file from the model's archive. POST /predictions/<model> t
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +150,48 @@ def _torch(
         with torch.inference_mode():
             # Without a signature, the request's order is the model's.
             found = model(*(torch.from_numpy(np.ascontiguousarray(tensors[name])).to(device) for name in inputs or tensors))
-        values = [found] if isinstance(found, torch.Tensor) else list(found)
-        names = outputs or [f"output_{index}" for index in range(len(values))]
-        return {name: value.cpu().numpy() for name, value in zip(names, values, strict=True)}
+        return {name: array(value) for name, value in _named(found, outputs).items()}
+
+    def array(value: Any) -> "np.ndarray[Any, Any]":
+        if not isinstance(value, torch.Tensor):
+            return np.asarray(value)
+        # NumPy has no bfloat16.
+        return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
 
     return run
+
+
+def _named(found: Any, outputs: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a PyTorch model's answer by name, whatever they are packed in; what is None is not answered.
+
+    Args:
+        found: A tensor, or dictionaries, lists and tuples of them.
+        outputs: Their names. Default: the keys that lead to each of them, such as `scores`, or `0.boxes` in a list of dictionaries;
+            `output_0` and so on where there are none.
+    """
+    values = list(_values(found))
+    if outputs:
+        by_key = {".".join(map(str, path)): value for path, value in values}
+        if set(outputs) <= by_key.keys():
+            return {name: by_key[name] for name in outputs}
+        return dict(zip(outputs, (value for _, value in values), strict=True))
+    if all(isinstance(key, int) for path, _ in values for key in path):
+        return {f"output_{index}": value for index, (_, value) in enumerate(values)}
+    return {".".join(map(str, path)): value for path, value in values}
+
+
+def _values(found: Any, path: tuple[object, ...] = ()) -> Iterator[tuple[tuple[object, ...], Any]]:
+    """Yield each value with the keys and places that lead to it."""
+    if isinstance(found, Mapping):
+        inside = list(found.items())
+    elif isinstance(found, list | tuple):
+        inside = list(enumerate(found))
+    else:
+        if found is not None:
+            yield path, found
+        return
+    for key, value in inside:
+        yield from _values(value, (*path, key))
 
 
 def _written(name: str, array: "np.ndarray[Any, Any]") -> dict[str, Any]:
