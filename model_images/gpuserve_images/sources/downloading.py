@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from gpuserve_images.errors import SourceError
@@ -15,7 +14,7 @@ from gpuserve_images.sources.pickles import refuse_contents, refuse_names
 from gpuserve_images.sources.remote import LAYERS, Listing, Remote, RemoteFile
 from gpuserve_images.sources.spec import SourceSpec
 from gpuserve_images.sources.transfer import Meter, patiently, transfer
-from gpuserve_images.sources.unpacking import overlaid
+from gpuserve_images.sources.unpacking import included, nothing_included, overlaid
 from gpuserve_images.sources.volume import volume_place
 
 _FILE = "file"
@@ -42,7 +41,7 @@ def download(source: SourceSpec, address: Address, store: SourceCache, progress:
         place = _place(files, address, store)
         _require_declared(source, address, place)
         if (place / LAYERS).is_dir():
-            place = overlaid(place, _key(source, address), store, address.shown)
+            place = overlaid(place, _key(source, address), store, address.shown, include=source.include)
     if not source.allow_pickle and not (place.is_file() and is_archive(place.name)):
         files = _all(place)
         # Once more by name: a volume has no download, and the cache may have the file from where it was allowed.
@@ -136,15 +135,12 @@ def client(address: Address) -> Remote:
 
 
 def _chosen(listing: Listing, source: SourceSpec, where: str) -> list[RemoteFile]:
-    # What one file's name is does not matter: of an archive, `include` is about what is in it.
+    # What one file's name is does not matter: of an archive, and of an image's layer, `include` is about what is in it.
     globs = source.include if listing.folder else ()
     held = [file for file in listing.files if not left_out(file.path)]
-    files = [file for file in held if not globs or any(fnmatchcase(file.path, glob) for glob in globs)]
+    files = [file for file in held if file.path.startswith(f"{LAYERS}/") or included(file.path, globs)]
     if not files:
-        some = ", ".join(file.path for file in held[:8])
-        raise SourceError(
-            where, f"has no file that `include` matches; it has {some}", "Correct `include:`.", value=str(source.include)
-        )
+        raise nothing_included(where, globs, [file.path for file in held])
     for file in files:
         require_inside(file.path, where)
     names: set[str] = set()

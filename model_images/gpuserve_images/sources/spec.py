@@ -27,8 +27,8 @@ class SourceSpec(Spec):
         sha256: Digest that the content must have: of a file (or archive) its SHA-256, of a folder the tree digest that
             `gpuserve images pin` prints. Required for `https`, `s3`, `gs` and `pvc` addresses.
         format: What the files are. Default: told by name and content; required where neither is known before the download.
-        include: Of an address with several files (repository, bucket prefix, artifact, archive) only the files that match one of these globs, such as
-            `*.safetensors`. Default: all.
+        include: Of an address with several files (repository, bucket prefix, artifact, image, archive) only the files that match one of
+            these globs, such as `*.safetensors`. Default: all.
         allow_pickle: Whether an address may give formats that run code when they are loaded (all of `format: sklearn`, pickle, joblib,
             PyTorch's `.pt`, `.mar`, NumPy object arrays). Default: no. Files and packages of this machine are trusted.
     """

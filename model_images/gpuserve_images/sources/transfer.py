@@ -11,6 +11,7 @@ from gpuserve_images.disks import naming
 from gpuserve_images.errors import SourceError
 from gpuserve_images.records import Progress, know_sha256
 from gpuserve_images.sources.cache import disk_full
+from gpuserve_images.sources.git_lfs import POINTER
 from gpuserve_images.sources.remote import CHUNK_BYTES, HiccupError, Remote, RemoteFile
 
 ATTEMPTS = 6
@@ -24,7 +25,7 @@ _GIT_DIGITS = 40
 _STAND_INS = {
     b"<!doctype html": "a web page",
     b"<html": "a web page",
-    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer to the file",
+    POINTER: "a Git LFS pointer to the file",
 }
 _Result = TypeVar("_Result")
 

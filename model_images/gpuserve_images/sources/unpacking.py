@@ -45,7 +45,8 @@ def unpacked(  # noqa: PLR0913 - keywords of one call
     def make(folder: Path) -> None:
         _empty(folder)
         try:
-            _unpack(archive, folder, f"{where}: {archive.name}", include)
+            found = _unpack(archive, folder, f"{where}: {archive.name}", include)
+            _require_some(folder, f"{where}: {archive.name}", include, found)
         except BaseException:
             _empty(folder)
             raise
@@ -58,14 +59,28 @@ def unpacked(  # noqa: PLR0913 - keywords of one call
     return place
 
 
-def overlaid(place: Path, key: str, store: SourceCache, where: str) -> Path:
+def included(name: str, include: Sequence[str]) -> bool:
+    """Whether a file is wanted: it matches one of these globs, or there are none."""
+    return not include or any(fnmatchcase(name, glob) for glob in include)
+
+
+def nothing_included(where: str, include: Sequence[str], there: Sequence[str]) -> SourceError:
+    """Return what to raise where no file is wanted of those that are there."""
+    if not (there and include):
+        return SourceError(where, "holds no files", "Name one with a model.")
+    reason = f"has no file that `include` matches; it has {', '.join(there[:8])}"
+    return SourceError(where, reason, "Correct `include:`.", value=", ".join(include))
+
+
+def overlaid(place: Path, key: str, store: SourceCache, where: str, *, include: Sequence[str] = ()) -> Path:
     """Return the files of an image: its plain ones and its tar layers, each over those before it.
 
     Args:
         place: The download, with its layers in the folder `.layers`.
-        key: What names its content.
+        key: What names its content, and what of it is wanted.
         store: The cache.
         where: The address, for messages.
+        include: Globs of the files that are wanted; none for all.
 
     Raises:
         SourceError: As `unpacked`.
@@ -73,19 +88,26 @@ def overlaid(place: Path, key: str, store: SourceCache, where: str) -> Path:
 
     def make(folder: Path) -> None:
         _empty(folder)
+        found: list[str] = []
         written = {name for name in tree_files(place) if not name.startswith(f"{LAYERS}/")}
         for name in written:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).hardlink_to(place / name)
         for layer in sorted((place / LAYERS).iterdir()):
-            _unpack(layer, folder, f"{where}: layer {layer.name}", (), over=True)
-        if not any(path.is_file() for path in folder.rglob("*")):
-            raise SourceError(where, "holds no files", "Name an artifact with a model.")
+            found += _unpack(layer, folder, f"{where}: layer {layer.name}", include, over=True)
+        _require_some(folder, where, include, found)
 
     return store.obtain(sha256_json(["overlaid", key]), make)
 
 
-def _unpack(archive: Path, folder: Path, where: str, include: Sequence[str], *, over: bool = False) -> None:
+def _require_some(folder: Path, where: str, include: Sequence[str], found: Sequence[str]) -> None:
+    if not any(path.is_file() for path in folder.rglob("*")):
+        raise nothing_included(where, include, found)
+
+
+def _unpack(archive: Path, folder: Path, where: str, include: Sequence[str], *, over: bool = False) -> list[str]:
+    """Write the wanted files of an archive into a folder, and return the names of all that it holds."""
+    found: list[str] = []
     budget = Budget(where, max(FREE_BYTES, MAX_EXPANSION * archive.stat().st_size), MAX_ENTRIES)
     links: dict[str, str] = {}
     written: set[str] = set()
@@ -94,20 +116,23 @@ def _unpack(archive: Path, folder: Path, where: str, include: Sequence[str], *, 
             name = inside(entry.name, where)
             if name in written or name in links:
                 raise SourceError(where, "has two files of one name", DISTRUST, value=name)
+            if over and entry.link is None and PurePosixPath(name).name.startswith(_WHITEOUT):
+                _remove_below(folder, name)
+                continue
+            found.append(name)
             if entry.link is not None:
                 links[name] = entry.link
-            elif over and PurePosixPath(name).name.startswith(_WHITEOUT):
-                _remove_below(folder, name)
-            elif not include or any(fnmatchcase(name, glob) for glob in include):
+            elif included(name, include):
                 if over:
                     (folder / name).unlink(missing_ok=True)
                 _write(cast("IO[bytes]", entry.content), folder / name, budget)
                 written.add(name)
         for name, target in links.items():
-            if not include or any(fnmatchcase(name, glob) for glob in include):
+            if included(name, include):
+                if over:
+                    (folder / name).unlink(missing_ok=True)
                 _link(name, target, folder, written, where)
-    if not written and not over:
-        raise SourceError(where, "holds no files" + (" that `include` matches" if include else ""), "Name another archive.")
+    return found
 
 
 def _write(content: IO[bytes], path: Path, budget: Budget) -> None:
