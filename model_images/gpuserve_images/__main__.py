@@ -25,6 +25,9 @@ EVERY = 5.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     given = _parser().parse_args(arguments)
+    if given.report and (reason := _unwritable(Path(given.report))):
+        _say(f"--report = {given.report!r}: {reason}. Fix: name a file in a folder that is there and may be written to")
+        return WRONG
     try:
         report: dict[str, Any] = {"report": _build(given)}
         status = 0
@@ -119,11 +122,26 @@ def _failure(error: Exception) -> dict[str, Any]:
     return {"error": {"message": str(error), "kind": type(error).__name__}}
 
 
+def _unwritable(path: Path) -> str:
+    """Return why no file can be written there, found out before hours of building; else nothing."""
+    try:
+        if path.is_dir():
+            return "is a folder"
+        _unfinished(path).touch()
+        _unfinished(path).unlink()
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
+    return ""
+
+
 def _write(path: Path, text: str) -> None:
     """Write a file that is never seen half."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    _unfinished(path).write_text(text, encoding="utf-8")
+    _unfinished(path).replace(path)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 if __name__ == "__main__":

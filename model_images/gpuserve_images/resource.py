@@ -11,7 +11,7 @@ from pulumi.dynamic import Resource
 from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.spec import plain
 from gpuserve.kubernetes.values import Placement
-from gpuserve_images.builder.spec import LOCAL, BuilderSpec
+from gpuserve_images.builder.spec import LOCAL, BuilderSpec, short
 from gpuserve_images.errors import ImageError
 from gpuserve_images.image_provider import ImageProvider, Props
 from gpuserve_images.pipeline.key import content_key, image_reference
@@ -51,11 +51,11 @@ class ModelImage(pulumi.ComponentResource):
         model: ModelSpec | Mapping[str, Any],
         *,
         build: str,
-        folder: Path,
+        folder: Path | str,
         registry: str,
         target: Target = CPU,
         base: str = "",
-        builder: BuilderSpec | Mapping[str, Any] = LOCAL,
+        builder: BuilderSpec | Mapping[str, Any] | str = LOCAL,
         placement: Placement | None = None,
         measured: bool = False,
         opts: pulumi.ResourceOptions | None = None,
@@ -67,22 +67,25 @@ class ModelImage(pulumi.ComponentResource):
             model: The model, as a spec or as the content of its YAML file.
             build: Name of one of its builds.
             folder: Folder of the model's YAML file, which paths in it are relative to.
-            registry: Registry and path prefix, such as `localhost:5000/models`.
+            registry: Registry and path prefix, such as `localhost:5000/models`; no Output, for a preview asks it what is there.
             target: Where the image will run. Default: Triton on a CPU.
             base: Base image: a recipe beside this package or an image reference. Default: the target's.
-            builder: Where it is built: `{"kind": "local"}` (default), or `{"kind": "job", ...}` for a Job in the cluster.
+            builder: Where it is built: `local` (default), or `{"kind": "job", ...}` for a Job in the cluster; `job` alone is one
+                without options.
             placement: Where a Job's pod may run: a `GpuNodePool`'s `placement`; required by builder `job`.
             measured: Refuse an image without a measured capacity, which an autoscaler is to aim at: in the preview where that can be
                 known, else before anything that waits for the image is touched. Default: no.
             opts: Options of the resource.
 
         Raises:
-            pulumi.RunError: When the model, its samples, the build's name or the builder are wrong; shown without a traceback.
+            pulumi.RunError: When the model, its samples, the build's name, the registry, the target or the builder are wrong; shown
+                without a traceback.
         """
         try:
-            spec = ModelSpec.parse(model)
+            spec, folder = ModelSpec.parse(model), Path(folder)
             where = _builder(builder, placement)
             key = content_key(spec, build, folder=folder, target=target, base=base)
+            tag = image_reference(spec, key, registry)
         except (SpecError, ImageError) as error:
             raise pulumi.RunError(str(error)) from error
         inputs: Props = {
@@ -101,7 +104,7 @@ class ModelImage(pulumi.ComponentResource):
         super().__init__("gpuserve:index:ModelImage", name, inputs, opts)
         # After the base class, which makes an Output of every input's name.
         self.key = key
-        self.tag = image_reference(spec, key, registry)
+        self.tag = tag
         # The build's log is shown below this resource. Its name alone: an Output of the parent would be a dependency on it, a circle.
         log = {"log_urn": pulumi.Output.from_input(self.urn.future())} if where.kind == "job" else {}
         image = _Image(ImageProvider(), f"{name}-build", inputs | log, pulumi.ResourceOptions(parent=self))
@@ -137,8 +140,8 @@ class _Image(Resource, module="gpuserve", name="Image"):
         super().__init__(provider, name, {**inputs, **outputs}, opts)
 
 
-def _builder(builder: BuilderSpec | Mapping[str, Any], placement: Placement | None) -> BuilderSpec:
-    where = BuilderSpec.parse(builder)
+def _builder(builder: BuilderSpec | Mapping[str, Any] | str, placement: Placement | None) -> BuilderSpec:
+    where = BuilderSpec.parse(short(builder), path="builder")
     if where.kind == "job" and placement is None:
         fix = "pass placement=pool.placement of the GpuNodePool that builds"
         raise SpecError([Problem("placement", None, "is required by builder `job`", fix)])

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve_images.compile.spec import ARCHITECTURE
+
 
 @dataclass(frozen=True)
 class Target:
@@ -20,3 +23,19 @@ class Target:
 
 CPU = Target()
 """Triton on the processor of any machine: where an image runs unless something else is said."""
+
+
+def require_target(target: object) -> None:
+    """Refuse what is no place that an image can run at; servers are known by who lays models out for them.
+
+    Raises:
+        SpecError: When it is no `Target`, or of another kind or architecture than there are.
+    """
+    if not isinstance(target, Target):
+        fix = "pass for example Target(kind='gpu', architecture='sm_86')"
+        raise SpecError([Problem("target", target, "is no `gpuserve_images.target.Target`", fix)])
+    if target.kind not in {"cpu", "gpu"}:
+        raise SpecError([Problem("target.kind", target.kind, "is no place that an image can run at", "use 'cpu' or 'gpu'")])
+    if target.architecture is not None and not ARCHITECTURE.fullmatch(target.architecture):
+        fix = "write its compute capability without the dot, for example 'sm_80'"
+        raise SpecError([Problem("target.architecture", target.architecture, "is not a GPU architecture", fix)])

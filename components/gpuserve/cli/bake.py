@@ -57,6 +57,10 @@ def bake(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
         )
     if one_model and not registry:
         raise _problem("--registry", None, "is needed", "write for example --registry localhost:5000/models")
+    if one_model:
+        from gpuserve_images.pipeline.key import require_registry
+
+        require_registry(registry, "--registry")
     if not one_model and not image:
         raise _problem("--image", None, "is needed for files", f"write for example {EXAMPLE}")
     if not one_model and (registry or build or gpu):

@@ -45,10 +45,12 @@ def mode(path: Path) -> int:
 def _placed(argument: str) -> dict[str, Path]:
     from gpuserve_images.sources.digests import tree_files
 
-    name, _, place = argument.partition(":")
-    path = Path(name)
-    if not place.startswith("/"):
-        raise _problem(argument, "does not say where in the image it goes", f"write {name}:/models/{path.name}")
+    # A name may have colons of its own; a place begins with a slash.
+    name, found, place = argument.partition(":/")
+    if not found:
+        named = argument if Path(argument).exists() else argument.partition(":")[0]
+        raise _problem(argument, "does not say where in the image it goes", f"write {named}:/models/{Path(named).name}")
+    path, place = Path(name), f"/{place}"
     if path.is_dir():
         files = {f"{place.rstrip('/')}/{inside}": file for inside, file in tree_files(path).items()}
     elif path.is_file():

@@ -1,6 +1,6 @@
 """What may be said about where builds run."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -93,11 +93,12 @@ class BuilderSpec(Spec):
         return self
 
 
-def _short(value: object) -> object:
+def short(value: Any) -> Any:
+    """Read `job` alone as a Job without options."""
     return {"kind": value} if isinstance(value, str) else value
 
 
-Builder = Annotated[BuilderSpec, BeforeValidator(_short, json_schema_input_type=Literal["local", "job"] | BuilderSpec)]
+Builder = Annotated[BuilderSpec, BeforeValidator(short, json_schema_input_type=Literal["local", "job"] | BuilderSpec)]
 """A `BuilderSpec`; `local` or `job` alone means one without options."""
 
 LOCAL = BuilderSpec()

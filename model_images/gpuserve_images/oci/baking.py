@@ -108,7 +108,7 @@ def bake(  # noqa: PLR0913 - keywords of one public call, each with its own defa
 
     Raises:
         RegistryError: A registry refused, is down, or lacks the base.
-        ImageError: A file is missing, a path or reference is malformed, or a path goes through what is a link in most bases.
+        ImageError: A file is missing, a path, platform or reference is malformed, or a path goes through what is a link in most bases.
     """
     if base:
         refuse_through_links(layers)

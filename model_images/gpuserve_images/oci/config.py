@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gpuserve_images.errors import ImageError
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -74,11 +76,26 @@ def oci_layers(manifest: Json) -> list[Json]:
 
 
 def scratch_config(platform: str) -> Json:
-    """Return the configuration of an image without any layer, for a platform such as `linux/amd64`."""
-    system, architecture = platform.split("/", 1)
+    """Return the configuration of an image without any layer, for a platform such as `linux/amd64` or `linux/arm64/v8`.
+
+    Raises:
+        ImageError: The platform is not of that form.
+    """
+    named: Json = dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
+    if "/".join(named.values()) != platform or "architecture" not in named or not all(named.values()):
+        reason = "it is not of the form system/architecture[/variant]"
+        raise ImageError("platform", reason, "Write for example linux/amd64", value=repr(platform))
+    return _without_layers(named)
+
+
+def unplaced_config() -> Json:
+    """Return the same of an image that runs nowhere, such as a signature, as cosign writes it."""
+    return _without_layers({"architecture": "", "os": ""})
+
+
+def _without_layers(platform: Json) -> Json:
     return {
-        "architecture": architecture,
-        "os": system,
+        **platform,
         "config": {},
         "rootfs": {"type": "layers", "diff_ids": []},
         "history": [],

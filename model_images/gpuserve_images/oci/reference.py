@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from gpuserve.kubernetes.image_names import REFERENCE
 from gpuserve_images.errors import ImageError
 
 ADDRESSES_VARIABLE = "GPUSERVE_REGISTRY_ADDRESSES"
@@ -13,15 +14,6 @@ ADDRESSES_VARIABLE = "GPUSERVE_REGISTRY_ADDRESSES"
 
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_API = "registry-1.docker.io"
-
-# The grammar of https://github.com/distribution/reference (regexp.go), with the parts named.
-_REFERENCE = re.compile(
-    r"(?:(?P<registry>localhost(?::\d+)?|\[[0-9a-fA-F:]+\](?::\d+)?|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?|[A-Za-z0-9-]+:\d+)/)?"
-    r"(?P<repository>[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)"
-    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
-    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
-    re.ASCII,
-)
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class Reference:
         Raises:
             ImageError: The text is not a reference.
         """
-        match = _REFERENCE.fullmatch(text)
+        match = REFERENCE.fullmatch(text)
         if match is None:
             raise ImageError(
                 "image reference",

@@ -38,12 +38,12 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
     model: ModelSpec,
     build: str,
     *,
-    folder: Path,
+    folder: Path | str,
     registry: str,
     base: str = "",
     target: Target = CPU,
     progress: Progress = silent,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
 ) -> BuildReport:
     """Build, verify and push one build of a model, unless the registry has it.
 
@@ -60,7 +60,7 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
         cache: Folder of finished stages. Default: `$XDG_CACHE_HOME/gpuserve/images`.
 
     Raises:
-        SpecError: When the model has no such build, or not for this target.
+        SpecError: When the model has no such build, or not for this target, or `registry` is none.
         SourceError: When the model or its samples are missing or damaged.
         ParityError: When the result strays too far from its source; nothing was pushed.
         StoreError: When the disk is full, or the cache is no folder or cannot be written.
@@ -70,6 +70,7 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
         CompileError: When engines are wanted that this machine cannot make, or that the base's server would not load.
     """
     started = time.monotonic()
+    folder = Path(folder)
     chain = plan(Job(model, build, folder, target), base)
     tag = image_reference(model, chain.key, registry)
     found = trusted(tag, model.bake, folder)
@@ -77,7 +78,7 @@ def build(  # noqa: PLR0913 - keywords of one public call, each with its own def
         return found
     # A key that cannot be used is said before hours of building.
     signing_key(model.bake, folder)
-    root = cache or cache_folder()
+    root = Path(cache) if cache else cache_folder()
     with _alone(root, chain.key, lambda: progress("another build is at it", 0, 0)):
         return trusted(tag, model.bake, folder) or _Build(chain, tag, registry, root, progress, started).run()
 

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.outputs import is_output
+from gpuserve_images.errors import ImageError
+from gpuserve_images.oci.reference import Reference
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.target import Target
 
@@ -42,5 +46,37 @@ def image_reference(model: ModelSpec, key: str, registry: str) -> str:
         model: The model.
         key: Its content key.
         registry: Registry and path prefix, such as `localhost:5000/models`.
+
+    Raises:
+        SpecError: When that is no registry, or not known yet.
     """
+    require_registry(registry)
     return f"{registry}/{model.name}:{image_tag(key)}"
+
+
+def require_registry(registry: object, field: str = "registry") -> None:
+    """Refuse what no image of a model can be called after.
+
+    Args:
+        registry: Registry and path prefix, such as `localhost:5000/models`.
+        field: What it is said to be the value of.
+
+    Raises:
+        SpecError: When that is no registry, or an Output, of which nobody knows yet what is there.
+    """
+    if is_output(registry):
+        reason = "is a Pulumi Output, but must be known at plan time: a preview asks it what is there"
+        raise SpecError([Problem(field, None, reason, "pass a plain value, for example from the stack's configuration")])
+    if not _holds_images(registry):
+        near = registry.rpartition("://")[2].strip("/ \n").lower() if isinstance(registry, str) else ""
+        fix = f"write {near!r}" if _holds_images(near) else "write for example 'localhost:5000/models'"
+        reason = "is no registry with a path of lower-case names, without a scheme and without a tag"
+        raise SpecError([Problem(field, registry, reason, fix)])
+
+
+def _holds_images(registry: object) -> bool:
+    try:
+        Reference.parse(f"{registry}/model")
+    except ImageError:
+        return False
+    return isinstance(registry, str)

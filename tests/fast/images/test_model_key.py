@@ -24,7 +24,7 @@ def folder(tmp_path):
 def key_of(folder, build="int8", target=CPU, **changes: object) -> str:
     model = load_model(folder / "small.yaml")
     data = model.model_dump(exclude_none=True) | changes
-    return content_key(ModelSpec.parse(data), build, folder=folder, target=target, base="registry/base@sha256:0")
+    return content_key(ModelSpec.parse(data), build, folder=folder, target=target, base="registry/base:1")
 
 
 def test_it_does_not_depend_on_place_or_time(folder, tmp_path):
@@ -124,6 +124,34 @@ def test_the_wrong_gpu_is_refused_at_plan_time(folder):
 def test_an_unknown_build_names_the_near_one(folder):
     with pytest.raises(SpecError, match="did you mean 'int8'"):
         key_of(folder, "int9")
+
+
+@pytest.mark.parametrize(
+    ("registry", "fix"),
+    [
+        ("https://localhost:5000/models", "write 'localhost:5000/models'"),
+        ("localhost:5000/models/", "write 'localhost:5000/models'"),
+        ("localhost:5000/Models", "write 'localhost:5000/models'"),
+        ("localhost:5000/models:1", "write for example 'localhost:5000/models'"),
+        ("", "write for example 'localhost:5000/models'"),
+        (None, "write for example 'localhost:5000/models'"),
+    ],
+)
+def test_what_is_no_registry_is_refused_before_it_is_asked(folder, registry, fix):
+    model = load_model(folder / "small.yaml")
+    with pytest.raises(SpecError) as caught:
+        image_reference(model, "0" * 64, registry)
+    assert str(caught.value).startswith("registry")
+    assert str(caught.value).endswith(
+        f"is no registry with a path of lower-case names, without a scheme and without a tag. Fix: {fix}"
+    )
+
+
+@pytest.mark.parametrize(
+    "registry", ["localhost", "localhost:5000", "mine", "registry.example.com/ml-dev/a_b", "[::1]:5000/models"]
+)
+def test_a_registry_may_have_any_path_or_none(folder, registry):
+    assert image_reference(load_model(folder / "small.yaml"), "0" * 64, registry).startswith(f"{registry}/small:")
 
 
 def test_the_reference_is_known_without_building(folder):

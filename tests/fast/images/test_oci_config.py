@@ -49,6 +49,18 @@ def test_an_image_from_nothing_has_only_its_own_layers():
     assert len(derived["history"]) == 1
 
 
+def test_a_variant_is_no_part_of_the_architecture():
+    derived = derive_config(scratch_config("linux/arm64/v8"), ImageConfig(), ["sha256:1"], [""])
+    assert (derived["os"], derived["architecture"], derived["variant"]) == ("linux", "arm64", "v8")
+    assert "variant" not in scratch_config("linux/amd64")
+
+
+@pytest.mark.parametrize("platform", ["", "amd64", "linux/", "/amd64", "linux//v8", "linux/arm64/v8/x"])
+def test_what_is_no_platform_is_refused(platform):
+    with pytest.raises(ImageError, match=rf"platform \({platform!r}\): it is not of the form system/architecture"):
+        scratch_config(platform)
+
+
 def test_docker_layers_become_oci_layers():
     docker = "application/vnd.docker.image.rootfs.diff.tar.gzip"
     layers = oci_layers(
