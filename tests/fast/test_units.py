@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.image_names import ImageInput
 from gpuserve.kubernetes.spec import Spec, plain
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, HostName, Percent, StringInput
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, HostName, Percent
 
 
 class Everything(Spec):
@@ -18,7 +19,7 @@ class Everything(Spec):
     name: DnsLabel = "name"
     host: HostName = "example.com"
     gpus: GpuCount = 1
-    image: StringInput = "image"
+    image: ImageInput = "image"
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,10 @@ def test_reads_amounts_and_prints_them_as_written(unit, text, amount):
     [
         ("size", "16Gb", "is not a size (units: (none), k, M, G, T, Ki, Mi, Gi, Ti) write for example 16Gi"),
         ("size", "lots", "16Gi"),
+        ("size", "\uff13\uff12Gi", "write for example 32Gi"),
+        ("time", "\uff11\uff10 \uff53", "write for example 10s"),
+        ("cpu", "\u0662", "write for example 500m"),
+        ("share", "\uff19\uff19%", "is not a share in percent"),
         ("size", True, "is not a size write for example 16Gi"),
         ("time", "5 minutes", "is not a length of time (units: ms, s, m, h, d) write for example 5m"),
         ("time", 10, "write for example 10s"),
@@ -65,7 +70,8 @@ def test_reads_amounts_and_prints_them_as_written(unit, text, amount):
         ("host", "under_score.example.com", "DNS name"),
         ("gpus", 0.5, "whole number"),
         ("gpus", -1, "greater than or equal to 0"),
-        ("image", "", "string"),
+        ("image", "", "pass an image's name"),
+        ("image", "Models/File Type", "is no image's name"),
     ],
 )
 def test_wrong_values_are_refused_with_the_fix(field, value, says):

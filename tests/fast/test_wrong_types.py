@@ -3,7 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+import pulumi
 import pytest
+
+from gpuserve import GpuNodePool
+from gpuserve.autoscaling.spec import AutoscalerSpec
+from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.spec import Spec
+from gpuserve.kubernetes.values import Placement
+from gpuserve.monitoring.spec import MonitoringSpec
+from gpuserve.serving.spec import ServingSpec
+from gpuserve.traffic.spec import RouteSpec
 
 Change = Callable[[Any], object]
 
@@ -36,6 +46,10 @@ CASES: dict[str, tuple[Change, str]] = {
         lambda box: box.platform["pools"][0].update(gpus=0),
         "pools[0].gpus = 0: input should be greater than or equal to 1. Fix: write 1 or more",
     ),
+    "too long a window": (
+        lambda box: box.platform.update(monitoring={"window": "1h"}),
+        "is not between 4s and 5m (four scrapes of one second, and the shortest window of the alert). Fix: set for example 1m",
+    ),
     "an empty text": (
         lambda box: box.platform["pools"][0].update(accelerator=None),
         "pools[0].accelerator: is empty, and a text is wanted. Fix: write a text",
@@ -51,3 +65,47 @@ def test_a_value_of_the_wrong_type_is_refused_with_what_to_write(case: str, sand
     message = refusal()
     assert expected in message
     assert not any(word in message for word in ("tuple", "dictionary", "correct the value"))
+
+
+class Server:
+    """Stands for the component that a program passes where something of it is meant."""
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "words"),
+    [
+        (
+            ServingSpec,
+            {"placement": Server()},
+            "placement: is a Server, and a Placement is wanted. Fix: pass the `placement` of a GpuNodePool",
+        ),
+        (
+            ServingSpec,
+            {"placement": "a10"},
+            "placement = 'a10': is not a Placement. Fix: pass the `placement` of a GpuNodePool",
+        ),
+        (RouteSpec, {"to": Server()}, "to: is a Server, and an Endpoint is wanted. Fix: pass the `endpoint` of a ServingStack"),
+        (
+            AutoscalerSpec,
+            {"target": Server()},
+            "target: is a Server, and a ScaleTarget is wanted. Fix: pass the `scale_target` of a ServingStack",
+        ),
+        (
+            MonitoringSpec,
+            {"sources": [Server()]},
+            "sources[0]: is a Server, and a MetricsSource is wanted. Fix: pass the `metrics_source` of a",
+        ),
+        (MonitoringSpec, {"sources": [Placement("a", "b")]}, "is a Placement, and a MetricsSource is wanted"),
+        (ServingSpec, {"gpus": Server()}, "gpus: is not a whole number"),
+    ],
+)
+def test_what_components_hand_each_other_is_asked_for_by_its_name(spec: type[Spec], given: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        spec.parse(given)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [None, 5, pulumi.Output.from_input("a")])
+def test_a_component_has_a_name_of_text(name: Any) -> None:
+    with pytest.raises(SpecError, match=r"^name: is no text, but of type (NoneType|int|Output)"):
+        GpuNodePool(name, {})

@@ -38,7 +38,10 @@ def refusing(name: str) -> Generator[None]:
         raise RefusedError(error.problems) from error
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        reason = f"is no text, but of type {type(name).__name__}: the engine knows resources by their names"
+        raise SpecError([Problem("name", None, reason, "pass the component's name as text")])
     if len(name) > MAX_NAME or not re.fullmatch(SUBDOMAIN, name):
         reason = f"is no name of at most {MAX_NAME} characters for objects in the cluster and their labels (RFC 1123)"
         fix = "use lower-case letters, digits, '-' and '.', starting and ending with a letter or digit"

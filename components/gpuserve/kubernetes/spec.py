@@ -86,6 +86,8 @@ def _problem(cls: type[BaseModel], detail: ErrorDetails, file: str | None, path:
         case "string_pattern_mismatch":
             fix = _matching(field, detail) or fix
         case _:
+            # Of an object that a program passed, an address says nothing.
+            shown = None if type(value).__repr__ is object.__repr__ else value
             reason, fix = in_words(detail, _fields_at(cls, detail["loc"])) or (reason, fix)
     return Problem(field, shown, reason, fix, file)
 

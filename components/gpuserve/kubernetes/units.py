@@ -5,11 +5,11 @@ from collections.abc import Callable
 from functools import total_ordering
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Self
+from unicodedata import normalize
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from gpuserve.kubernetes.outputs import is_output
 from gpuserve.kubernetes.spec import known_at_plan_time
 
 
@@ -42,7 +42,7 @@ class Quantity:
             known = ", ".join(unit or "(none)" for unit in cls.units)
             msg = f"is not {cls.noun} (units: {known}); write for example {cls.meant(text)}"
             raise ValueError(msg)
-        parts = re.findall(rf"(\d+(?:\.\d+)?)({names})", text)
+        parts = re.findall(rf"([0-9]+(?:\.[0-9]+)?)({names})", text)
         return sum(float(number) * cls.units[unit] for number, unit in parts)
 
     @classmethod
@@ -54,12 +54,13 @@ class Quantity:
             example: One that is right in its place; a bare number gets its unit. Default: the class's.
         """
         example = example or cls.example
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+        # Keyboards of East Asia write digits and letters in a width of their own too.
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", normalize("NFKC", text).strip())
         if found is None:
             return example
         number, word = found.groups()
         named = (unit for pattern, unit in cls.words.items() if re.fullmatch(pattern, word.lower()))
-        unit = re.sub(r"[\d.]", "", example) if not word else word if word in cls.units else next(named, None)
+        unit = re.sub(r"[0-9.]", "", example) if not word else word if word in cls.units else next(named, None)
         return example if unit is None else f"{number}{unit}"
 
     def __str__(self) -> str:
@@ -108,7 +109,7 @@ class Duration(Quantity):
     noun: ClassVar = "a length of time"
     units: ClassVar = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
     example: ClassVar = "300s"
-    json_pattern: ClassVar = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"
+    json_pattern: ClassVar = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
     words: ClassVar = {"milli.*|msecs?": "ms", "secs?|seconds?": "s", "mins?|minutes?": "m", "hrs?|hours?": "h", "days?": "d"}
 
     @property
@@ -131,7 +132,7 @@ class Bytes(Quantity):
     noun: ClassVar = "a size"
     units: ClassVar = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
     example: ClassVar = "16Gi"
-    json_pattern: ClassVar = r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
+    json_pattern: ClassVar = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
     words: ClassVar = {"kb|kib?": "Ki", "m|mb|mib?": "Mi", "g|gb|gib?": "Gi", "t|tb|tib?": "Ti"}
 
 
@@ -141,7 +142,7 @@ class Cpu(Quantity):
     noun: ClassVar = "an amount of processors"
     units: ClassVar = {"": 1, "m": 0.001}
     example: ClassVar = "500m"
-    json_pattern: ClassVar = r"^\d+(\.\d+)?m?$"
+    json_pattern: ClassVar = r"^[0-9]+(\.[0-9]+)?m?$"
 
 
 class Percent(Quantity):
@@ -150,7 +151,7 @@ class Percent(Quantity):
     noun: ClassVar = "a share in percent"
     units: ClassVar = {"": 1, "%": 1}
     example: ClassVar = "99.9%"
-    json_pattern: ClassVar = r"^\d+(\.\d+)?%?$"
+    json_pattern: ClassVar = r"^[0-9]+(\.[0-9]+)?%?$"
 
     def __init__(self, text: str | float) -> None:
         super().__init__(text)
@@ -299,14 +300,3 @@ LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z
 
 GpuCount = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100_000, strict=True)]
 """A whole number of GPUs: Kubernetes refuses fractions of an extended resource."""
-
-
-def _string_or_output(value: object) -> object:
-    if is_output(value) or (isinstance(value, str) and value):
-        return value
-    msg = "is neither text nor a Pulumi Output; pass a string"
-    raise ValueError(msg)
-
-
-StringInput = Annotated[Any, PlainValidator(_string_or_output, json_schema_input_type=str)]
-"""A leaf that may be known later: a string, or an Output of one that passes through untouched."""

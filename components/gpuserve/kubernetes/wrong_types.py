@@ -1,7 +1,7 @@
 """Values of the wrong type or size, in the words of who writes YAML, which has no tuples and no dictionaries."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -17,6 +17,17 @@ _BOUNDS = {
     "string_too_long": "write at most {max_length} characters",
 }
 
+_HANDED_ON = {
+    "Placement": "the `placement` of a GpuNodePool",
+    "Endpoint": "the `endpoint` of a ServingStack",
+    "ScaleTarget": "the `scale_target` of a ServingStack",
+    "MetricsSource": "the `metrics_source` of a ServingStack",
+}
+"""What components hand each other, and where programs get it."""
+
+_WRITTEN: tuple[type, ...] = (str, int, float, list, tuple, Mapping, type(None))
+"""What says itself what it is."""
+
 
 def in_words(detail: ErrorDetails, fields: Sequence[str]) -> tuple[str, str] | None:
     """Return why a value is refused and what to write instead, or None where pydantic's sentence is not about type or size.
@@ -29,6 +40,12 @@ def in_words(detail: ErrorDetails, fields: Sequence[str]) -> tuple[str, str] | N
     if kind in _BOUNDS:
         return detail["msg"][:1].lower() + detail["msg"][1:], _BOUNDS[kind].format(**detail.get("ctx", {}))
     match kind:
+        case "dataclass_type":
+            name = detail.get("ctx", {}).get("class_name", "")
+            wanted = _with_article(name)
+            fix = f"pass {_HANDED_ON.get(name, wanted)}"
+            if not isinstance(value, _WRITTEN):
+                return f"is {_with_article(type(value).__name__)}, and {wanted} is wanted", fix
         case "tuple_type" | "list_type" | "set_type" | "frozen_set_type":
             wanted, fix = "a list", "write a list, in brackets also where it has one item"
         case "model_type":
@@ -44,6 +61,10 @@ def in_words(detail: ErrorDetails, fields: Sequence[str]) -> tuple[str, str] | N
         case _:
             return None
     return f"is empty, and {wanted} is wanted" if value is None else f"is not {wanted}", fix
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[:1] in set('AEIOUaeiou') else 'a'} {name}"
 
 
 def _number(value: Any, pattern: str) -> str:

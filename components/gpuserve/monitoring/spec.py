@@ -17,7 +17,7 @@ from gpuserve.monitoring.slo import SLOWEST_BURN
 
 def _sane_window(window: Duration) -> Duration:
     if not 4 <= window.seconds <= 300:  # noqa: PLR2004 - four scrapes of 1 s; the shortest burn window
-        msg = "is not between 4s and 5m (four scrapes of one second; the shortest window of the alert); set for example 1m"
+        msg = "is not between 4s and 5m (four scrapes of one second, and the shortest window of the alert); set for example 1m"
         raise ValueError(msg)
     return window
 

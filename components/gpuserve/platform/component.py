@@ -48,10 +48,10 @@ class Platform(Component):
         args: Mapping[str, Any],
         opts: pulumi.ResourceOptions | None = None,
         *,
-        folder: Path = Path("stacks"),
+        folder: Path | str = Path("stacks"),
         own_names: bool = False,
     ) -> None:
-        file = stack_file(pulumi.get_stack(), folder)
+        file = stack_file(pulumi.get_stack(), Path(folder))
         environment = _load(args, file)
         if own_names:
             environment = replace(environment, label=stack_label(pulumi.get_stack(), name))

@@ -5,8 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gpuserve.kubernetes.image_names import ImageInput
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, Namespace, StringInput
+from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, Namespace
 from gpuserve.kubernetes.values import Discovery, Placement
 from gpuserve.serving.runtimes import runtime
 
@@ -132,7 +133,7 @@ class ServingSpec(Spec):
     service: DnsLabel
     version: DnsLabel
     model: ModelName
-    image: StringInput
+    image: ImageInput
     placement: Placement
     runtime: RuntimeName = "triton"
     replicas: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=10_000, strict=True)] = 1
