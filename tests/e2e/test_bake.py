@@ -17,7 +17,8 @@ from e2e_registry import RegistryServer
 
 from gpuserve_images.bases import buildah, debian
 from gpuserve_images.bases import recipes as base
-from gpuserve_images.bases.serving import DEFAULT_TENSORRT, RECIPES
+from gpuserve_images.bases.recipes import RECIPES
+from gpuserve_images.bases.serving import DEFAULT_TENSORRT
 from gpuserve_images.errors import BaseImageError
 from gpuserve_images.oci import File, ImageConfig, Layer, TarLayer, bake, resolve
 

@@ -152,6 +152,12 @@ def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...], cli: Cli)
     assert "Traceback" not in result.output
 
 
+def test_help_names_one_default_of_the_largest_batch(cli: Any) -> None:
+    said = " ".join(cli("compile", "--help").stdout.split())
+    assert "Largest batch; default the profile's, else 32." in said
+    assert "[default: 0]" not in said
+
+
 def test_the_committed_schema_is_the_current_one_and_fits_the_stack_files() -> None:
     assert (ROOT / "stacks" / "schema.json").read_text() == schema_text(), "run: gpuserve schema -o stacks/schema.json"
     validator = jsonschema.Draft202012Validator(stack_schema())

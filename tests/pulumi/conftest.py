@@ -134,7 +134,7 @@ def small_platform(tmp_path: Path) -> Callable[..., Platform]:
     write_model_folder(tmp_path / "models")
 
     def declare(name: str = "test", **changes: Any) -> Platform:
-        options = {option: changes.pop(option) for option in ("opts", "own_names") if option in changes}
-        return Platform(name, {**SMALL, **changes}, folder=tmp_path, **options)
+        options = {option: changes.pop(option) for option in ("opts", "own_names", "folder") if option in changes}
+        return Platform(name, {**SMALL, **changes}, **{"folder": tmp_path, **options})
 
     return declare

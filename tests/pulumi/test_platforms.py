@@ -1,6 +1,7 @@
 """Two Platforms in one program: each name that Pulumi gets is there once, and a renamed Platform keeps its resources."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -59,6 +60,10 @@ def test_the_only_platform_may_be_called_anything(engine: Any, declare: Any) -> 
     after = _registered(engine, lambda: declare("production"))
     assert set(before) ^ set(after) == {("gpuserve:index:Platform", name) for name in ("prod", "production")}
     assert "small-fp32-deployment" in {name for _, name in before}
+
+
+def test_the_folder_may_be_text(engine: Any, declare: Any, tmp_path: Path) -> None:
+    assert _registered(engine, lambda: declare("prod", folder=str(tmp_path))) == _registered(engine, lambda: declare("prod"))
 
 
 def test_a_renamed_platform_with_names_of_its_own_keeps_its_resources_by_its_alias(engine: Any, declare: Any) -> None:
