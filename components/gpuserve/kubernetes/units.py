@@ -300,3 +300,11 @@ LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z
 
 GpuCount = Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=0, le=100_000, strict=True)]
 """A whole number of GPUs: Kubernetes refuses fractions of an extended resource."""
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Stands behind a strict `int` in what Pulumi's engine hands on, which gives whole numbers back as floats; 1.5, "1" and True are none."""

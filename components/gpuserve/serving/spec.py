@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, model_validator
 
 from gpuserve.kubernetes.image_names import ImageInput
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
@@ -137,7 +137,7 @@ class ServingSpec(Spec):
     placement: Placement
     runtime: RuntimeName = "triton"
     replicas: Annotated[int, BeforeValidator(known_at_plan_time), Field(ge=1, le=10_000, strict=True)] = 1
-    autoscaled: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
+    autoscaled: Annotated[StrictBool, BeforeValidator(known_at_plan_time)] = False
     gpus: Annotated[GpuCount, Field(ge=1)] = 1
     resources: ServerResources = ServerResources()
     startup_timeout: StartupTimeout = Duration("300s")
@@ -145,8 +145,8 @@ class ServingSpec(Spec):
     exit_timeout: Duration = Duration("30s")
     min_ready: Duration = Duration("5s")
     rollout: Rollout = "surge"
-    version_compatible: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
-    ensemble: Annotated[bool, BeforeValidator(known_at_plan_time)] = False
+    version_compatible: Annotated[StrictBool, BeforeValidator(known_at_plan_time)] = False
+    ensemble: Annotated[StrictBool, BeforeValidator(known_at_plan_time)] = False
     clients: tuple[Namespace, ...] = ("gateway-system",)
     client_networks: tuple[Network, ...] = ()
     monitoring: Namespace = "monitoring"

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.errors import Problem, SpecError
-from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, Namespace, SecretName
+from gpuserve.kubernetes.spec import Spec
+from gpuserve.kubernetes.units import WHOLE, Bytes, Cpu, DnsLabel, Duration, Namespace, SecretName
 from gpuserve_images.oci.reference import is_loopback
 
 _NEEDS_ITS_GPU = "tensorrt"
@@ -20,12 +20,6 @@ def _address(value: str) -> str:
         msg = "is not the address of a registry; write its scheme, host and port alone, such as http://10.244.0.1:5000"
         raise ValueError(msg)
     return value
-
-
-def _whole(value: object) -> object:
-    """Take Pulumi's whole numbers, which come back from the engine as floats; True is no number."""
-    known_at_plan_time(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class BuilderSpec(Spec):
@@ -65,12 +59,12 @@ class BuilderSpec(Spec):
     pool: DnsLabel | None = None
     namespace: Namespace | None = None
     deadline: Duration = Duration("1h")
-    retries: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10, strict=True)] = 2
+    retries: Annotated[int, Field(ge=0, le=10, strict=True), WHOLE] = 2
     start_within: Duration = Duration("10m")
     image: str | None = None
     cpu: Cpu = Cpu("500m")
     memory: Bytes = Bytes("4Gi")
-    gpus: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=16, strict=True)] | None = None
+    gpus: Annotated[int, Field(ge=0, le=16, strict=True), WHOLE] | None = None
     scratch: Bytes = Bytes("20Gi")
     registry_address: Annotated[str, AfterValidator(_address)] | None = None
     registry_secret: SecretName | None = None

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import Bytes
+from gpuserve.kubernetes.units import WHOLE, Bytes
 
 ARCHITECTURE = re.compile(r"sm_\d{2,3}")
 """A compute capability without its dot, as NVIDIA's compilers write it."""
@@ -31,7 +31,7 @@ COMPILED = ("tensorrt", "tensorrt-rtx")
 RTX_ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
 """What TensorRT for RTX 1.7 makes engines for, as its module lists them: no Hopper, and of Blackwell no data centre GPU."""
 
-Dimension = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+Dimension = Annotated[int, Field(ge=-1, le=2**31 - 1, strict=True), WHOLE]
 Shape = Annotated[tuple[Dimension, ...], Field(min_length=1)]
 
 
@@ -87,13 +87,13 @@ class CompileSpec(Spec):
     """
 
     workspace: Bytes = Bytes("1Gi")
-    optimisation_level: int | None = Field(default=None, ge=0, le=5)
-    timing_cache: bool | None = None
-    tf32: bool = True
-    version_compatible: bool = False
+    optimisation_level: Annotated[int, Field(ge=0, le=5, strict=True), WHOLE] | None = None
+    timing_cache: StrictBool | None = None
+    tf32: StrictBool = True
+    version_compatible: StrictBool = False
     hardware_compatibility: HardwareCompatibility = "none"
     tactic_sources: tuple[TacticSource, ...] | None = None
-    refit: bool = False
+    refit: StrictBool = False
 
 
 LACKS: Mapping[str, Mapping[str, str]] = {

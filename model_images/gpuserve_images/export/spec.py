@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from gpuserve.kubernetes.spec import Spec
+from gpuserve.kubernetes.units import WHOLE
 
 OPSET = 18
 """PyTorch's exporter writes opset 18 itself and others by a conversion that lacks operators, tf2onnx ends there, and ONNX Runtime
@@ -40,7 +41,7 @@ class InputSpec(Spec):
 
     name: TensorName
     dtype: InputType = "FP32"
-    shape: tuple[Annotated[int, Field(ge=-1)], ...] | None = None
+    shape: tuple[Annotated[int, Field(ge=-1, strict=True), WHOLE], ...] | None = None
 
     @model_validator(mode="after")
     def _no_empty_axis(self) -> Self:
@@ -67,10 +68,10 @@ class ExportSpec(Spec):
         signature: TensorFlow only: the signature to serve. Default `serving_default`.
     """
 
-    opset: int = Field(default=OPSET, ge=17, le=21)
+    opset: Annotated[int, Field(ge=17, le=21, strict=True), WHOLE] = OPSET
     inputs: tuple[InputSpec, ...] = ()
     outputs: tuple[TensorName, ...] = ()
-    batch: bool = True
+    batch: StrictBool = True
     factory: str | None = Field(default=None, pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_.]*$")
     arguments: Mapping[str, Any] = {}
     signature: str = "serving_default"

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import Bytes, DnsLabel, Duration
+from gpuserve.kubernetes.units import WHOLE, Bytes, DnsLabel, Duration
 
 if TYPE_CHECKING:
     from gpuserve_images.onnx_model.signature import Signature
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 Warmup = Literal["zeros", "samples", "none"]
 Kind = Literal["cpu", "gpu"]
 
-Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
-"""Number of a version: servers keep it as a signed integer of 64 bits."""
+_LARGEST_NUMBER = 2**63 - 1
+"""Of a version: servers keep it as a signed integer of 64 bits."""
+
+Key = Annotated[int, Field(ge=1, le=_LARGEST_NUMBER)]
+"""Number of a version as a key, which JSON has as a text."""
+
+Number = Annotated[int, Field(ge=1, le=_LARGEST_NUMBER, strict=True), WHOLE]
+"""Number of a version."""
 
 
 class BatchSpec(Spec):
@@ -31,8 +37,8 @@ class BatchSpec(Spec):
     """
 
     axis: Literal["first", "none"] = "first"
-    max: int = Field(default=32, ge=1, le=65536)
-    preferred: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    max: Annotated[int, Field(ge=1, le=65536, strict=True), WHOLE] = 32
+    preferred: tuple[Annotated[int, Field(ge=1, strict=True), WHOLE], ...] = ()
     queue_delay: Duration = Duration("1ms")
 
     @model_validator(mode="after")
@@ -74,9 +80,9 @@ class InstanceSpec(Spec):
         gpus: Which GPUs, by index. Default: all that the server sees.
     """
 
-    count: int = Field(default=1, ge=1, le=1024)
+    count: Annotated[int, Field(ge=1, le=1024, strict=True), WHOLE] = 1
     kind: Kind | None = None
-    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    gpus: tuple[Annotated[int, Field(ge=0, strict=True), WHOLE], ...] = ()
 
     @model_validator(mode="after")
     def _gpus_are_for_gpus(self) -> Self:
@@ -84,6 +90,9 @@ class InstanceSpec(Spec):
             msg = f"runs on the CPU, but names GPUs {list(self.gpus)}; remove `gpus:` or write `kind: gpu`"
             raise ValueError(msg)
         return self
+
+
+Threads = Annotated[int, Field(ge=0, le=1024, strict=True), WHOLE] | None
 
 
 class ThreadsSpec(Spec):
@@ -95,8 +104,8 @@ class ThreadsSpec(Spec):
         inter_op: Threads across operators. Default: the server's own.
     """
 
-    intra_op: int | None = Field(default=None, ge=0, le=1024)
-    inter_op: int | None = Field(default=None, ge=0, le=1024)
+    intra_op: Threads = None
+    inter_op: Threads = None
 
 
 class TensorRtExecution(Spec):
@@ -121,8 +130,8 @@ class VersionsSpec(Spec):
     """
 
     # Unsigned, of 32 bits, in the configurations of Triton and TensorFlow Serving.
-    latest: int | None = Field(default=None, ge=1, le=2**32 - 1)
-    all: bool = False
+    latest: Annotated[int, Field(ge=1, le=2**32 - 1, strict=True), WHOLE] | None = None
+    all: StrictBool = False
     only: tuple[Number, ...] = ()
 
     @model_validator(mode="after")
@@ -181,7 +190,10 @@ def short_batch(value: object) -> object:
 
 def _instances(value: object) -> object:
     """Read `instances: 2` as two copies wherever the pool says."""
-    return [{"count": value}] if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, str | bool):
+        msg = "is neither a number of copies nor a list of groups; write a number without quotes, such as 2, or `[{count: 2}]`"
+        raise ValueError(msg)
+    return [{"count": value}] if isinstance(value, int) else value
 
 
 def _versions(value: object) -> object:
@@ -211,11 +223,11 @@ class LayoutSpec(Spec):
         Field(min_length=1),
     ] = (InstanceSpec(),)
     warmup: Warmup | None = None
-    response_cache: bool = False
+    response_cache: StrictBool = False
     versions: Annotated[
         VersionsSpec, BeforeValidator(_versions, json_schema_input_type=Literal["latest", "all"] | VersionsSpec)
     ] = VersionsSpec(latest=1)
-    numbers: Mapping[Number, DnsLabel] = {}
+    numbers: Mapping[Key, DnsLabel] = {}
     ensemble: EnsembleSpec | None = None
     threads: ThreadsSpec = ThreadsSpec()
     tensorrt: TensorRtExecution | None = None

@@ -3,9 +3,10 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from gpuserve.kubernetes.spec import Spec, plain
+from gpuserve.kubernetes.units import WHOLE
 from gpuserve_images.oci.about import About
 from gpuserve_images.oci.compression import Compression, identity
 from gpuserve_images.oci.layers import UPLOADS
@@ -96,11 +97,11 @@ class BakeSpec(Spec):
     form: Literal["image", "artifact"] = "image"
     compression: Compression = "none"
     platforms: tuple[Annotated[str, Field(pattern=_PLATFORM)], ...] = ()
-    uploads: Annotated[int, Field(ge=1, le=_MOST_UPLOADS)] = UPLOADS
+    uploads: Annotated[int, Field(ge=1, le=_MOST_UPLOADS, strict=True), WHOLE] = UPLOADS
     user: Annotated[str, Field(pattern=r"^([0-9]+(:[0-9]+)?)?$")] = ""
     about: AboutSpec = AboutSpec()
-    bill: bool = True
-    provenance: bool = True
+    bill: StrictBool = True
+    provenance: StrictBool = True
     sign: SignSpec | None = None
     base_key: str = ""
 

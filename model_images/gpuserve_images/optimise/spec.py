@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.samples.spec import Samples
@@ -28,8 +28,8 @@ class CalibrateSpec(Spec):
 
     inputs: Samples
     method: CalibrationMethod = "percentile"
-    percentile: float = Field(default=99.999, gt=50, le=100)
-    keep_head: bool = True
+    percentile: float = Field(default=99.999, gt=50, le=100, strict=True)
+    keep_head: StrictBool = True
 
 
 def calibration(value: object) -> object:

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec
+from gpuserve.kubernetes.units import WHOLE
 from gpuserve_images.paths import InsidePath
 
 
@@ -21,7 +22,7 @@ class SampleSpec(Spec):
     folder: str | None = None
     package: str | None = None
     glob: InsidePath = "**/*"
-    limit: int | None = Field(default=None, ge=1)
+    limit: Annotated[int, Field(ge=1, strict=True), WHOLE] | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

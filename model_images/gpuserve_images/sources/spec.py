@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import StrictBool, model_validator
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.paths import InsidePath
@@ -40,7 +40,7 @@ class SourceSpec(Spec):
     sha256: str | None = None
     format: Format | None = None
     include: tuple[InsidePath, ...] = ()
-    allow_pickle: bool = False
+    allow_pickle: StrictBool = False
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import Duration, Percent
+from gpuserve.kubernetes.units import WHOLE, Duration, Percent
 from gpuserve_images.samples.spec import Samples
 
 FP32_SCALED_ERROR = 1e-4
@@ -121,10 +121,10 @@ class GenerateSpec(Spec):
             open, such as a text's length.
     """
 
-    count: int = Field(default=32, ge=1, le=100_000)
-    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    count: Annotated[int, Field(ge=1, le=100_000, strict=True), WHOLE] = 32
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, strict=True), WHOLE] = 0
     ranges: Mapping[str, Range] = {}
-    shapes: Mapping[str, tuple[Annotated[int, Field(ge=1)], ...]] = {}
+    shapes: Mapping[str, tuple[Annotated[int, Field(ge=1, strict=True), WHOLE], ...]] = {}
 
 
 class VerifySpec(BarsSpec):
@@ -141,7 +141,7 @@ class VerifySpec(BarsSpec):
     inputs: Samples | None = None
     generate: GenerateSpec | None = None
     classes: tuple[str, ...] = ()
-    batches: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    batches: tuple[Annotated[int, Field(ge=1, strict=True), WHOLE], ...] = ()
 
     @model_validator(mode="after")
     def _one_kind_of_inputs(self) -> Self:
