@@ -27,7 +27,10 @@ def source(service: str = "filetype", version: str = "fp32", **changes: Any) -> 
 
 def stack(**changes: Any) -> MonitoringSpec:
     slo = {"service": "filetype", "availability": "99.9%", "latency_p95": "50ms"}
-    return MonitoringSpec.parse({"sources": [source(), source(version="int8")], "slos": [slo], "window": "15s", **changes})
+    given = {"sources": [source(), source(version="int8")], "slos": [slo], "window": "15s", **changes}
+    watched = {one.service for one in given["sources"]}
+    promised = sorted({one["service"] for one in given["slos"]} - watched)
+    return MonitoringSpec.parse({**given, "sources": [*given["sources"], *map(source, promised)]})
 
 
 def groups(spec: MonitoringSpec) -> dict[str, Any]:
@@ -272,6 +275,13 @@ def test_refusals_say_what_to_write(changes: dict[str, Any], words: str) -> None
     with pytest.raises(SpecError) as caught:
         stack(**changes)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("sources", "watched"), [([], "none"), ([source("b")], "b")])
+def test_an_objective_whose_alert_could_never_fire_is_refused(sources: list[MetricsSource], watched: str) -> None:
+    words = rf"slos .*'a', of which no pods are watched \(it watches {watched}\)\. Fix: pass the `metrics_source`"
+    with pytest.raises(SpecError, match=words):
+        MonitoringSpec.parse({"sources": sources, "slos": [{"service": "a"}]})
 
 
 names = st.from_regex(r"[a-z]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)

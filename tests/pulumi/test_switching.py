@@ -7,6 +7,7 @@ from typing import Any
 import pulumi
 import pytest
 
+from gpuserve.kubernetes.values import Endpoint
 from gpuserve.node_pool.component import GpuNodePool
 from gpuserve.serving.component import ServingStack
 from gpuserve.traffic.component import TrafficPolicy
@@ -17,6 +18,7 @@ SMALL: dict[str, Any] = {
     "versions": [{"build": "fp32", "weight": 0}, {"build": "int8", "weight": 100}],
 }
 TRAEFIK = {"class": "traefik", "http_port": 8080, "https_port": 8443}
+SERVER = Endpoint(namespace="a", service="b", http_port=8000, grpc_port=8001, protocol="v2")
 POOL = {"name": "local", "accelerator": "simulated", "gpus": 8, "quota": {"gpus": 8}}
 SERVERS = {f"small-{build}-{role}" for build in ("fp32", "int8") for role in ("deployment", "service", "network", "account")}
 WAYS = {
@@ -95,7 +97,10 @@ def test_a_server_that_is_never_ready_leaves_its_service_s_split_as_it_was(
     assert not registered & set(WAYS["traefik"])
 
 
-def test_a_policy_of_a_program_of_one_s_own_waits_for_the_servers_that_it_is_given(engine: Any) -> None:
+@pytest.mark.parametrize("given", [lambda server: [server], lambda server: server], ids=["list", "alone"])
+def test_a_policy_of_a_program_of_one_s_own_waits_for_the_servers_that_it_is_given(
+    engine: Any, given: Callable[[ServingStack], Any]
+) -> None:
     spec = {"service": "small", "version": "fp32", "model": "small", "image": "r.example.com/small@sha256:" + "0" * 64}
 
     def program() -> None:
@@ -104,9 +109,19 @@ def test_a_policy_of_a_program_of_one_s_own_waits_for_the_servers_that_it_is_giv
         server = ServingStack("small-fp32", {**spec, "placement": pool.placement}, after)
         split = [{"to": server.endpoint, "weight": 100}]
         policy = {"service": "small", "namespace": pool.placement.namespace, "host": "small.example.com", "split": split}
-        TrafficPolicy("small", policy, after, servers=[server])
+        TrafficPolicy("small", policy, after, servers=given(server))
 
     engine.run(program)
     assert {"local-quota", "small-fp32-deployment", "small-fp32-service"} <= waits_for(engine, "small-route")
     assert "local-quota" in waits_for(engine, "small-gateway")
     assert "small-fp32-deployment" not in waits_for(engine, "small-gateway")
+
+
+def test_what_is_no_resource_has_nothing_to_wait_for(engine: Any) -> None:
+    def program() -> None:
+        split = [{"to": SERVER, "weight": 100}]
+        policy = {"service": "small", "namespace": "a", "host": "small.example.com", "split": split}
+        TrafficPolicy("small", policy, servers=[SERVER])  # pyright: ignore[reportArgumentType] - a mistake
+
+    with pytest.raises(pulumi.RunError, match=r"^servers\[0\]: is of type Endpoint, .*Fix: pass the ServingStack itself"):
+        engine.run(program)

@@ -4,7 +4,7 @@ import re
 from hashlib import sha256
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationInfo, field_validator
 
 from gpuserve.kubernetes.errors import suggestion
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
@@ -139,5 +139,20 @@ class MonitoringSpec(Spec):
         if len(set(names)) < len(names):
             repeated = min(name for name in set(names) if names.count(name) > 1)
             msg = f"has two objectives for service {repeated!r}; keep one"
+            raise ValueError(msg)
+        return slos
+
+    @field_validator("slos")
+    @classmethod
+    def _of_watched_services(cls, slos: tuple[SloSpec, ...], info: ValidationInfo) -> tuple[SloSpec, ...]:
+        """Refuse an objective that no series is about, whose alert would never fire."""
+        watched = {source.service for source in info.data.get("sources", ())}
+        missing = sorted({slo.service for slo in slos} - watched)
+        if missing and "sources" in info.data:
+            known = f"it watches {', '.join(sorted(watched))}" if watched else "it watches none"
+            msg = (
+                f"has an objective for service {missing[0]!r}, of which no pods are watched ({known}); "
+                "pass the `metrics_source` of its ServingStacks in `sources`"
+            )
             raise ValueError(msg)
         return slos

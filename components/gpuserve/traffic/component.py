@@ -6,6 +6,7 @@ from typing import Any
 import pulumi
 
 from gpuserve.kubernetes.component import Component, refusing
+from gpuserve.kubernetes.errors import Problem, SpecError
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.kubernetes.registration import KubernetesObject
 from gpuserve.traffic.manifests import WAY, TlsMaterial, address_url, manifests, service_url
@@ -29,7 +30,7 @@ class TrafficPolicy(Component):
         args: TrafficSpec | Mapping[str, Any],
         opts: pulumi.ResourceOptions | None = None,
         *,
-        servers: Sequence[pulumi.Resource] = (),
+        servers: pulumi.Resource | Sequence[pulumi.Resource] = (),
     ) -> None:
         """Declare the policy.
 
@@ -37,7 +38,7 @@ class TrafficPolicy(Component):
             name: Name of the component and of its objects in the cluster, unique in the namespace.
             args: A `TrafficSpec` or a mapping with its fields.
             opts: Pulumi's options; depend on the pool, whose namespace the objects are in.
-            servers: The `ServingStack` of each version in the split and the mirror. The Gateway does not wait for them, but what leads
+            servers: The `ServingStack` of each version in the split and the mirror, or the only one. The Gateway does not wait for them, but what leads
                 requests to them does: a version gets its share when it is ready, and never where it does not become so.
 
         Raises:
@@ -45,9 +46,10 @@ class TrafficPolicy(Component):
         """
         with refusing(name):
             spec = TrafficSpec.parse(args)
+            awaited = _resources(servers)
         super().__init__("TrafficPolicy", name, spec, opts)
         material = self._generate(name, spec) if spec.tls.mode == "generated" else None
-        self.resources = self._register(manifests(name, spec, material), servers)
+        self.resources = self._register(manifests(name, spec, material), awaited)
         gateway = self.resources.get("gateway") or self._existing_gateway(name, spec)
         live = pulumi.Output.all(spec=gateway.spec, status=gateway.status)
         self.url = live.apply(lambda found: service_url(found, spec))
@@ -81,3 +83,17 @@ class TrafficPolicy(Component):
         }
         found = pulumi.ResourceOptions(parent=self, id=f"{namespace}/{spec.gateway.name}")
         return KubernetesObject(self.names.of(f"{name}-gateway"), reference, found)
+
+
+def _resources(servers: object) -> tuple[pulumi.Resource, ...]:
+    """Return the resources that routes wait for.
+
+    Raises:
+        SpecError: When one is something else, such as an `Endpoint`, which says where requests go but not when there is a server.
+    """
+    found: Sequence[object] = tuple(servers) if isinstance(servers, Sequence) and not isinstance(servers, str) else (servers,)
+    for index, server in enumerate(found):
+        if not isinstance(server, pulumi.Resource):
+            reason = f"is of type {type(server).__name__}, and a resource is wanted"
+            raise SpecError([Problem(f"servers[{index}]", None, reason, "pass the ServingStack itself")])
+    return tuple(server for server in found if isinstance(server, pulumi.Resource))
