@@ -6,6 +6,9 @@ Durations are in microseconds. Failures count server-side faults by ``reason`` a
 request is answered 400 and counted nowhere. Latency comes from summaries over a sliding minute, which the server exports only
 with ``--metrics-config summary_latencies=true``, of the quantiles that it is told (`gpuserve.serving` tells it); there is no histogram.
 
+Cancelled requests (``reason="CANCELED"``) count as failed: whether a client lost interest, or it or the gateway gave up on a server that is too
+slow, is not told apart, and the second must not be missed.
+
 An ensemble has metrics like any model, and its models have theirs. Its requests and their latency are what clients see; it counts each
 failed one twice, when it answers and when it is done. It executes nothing itself and has no queue, so waits and batches are its models'.
 """
