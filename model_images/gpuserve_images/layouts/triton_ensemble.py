@@ -27,7 +27,7 @@ def ensemble(spec: EnsembleSpec, models: Mapping[str, tuple[ServedModel, Wishes]
     """
     name = spec.name
     if name in models:
-        raise LayoutError("ensemble.name", "is the name of one of its own models too", "Choose another.", value=name)
+        raise LayoutError("layout.ensemble.name", "is the name of one of its own models too", "Choose another.", value=name)
     signatures = {known: _signature(model) for known, (model, _) in models.items()}
     text = ensemble_config(spec, signatures, {known: wishes.batch.max for known, (_, wishes) in models.items()})
     files: Files = {}

@@ -78,7 +78,7 @@ def require_served_alike(spec: EnsembleSpec, models: Mapping[str, Signature]) ->
 
 
 def _require_model(index: int, step: StepSpec, models: Mapping[str, Signature]) -> None:
-    where = f"ensemble.steps[{index}]"
+    where = f"layout.ensemble.steps[{index}]"
     if step.model not in models:
         reason = "is no model of this repository"
         raise LayoutError(f"{where}.model", reason, suggestion(step.model, models), value=step.model)
@@ -119,7 +119,7 @@ def _ends(spec: EnsembleSpec, models: Mapping[str, Signature], side: str) -> Ite
         tensors = {tensor.name: tensor for tensor in (signature.inputs if side == "inputs" else signature.outputs)}
         wires = step.inputs if side == "inputs" else step.outputs
         for own, name in wires.items():
-            yield name, _End(f"ensemble.steps[{index}].{side}.{own}", step.model, tensors[own])
+            yield name, _End(f"layout.ensemble.steps[{index}].{side}.{own}", step.model, tensors[own])
 
 
 def _require_sources(spec: EnsembleSpec, makers: Mapping[str, object], takers: Mapping[str, Sequence[_End]]) -> None:
@@ -131,18 +131,18 @@ def _require_sources(spec: EnsembleSpec, makers: Mapping[str, object], takers: M
     for index, name in enumerate(spec.outputs):
         if name not in makers:
             reason = "is a tensor that no step makes"
-            raise LayoutError(f"ensemble.outputs[{index}]", reason, suggestion(name, makers), value=name)
+            raise LayoutError(f"layout.ensemble.outputs[{index}]", reason, suggestion(name, makers), value=name)
 
 
 def _require_uses(spec: EnsembleSpec, makers: Mapping[str, Sequence[_End]], takers: Mapping[str, object]) -> None:
     for index, name in enumerate(spec.inputs):
         if name not in takers:
             reason = "is a tensor that no step takes"
-            raise LayoutError(f"ensemble.inputs[{index}]", reason, "Remove it, or wire it to a step.", value=name)
+            raise LayoutError(f"layout.ensemble.inputs[{index}]", reason, "Remove it, or wire it to a step.", value=name)
     for name, ends in makers.items():
         if name not in takers and name not in spec.outputs:
             reason = "makes a tensor that nothing uses"
-            raise LayoutError(ends[0].field, reason, "Remove it, or add it to `ensemble.outputs`.", value=name)
+            raise LayoutError(ends[0].field, reason, "Remove it, or add it to `layout.ensemble.outputs`.", value=name)
 
 
 def _require_order(spec: EnsembleSpec) -> None:
@@ -151,7 +151,7 @@ def _require_order(spec: EnsembleSpec) -> None:
     except CycleError as error:
         circle = " -> ".join(spec.steps[index].model for index in error.args[1])
         reason = "has steps that wait for each other"
-        raise LayoutError("ensemble.steps", reason, "Take a tensor from outside of the circle.", value=circle) from error
+        raise LayoutError("layout.ensemble.steps", reason, "Take a tensor from outside of the circle.", value=circle) from error
 
 
 def _require_agreement(name: str, ends: Sequence[_End]) -> None:

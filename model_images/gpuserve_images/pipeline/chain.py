@@ -10,7 +10,7 @@ from gpuserve_images.pipeline.company import Member, companies
 from gpuserve_images.pipeline.exam import Exams
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage
-from gpuserve_images.pipeline.stages import engines, ensemble_measures, images, losing, measures, models
+from gpuserve_images.pipeline.stages import engines, ensemble_measures, images, losing, measures, models, wiring
 from gpuserve_images.pipeline.stages.engine_measures import EngineMeasures, measured
 from gpuserve_images.records import sha256_json
 from gpuserve_images.target import Target, require_target
@@ -66,12 +66,14 @@ class Chain:
         ways: How it can be made, the preferred one first.
         base: Base image: a recipe beside this package, an image reference, or `scratch` for an image of the model alone; None for
             engines that no server takes, which become an artifact.
+        wiring: The stage that refuses an ensemble whose models do not fit together, if there is one; no part of the image.
     """
 
     job: Job
     source: Source
     ways: tuple[Way, ...]
     base: str | None
+    wiring: Stage | None = None
 
     @property
     def key(self) -> str:
@@ -114,7 +116,7 @@ def plan(job: Job, base: str = "") -> Chain:
         SpecError: When the model has no such build, or not for this target, or there is no such target.
         SourceError: When the model file or the samples are missing or damaged.
         ExportError: When the model is of a framework that is not installed.
-        LayoutError: When the server cannot serve the build.
+        LayoutError: When the server cannot serve the build, or the models of its ensemble do not fit together.
         CompileError: When engines shall be made, and the model's shapes are not bounded or contradict their bounds, or the builder whose
             version names them is not installed.
         BaseImageError: When no base is known for the server, or none of that name.
@@ -122,13 +124,16 @@ def plan(job: Job, base: str = "") -> Chain:
     """
     require_target(job.target)
     engine = job.spec.engine
+    wired: Stage | None = None
     if engine == "native":
         ways = (Way("none", images.served_source(job)),)
     elif engine in COMPILED:
         ways = (_engines(job, _onnx(job)),)
     else:
-        ways = _onnx_ways(job, _onnx(job))
-    return Chain(job, job.source, ways, _base(job, base) if _is_image(ways[0]) else None)
+        onnx = _onnx(job)
+        ways = _onnx_ways(job, onnx)
+        wired = wiring.wired(job, onnx, ways[0].company)
+    return Chain(job, job.source, ways, _base(job, base) if _is_image(ways[0]) else None, wired)
 
 
 def times(engine: Engine, target: Target) -> bool:

@@ -90,10 +90,13 @@ def make(chain: Chain, runner: Runner) -> Made:
         SourceError: When the model or its samples are unusable.
         ParityError: When no way meets the bars: with what each missed.
         CompileError: When engines are wanted that this machine cannot make; nothing was begun then.
+        LayoutError: When the models of its ensemble do not fit together; they have been exported at most then.
     """
     for way in chain.ways:
         for engine in way.engines.values():
             runner.require_ready(engine)
+    if chain.wiring:
+        runner.get(chain.wiring)
     missed: list[tuple[Way, ParityError | SourceError]] = []
     for way in chain.ways:
         try:

@@ -56,7 +56,7 @@ def test_a_taker_of_any_size_hides_no_two_that_want_different_ones(order):
     }
     steps = [{"model": name, "inputs": {"x": "raw"}, "outputs": {"y": f"of-{name}"}} for name in models]
     spec = {"name": "see", "inputs": ["raw"], "outputs": ["of-any", "of-a", "of-b"], "steps": [steps[index] for index in order]}
-    words = r"FP32 \[-1, [89]\] from ensemble.steps\[0\].* FP32 \[-1, [89]\] wanted\): takes tensor raw with another shape"
+    words = r"FP32 \[-1, [89]\] from layout.ensemble.steps\[0\].* FP32 \[-1, [89]\] wanted\): takes tensor raw with another shape"
     with pytest.raises(LayoutError, match=words):
         wired_signature(EnsembleSpec.parse(spec), models)
     first = {"model": "any", "inputs": {"x": "raw"}, "outputs": {"y": "made"}}
@@ -140,7 +140,7 @@ def change(step, **fields):
         ({"inputs": ["photo", "mask"]}, r"ensemble.inputs\[1\] \(mask\): is a tensor that no step takes"),
         ({"outputs": ["answer", "colour"]}, r"ensemble.outputs\[1\] \(colour\): is a tensor that no step makes"),
         ({"steps": [CROP, CLASSIFY], "outputs": ["likely"]}, r"steps\[0\].outputs.box \(place\): makes a tensor that nothing uses"),
-        ({"steps": change(CLASSIFY, outputs={"scores": "place"})}, r"\(place\): is made by ensemble.steps\[1\].outputs.box too"),
+        ({"steps": change(CLASSIFY, outputs={"scores": "place"})}, r"\(place\): is made by layout.ensemble.steps\[1\].outputs.box too"),
         ({"steps": change(CLASSIFY, outputs={"scores": "photo"})}, r"\(photo\): is made by the request too"),
         ({"steps": change(CLASSIFY, inputs={"x": "photo"}), "outputs": ["answer", "crop"]}, r"steps\[2\].inputs.x \(.*UINT8.*\): takes tensor photo with another type"),
         (

@@ -166,10 +166,20 @@ def test_two_builds_do_not_share_a_number_twice(folder):
         chain(folder, layout={"numbers": {1: "fp32", 2: "fp32"}})
 
 
-def test_shapes_that_do_not_meet_are_refused(folder):
+def test_shapes_that_do_not_meet_are_refused_before_anything_is_built(folder):
     write_prepare(folder, halving(FEATURES + 1))
-    with pytest.raises(LayoutError, match="takes tensor ready with another shape"):
-        made(folder, layout={"ensemble": ENSEMBLE})
+    with pytest.raises(LayoutError, match=r"^layout.ensemble.steps\[1\].inputs.* takes tensor ready with another shape"):
+        chain(folder, layout={"ensemble": ENSEMBLE})
+
+
+def test_shapes_that_an_export_makes_are_compared_before_anything_is_made_of_it(folder, monkeypatch):
+    write_prepare(folder, halving(FEATURES + 1))
+    monkeypatch.setattr("gpuserve_images.pipeline.stages.wiring.at_hand", lambda *_: None)
+    stages = chain(folder, layout={"ensemble": ENSEMBLE})
+    with Runner(folder.parent / "cache") as runner:
+        with pytest.raises(LayoutError, match="takes tensor ready with another shape"):
+            make(stages, runner)
+        assert {done.stage for done in runner.done.values()} <= {"source"}
 
 
 def test_a_server_without_ensembles_refuses_one(folder):
