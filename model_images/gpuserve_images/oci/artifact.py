@@ -1,6 +1,7 @@
 """OCI artifacts: plain files in a registry, as `oras push` stores them."""
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from gpuserve_images.errors import ImageError, RegistryError
@@ -43,7 +44,7 @@ def push_artifact(  # noqa: PLR0913 - keywords of one public call, each with its
 
     Raises:
         RegistryError: The registry refused or is down.
-        ImageError: There is no file, one is missing, or the reference is malformed.
+        ImageError: There is no file, one is missing, a name is no relative path, or the reference is malformed.
     """
     place = Reference.parse(target)
     client = RegistryClient(place.host)
@@ -68,10 +69,12 @@ def artifact(
         subject: Descriptor of the manifest that the artifact is about.
 
     Raises:
-        ImageError: There is no file, or one is missing.
+        ImageError: There is no file, one is missing, or a name is no relative path.
     """
     if not files:
         raise ImageError("artifact", "it has no files", "Give at least one file", value=artifact_type)
+    for name in files:
+        _require_relative(name)
     blobs = {name: Blob.of(files[name].media_type, files[name].chunks, meter) for name in sorted(files)}
     layers = [{**blob.descriptor, "annotations": {TITLE: name}} for name, blob in blobs.items()]
     # The distribution specification's empty descriptor: an artifact has no image configuration.
@@ -120,3 +123,10 @@ def title_of(reference: str, layer: Json) -> str:
             "artifact", "its files have no names", "Name an artifact that gpuserve or oras pushed", value=reference
         )
     return title
+
+
+def _require_relative(name: str) -> None:
+    """Refuse a name that who reads the artifact back would have to write outside of its folder."""
+    if PurePosixPath(name).is_absolute() or {"", ".", ".."} & set(name.split("/")) or "\\" in name or not name.isprintable():
+        reason = "is no plain path below the folder of who reads the artifact"
+        raise ImageError("artifact", reason, "Name the file relative to it, such as weights/model.bin", value=repr(name))

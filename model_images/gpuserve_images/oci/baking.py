@@ -9,7 +9,7 @@ from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import memory
 from gpuserve_images.oci.blobs import Blob, Meter, Progress, Transfer, side_by_side
 from gpuserve_images.oci.client import RegistryClient
-from gpuserve_images.oci.compression import Compression
+from gpuserve_images.oci.compression import Compression, require_compression
 from gpuserve_images.oci.config import (
     CONFIG,
     INDEX,
@@ -108,8 +108,10 @@ def bake(  # noqa: PLR0913 - keywords of one public call, each with its own defa
 
     Raises:
         RegistryError: A registry refused, is down, or lacks the base.
-        ImageError: A file is missing, a path, platform or reference is malformed, or a path goes through what is a link in most bases.
+        ImageError: A file is missing, a path, platform or reference is malformed, there is no such compression, or a path goes through
+            what is a link in most bases.
     """
+    require_compression(compression)
     if base:
         refuse_through_links(layers)
     place = Reference.parse(target)

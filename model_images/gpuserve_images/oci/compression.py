@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+from gpuserve_images.errors import ImageError
+
 Compression = Literal["none", "zstd", "gzip"]
 
 SUFFIXES: dict[Compression, str] = {"none": "", "zstd": "+zstd", "gzip": "+gzip"}
@@ -24,6 +26,17 @@ _ZSTD_LEVEL = 3
 _GZIP_LEVEL = 6
 # 16 more than the window's bits asks zlib for a gzip header: with time 0 and no name, hence the same each time.
 _GZIP_WINDOW = 31
+
+
+def require_compression(compression: object) -> None:
+    """Refuse what is no compression of layers.
+
+    Raises:
+        ImageError: Naming those that there are.
+    """
+    if compression not in SUFFIXES:
+        fix = f"Use one of {', '.join(map(repr, SUFFIXES))}"
+        raise ImageError("compression", "is none that layers can have", fix, value=repr(compression))
 
 
 def identity(compression: Compression) -> str:

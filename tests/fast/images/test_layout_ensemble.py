@@ -56,7 +56,9 @@ def test_a_taker_of_any_size_hides_no_two_that_want_different_ones(order):
     }
     steps = [{"model": name, "inputs": {"x": "raw"}, "outputs": {"y": f"of-{name}"}} for name in models]
     spec = {"name": "see", "inputs": ["raw"], "outputs": ["of-any", "of-a", "of-b"], "steps": [steps[index] for index in order]}
-    words = r"FP32 \[-1, [89]\] from layout.ensemble.steps\[0\].* FP32 \[-1, [89]\] wanted\): takes tensor raw with another shape"
+    words = (
+        r"FP32 \[-1, [89]\] from layout.ensemble.steps\[0\].* FP32 \[-1, [89]\] wanted\): takes tensor raw with another shape"
+    )
     with pytest.raises(LayoutError, match=words):
         wired_signature(EnsembleSpec.parse(spec), models)
     first = {"model": "any", "inputs": {"x": "raw"}, "outputs": {"y": "made"}}

@@ -11,7 +11,7 @@ import requests
 import zstandard
 from e2e_registry import CREDENTIALS, PASSWORD_FILE, RegistryServer
 
-from gpuserve_images.errors import RegistryError
+from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import File, ImageConfig, Layer, bake, layer_blobs, layers, memory, push_artifact, resolve
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.config import INDEX, encode
@@ -250,6 +250,21 @@ def test_an_artifact_holds_files_by_name(registry):
         ("engines/sm_80.engine", "application/octet-stream"),
     ]
     assert push_artifact(target, files, artifact_type="application/vnd.test.v1", annotations={"x": "y"}).uploaded_bytes == 0
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a//b", "./a", "a\\b", "a\nb", ""])
+def test_an_artifact_has_no_file_that_its_reader_would_write_elsewhere(registry, name):
+    before = len(registry.requests())
+    with pytest.raises(ImageError, match=r"^artifact \('.*'\): is no plain path .* Fix: Name the file relative to it"):
+        push_artifact(f"{registry.host}/a/m:evil", {name: File(b"x")}, artifact_type="application/vnd.test.v1")
+    assert len(registry.requests()) == before
+
+
+def test_a_compression_that_layers_cannot_have_is_refused_before_anything_is_sent(registry):
+    before = len(registry.requests())
+    with pytest.raises(ImageError, match=r"^compression \('xz'\): is none .* Fix: Use one of 'none', 'zstd', 'gzip'"):
+        bake(f"{registry.host}/a/m:1", [WEIGHTS], compression="xz")  # pyright: ignore[reportArgumentType] - a mistake
+    assert len(registry.requests()) == before
 
 
 def test_oras_itself_pulls_the_artifact(registry, tmp_path):
