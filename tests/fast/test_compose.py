@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gpuserve.autoscaling.spec import AutoscalerSpec
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.monitoring.spec import MonitoringSpec
 from gpuserve.platform.compose import Plan, compose
@@ -171,3 +172,14 @@ def test_a_default_is_the_same_in_a_stack_file_and_in_a_program(said: type[Spec]
 def test_servers_are_found_as_the_monitoring_looks_for_them() -> None:
     found = plan(monitoring={"discovery": "operator"})
     assert {spec.discovery for spec in found.serving.values()} == {found.monitoring["platform"].discovery} == {"operator"}
+
+
+@pytest.mark.parametrize("registry", ["localhost:5000/models", "[::1]:5000/models", "[2001:db8::1]", "registry.example.com"])
+def test_registries_go_by_name_and_by_address(registry: str) -> None:
+    assert PlatformSpec.parse(PLATFORM | {"registry": registry}).registry == registry
+
+
+@pytest.mark.parametrize("registry", ["::1/models", "[::1", "https://[::1]:5000", "localhost:port/models"])
+def test_what_is_no_registry_is_refused(registry: str) -> None:
+    with pytest.raises(SpecError, match="registry"):
+        PlatformSpec.parse(PLATFORM | {"registry": registry})

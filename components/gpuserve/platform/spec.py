@@ -223,7 +223,7 @@ class PlatformSpec(Spec):
             a version, are refused. Default ``dev``.
     """
 
-    registry: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*$")]
+    registry: Annotated[str, Field(pattern=r"^([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?(/[a-z0-9._-]+)*$")]
     models: str = "models"
     pools: Annotated[tuple[NodePoolSpec, ...], Field(min_length=1)]
     services: Annotated[tuple[ServiceSpec, ...], Field(min_length=1)]

@@ -157,8 +157,9 @@ def _is_root(user: str) -> bool:
 
 
 def _merged_env(base: Sequence[str], changes: Mapping[str, str]) -> list[str]:
-    merged = dict(entry.split("=", 1) for entry in base) | dict(changes)
-    return [f"{name}={value}" for name, value in merged.items()]
+    # A name alone is no variable by the specification, and yet some images have one: it stays as it is.
+    merged = {entry.split("=", 1)[0]: entry for entry in base} | {name: f"{name}={value}" for name, value in changes.items()}
+    return list(merged.values())
 
 
 def _complete_history(config: Json) -> list[Json]:

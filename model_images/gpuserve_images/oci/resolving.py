@@ -134,6 +134,8 @@ def read_bases(client: RegistryClient, place: Reference, platforms: Sequence[str
                 raise _not_for(place, platform, [image.platform])
         return Bases(found.digest, indexed=False, images=(image,))
     entries = [_entry(place, document, platform) for platform in platforms] if platforms else _images(document)
+    if not entries:
+        raise _no_image(place, "an index without images", "Name an image, or push the index again")
     images = [_of_index(client, place, entry) for entry in entries]
     return Bases(found.digest, indexed=True, images=tuple(images))
 

@@ -79,6 +79,10 @@ class TestWhatIsNoImage:
         manifest = Manifest(MANIFEST, encode(image_manifest(blob, [], {})))
         assert "an artifact of type application/x.config" in self.refused(registry, self.put(registry, manifest))
 
+    def test_an_index_without_images(self, registry):
+        empty = Manifest(INDEX, encode(image_index([], {})))
+        assert "an index without images" in self.refused(registry, self.put(registry, empty))
+
     def test_an_index_within_an_index(self, registry):
         inner = bake(f"{registry.host}/bases/odd:inner", [LAYER], platform=["linux/amd64", "linux/arm64"]).reference
         found = RegistryClient(registry.host).manifest(Reference.parse(inner))

@@ -42,6 +42,12 @@ def test_changes_win_over_the_base():
     assert derive_config(BASE, ImageConfig(cmd=["--one"]), [], [])["config"]["Cmd"] == ["--one"]
 
 
+def test_a_name_without_a_value_in_a_base_stays_as_it_is():
+    base = BASE | {"config": {"Env": ["PATH=/bin", "ODD", "OTHER"]}}
+    derived = derive_config(base, ImageConfig(env={"OTHER": "1"}), [], [])
+    assert derived["config"]["Env"] == ["PATH=/bin", "ODD", "OTHER=1"]
+
+
 def test_an_image_from_nothing_has_only_its_own_layers():
     derived = derive_config(scratch_config("linux/arm64"), ImageConfig(cmd=["/x"]), ["sha256:1"], [""])
     assert (derived["os"], derived["architecture"]) == ("linux", "arm64")
