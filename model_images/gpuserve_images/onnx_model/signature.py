@@ -111,7 +111,22 @@ def read_signature(path: Path) -> Signature:
     for role, values in (("inputs", inputs), ("outputs", list(model.graph.output))):
         if not values:
             raise SourceError(str(path), f"has no {role}", f"Export the model with named {role}.")
+    for value in inputs:
+        _require_numbers(value, path)
     return Signature(inputs=_tensors(inputs, path), outputs=_tensors(model.graph.output, path), opset=_opset(model))
+
+
+def _require_numbers(value: "ValueInfoProto", path: Path) -> None:
+    """Refuse an input with a size of 0, which ONNX Runtime takes at its word: nobody could send it a number."""
+    sizes = [dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in value.type.tensor_type.shape.dim]
+    if 0 in sizes:
+        shown = [
+            dim.dim_param or ("any" if size is None else size)
+            for dim, size in zip(value.type.tensor_type.shape.dim, sizes, strict=True)
+        ]
+        reason = f"declares a size of 0 at axis {sizes.index(0)}, so that no request has a number in it"
+        fix = "Export the model with a name for that axis where any size is meant (`dynamic_axes`, `dim_param`), or with its size."
+        raise SourceError(f"{path}: {value.name}", reason, fix, value=str(shown))
 
 
 def _tensors(values: "Iterable[ValueInfoProto]", path: Path) -> tuple[TensorSpec, ...]:

@@ -88,6 +88,17 @@ def test_what_no_server_can_carry_is_refused(tmp_path, model, words):
         read_signature(write(tmp_path, model))
 
 
+@pytest.mark.parametrize(("shape", "axis"), [(["batch", 0], 1), ([0, 4], 0)])
+def test_an_input_of_no_numbers_is_refused(tmp_path, shape, axis):
+    with pytest.raises(SourceError, match=rf": x \(\[.*0.*\]\): declares a size of 0 at axis {axis}, .*Fix: .*`dim_param`"):
+        read_signature(write(tmp_path, identity(TensorProto.FLOAT, shape)))
+
+
+def test_sizes_that_are_negative_or_missing_are_free(tmp_path):
+    model = identity(TensorProto.FLOAT, ["batch", -1])
+    assert read_signature(write(tmp_path, model)).inputs[0].shape == (-1, -1)
+
+
 def test_a_model_without_inputs_is_refused(tmp_path):
     value = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
     constant = helper.make_node("Constant", [], ["y"], value_floats=[1.0])
