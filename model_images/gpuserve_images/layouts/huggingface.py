@@ -133,7 +133,10 @@ def _check_weights(files: ModelFiles, *, allow_pickle: bool) -> tuple[str, ...]:
         return _check_index(files, present)
     if SINGLE in present:
         read_header(files.files[SINGLE], SINGLE)
-    elif not any(name.endswith(LOADED) and "/" not in name for name in weights):
+        # Some models take what they do not know, such as an adapter's tensors, and others end with a KeyError.
+        beside = sorted(name for name in files.files if name.endswith(".safetensors") and name != SINGLE and "/" not in name)
+        return tuple(f"vLLM loads {name} too: without {INDEX} it takes every .safetensors of the folder" for name in beside)
+    if not any(name.endswith(LOADED) and "/" not in name for name in weights):
         fix = f"Copy {SINGLE}, or {INDEX} and its shards."
         raise LayoutError("weights", "are not safetensors", fix)
     return ()

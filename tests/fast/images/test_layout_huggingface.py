@@ -251,6 +251,17 @@ def test_what_is_odd_but_does_no_harm_is_noted(folder):
     assert record.notes == expected
 
 
+def test_what_a_server_loads_beside_the_weights_is_noted(folder):
+    for name in (*SHARDS, "model.safetensors.index.json"):
+        (folder / name).unlink()
+    for name in ("model.safetensors", "adapter_model.safetensors"):
+        (folder / name).write_bytes(safetensors({"embed": ("BF16", [4, 8])}))
+    _, record = lay_out("vllm", ServedModel.of("chat", "huggingface", folder), Wishes())
+    assert record.notes == (
+        "vLLM loads adapter_model.safetensors too: without model.safetensors.index.json it takes every .safetensors of the folder",
+    )
+
+
 def test_pickled_weights_are_taken_when_they_are_allowed(folder):
     for name in (*SHARDS, "model.safetensors.index.json"):
         (folder / name).unlink()
