@@ -19,7 +19,8 @@ class ImageError(GpuserveError):
         """Join the four parts into one message."""
         self.where = where
         self.value = value
-        self.reason = reason
+        # Libraries' own sentences end in a full stop, as this one does; an ellipsis stays.
+        self.reason = reason = reason.removesuffix(".") if not reason.endswith("..") else reason
         self.fix = fix
         found = "" if value is None else f" ({value})"
         super().__init__(f"{where}{found}: {reason}. Fix: {fix}")

@@ -1,10 +1,11 @@
 """From a source model to one checked ONNX file, and the source model itself as something that can be asked."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from gpuserve_images.errors import ExportError
+from gpuserve_images.errors import ExportError, ImageError
 from gpuserve_images.export.environments import BACKENDS, Framework, environment
 from gpuserve_images.export.missing import require_same
 from gpuserve_images.export.processes import ExportProcess
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 NUMPY_OF = dict(DATA_TYPES.values())
 DTYPE_OF = {numpy: dtype for dtype, numpy in NUMPY_OF.items()}
 DEFAULT = ExportSpec()
+
+_TABULAR: tuple[Framework, ...] = ("sklearn", "xgboost", "lightgbm")
+"""Frameworks that compute in types of their own, whatever the type of the numbers that they are asked with."""
 
 
 class Files(Protocol):
@@ -158,7 +162,7 @@ def export(  # noqa: PLR0913 - keywords of one public call
         SourceError: When what was written is no valid ONNX model.
     """
     progress("export", 0, 3)
-    with source_runner(files, kind, spec, folder=folder) as runner:
+    with source_runner(files, kind, spec, folder=folder) as runner, _advising_fp32(kind, spec, files, out):
         progress("export", 1, 3)
         runner.export(out)
         progress("export", 2, 3)
@@ -167,10 +171,11 @@ def export(  # noqa: PLR0913 - keywords of one public call
         missing = runner.missing()
         if missing:
             require_same(runner.run(missing), Session(out).run(missing), str(files.entry))
-    written = read_signature(out)
-    if not runner.signature.same_interface(written):
-        reason = f"became another interface as ONNX: {written.outputs} in place of {runner.signature.outputs}"
-        raise ExportError(str(files.entry), reason, "Report this model, or export it to ONNX yourself.")
+        written = read_signature(out)
+        difference = runner.signature.difference(written)
+        if difference:
+            reason = f"became another interface as ONNX: {difference}"
+            raise ExportError(str(files.entry), reason, "Report this model, or export it to ONNX yourself.")
     progress("export", 3, 3)
     beside = {file.name: sha256_file(file) for file in external_files(load(out), out)}
     return StageRecord(
@@ -181,6 +186,24 @@ def export(  # noqa: PLR0913 - keywords of one public call
         tools=runner.tools,
         notes=runner.notes,
     )
+
+
+@contextmanager
+def _advising_fp32(kind: Framework, spec: ExportSpec, files: Files, out: Path) -> Generator[None]:
+    """Say what helps where a tabular model in FP64 has no ONNX form, or one that ONNX Runtime has no kernels for: it has few in FP64.
+
+    Raises:
+        ExportError: In place of what the block raises.
+    """
+    if kind not in _TABULAR or all(declared.dtype != "FP64" for declared in spec.inputs):
+        yield
+        return
+    try:
+        yield
+        Session(out)
+    except ImageError as error:
+        fix = "Declare the inputs as FP32, the default (`dtype: FP32` in `export.inputs`): estimators and kernels have few forms in FP64."
+        raise ExportError(str(files.entry), error.reason, fix, value=error.value) from error
 
 
 def identity(kind: Framework, spec: ExportSpec, folder: Path) -> str:

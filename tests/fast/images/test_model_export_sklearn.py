@@ -12,14 +12,16 @@ import pytest
 import sklearn
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier, RandomForestRegressor
+from sklearn.feature_selection import SelectKBest
 from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, PowerTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from gpuserve_images.errors import ExportError
@@ -271,3 +273,20 @@ def test_identity_changes_with_what_decides_the_export(tmp_path):
     assert identity("sklearn", ExportSpec(), tmp_path) == identity("sklearn", ExportSpec(), tmp_path)
     assert identity("sklearn", ExportSpec(), tmp_path) != identity("sklearn", ExportSpec(opset=17), tmp_path)
     assert identity("sklearn", ExportSpec(), tmp_path) != identity("lightgbm", ExportSpec(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [
+        (make_pipeline(SimpleImputer(), LogisticRegression()), "cannot be run by ONNX Runtime"),
+        (make_pipeline(PolynomialFeatures(2), PowerTransformer(), LogisticRegression()), "is not exported by skl2onnx"),
+        (make_pipeline(SelectKBest(k=2), RandomForestClassifier(3)), "became another interface as ONNX: output probabilities"),
+    ],
+    ids=["no kernel", "no form", "narrower answers"],
+)
+def test_where_fp64_has_no_form_fp32_is_advised(estimator, reason, tmp_path):
+    path = saved(estimator.fit(X, X[:, 0] > 0), tmp_path)
+    wide = ExportSpec.parse({"inputs": [{"name": "x", "dtype": "FP64", "shape": [-1, X.shape[1]]}]})
+    with pytest.raises(ExportError, match=rf"model.joblib: {reason}.*[^.]\. Fix: Declare the inputs as FP32"):
+        export(Files(path), "sklearn", wide, tmp_path / "model.onnx", folder=tmp_path)
+    assert export(Files(path), "sklearn", ExportSpec(), tmp_path / "model.onnx", folder=tmp_path).stage == "export"
