@@ -48,7 +48,7 @@ def test_an_onnx_file_alone_gets_generated_inputs(cli: Cli, folder: Path, tmp_pa
     assert page.read_text().startswith("<!doctype html>")
 
 
-@pytest.mark.parametrize("columns", ["80", "60", None])
+@pytest.mark.parametrize("columns", ["80", "60", "40", None])
 def test_no_figure_is_cut_off_in_a_narrow_terminal_or_a_pipe(
     cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch, columns: str | None
 ) -> None:
@@ -58,6 +58,11 @@ def test_no_figure_is_cut_off_in_a_narrow_terminal_or_a_pipe(
     result = cli("bench", folder / "small.onnx", *QUICK, "--concurrency", "1")
     assert result.exit_code == 0, result.output
     assert "\N{HORIZONTAL ELLIPSIS}" not in result.stdout
+    (heading,) = (line for line in result.stdout.splitlines() if "callers" in line)
+    assert {"batch", "callers", "req/s", "p95", "errors"} <= set(heading.split())
+    assert len(heading) <= int(columns or 200)
+    if columns != "80":
+        assert ("no room for" in result.stdout) == (columns is not None)
 
 
 def test_a_build_is_made_and_measured(cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,31 @@ from gpuserve.cli.output import notice, stdout, to_json, write
 from gpuserve.cli.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from gpuserve.cli.bench_running import Wish
     from gpuserve_images.verify.capacity import Capacity
+    from gpuserve_images.verify.load_point import LoadPoint
     from gpuserve_images.verify.report import VerifyReport
+
+_FIGURES: "Mapping[str, Callable[[LoadPoint], str]]" = {
+    "batch": lambda point: str(point.batch),
+    "callers": lambda point: str(point.concurrency),
+    "req/s": lambda point: f"{point.requests_per_second:,.1f}",
+    "samples/s": lambda point: f"{point.samples_per_second:,.1f}",
+    "mean": lambda point: f"{point.mean_ms:,.2f}",
+    "median": lambda point: f"{point.median_ms:,.2f}",
+    "p95": lambda point: f"{point.p95_ms:,.2f}",
+    "p99": lambda point: f"{point.p99_ms:,.2f}",
+    "min": lambda point: f"{point.min_ms:,.2f}",
+    "max": lambda point: f"{point.max_ms:,.2f}",
+    "std": lambda point: f"{point.std_ms:,.2f}",
+    "errors": lambda point: str(point.errors),
+}
+"""Columns of the table, which has 80 characters where requests take some milliseconds."""
+
+_FIRST_LEFT_OUT = ("std", "min", "max", "mean", "p99", "median", "samples/s")
+"""In a narrower terminal, in this order."""
 
 
 def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
@@ -111,27 +133,32 @@ def _require_image(wish: "Wish", image: str) -> None:
 def _show(report: "VerifyReport") -> None:
     capacity = report.capacity
     assert capacity is not None  # noqa: S101 - a benchmark always has one
-    # Fits 80 columns; in a narrower terminal figures go on below: one that is cut off says something else.
+    console = stdout()
+    rows = [{name: figure(point) for name, figure in _FIGURES.items()} for point in capacity.points]
+    shown = _fitting(rows, console.width)
     table = Table(
         title=f"{report.model}: {capacity.where}", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0)
     )
-    for heading in ("batch", "callers", "req/s", "samples/s", "mean", "median", "p95", "p99", "min", "max", "std", "errors"):
+    for heading in shown:
         table.add_column(heading, justify="right", overflow="fold")
-    for point in capacity.points:
-        figures = (point.mean_ms, point.median_ms, point.p95_ms, point.p99_ms, point.min_ms, point.max_ms, point.std_ms)
-        table.add_row(
-            str(point.batch),
-            str(point.concurrency),
-            f"{point.requests_per_second:,.1f}",
-            f"{point.samples_per_second:,.1f}",
-            *(f"{value:,.2f}" for value in figures),
-            str(point.errors),
-        )
-    console = stdout()
+    for row in rows:
+        table.add_row(*(row[name] for name in shown))
     console.print(table)
+    if left := [name for name in _FIGURES if name not in shown]:
+        console.print(f"no room for {', '.join(left)}: in a wider terminal, or with --json")
     for note in capacity.notes:
         console.print(note, markup=False)
     console.print(f"times in ms; {_most(capacity)}", markup=False)
+
+
+def _fitting(rows: "Sequence[Mapping[str, str]]", width: int) -> list[str]:
+    """Return the figures that have room beside each other: one that is cut off says something else."""
+    shown = list(_FIGURES)
+    for name in _FIRST_LEFT_OUT:
+        if sum(max(len(one), *(len(row[one]) for row in rows)) + 1 for one in shown) <= width:
+            break
+        shown.remove(name)
+    return shown
 
 
 def _most(capacity: "Capacity") -> str:
