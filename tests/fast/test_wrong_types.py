@@ -22,6 +22,10 @@ CASES: dict[str, tuple[Change, str]] = {
         lambda box: box.service.update(clients="team-a"),
         "services[0].clients = 'team-a': is not a list. Fix: write a list, in brackets also where it has one item",
     ),
+    "an object for a list of them": (
+        lambda box: box.model.update(export={"inputs": {"x": {"dtype": "FP32"}}}),
+        "export.inputs = {'x': {'dtype': 'FP32'}}: is not a list. Fix: write a list of objects, each with fields of these: 'name', ",
+    ),
     "a number for an object": (
         lambda box: box.model.update(batch=32),
         "batch = 32: is not an object. Fix: write an object with fields of these: 'axis', 'max', 'preferred', 'queue_delay'",

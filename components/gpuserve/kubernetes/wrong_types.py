@@ -47,7 +47,7 @@ def in_words(detail: ErrorDetails, fields: Sequence[str]) -> tuple[str, str] | N
             if not isinstance(value, _WRITTEN):
                 return f"is {_with_article(type(value).__name__)}, and {wanted} is wanted", fix
         case "tuple_type" | "list_type" | "set_type" | "frozen_set_type":
-            wanted, fix = "a list", "write a list, in brackets also where it has one item"
+            wanted, fix = "a list", _list(value, fields)
         case "model_type":
             wanted, fix = "an object", "write an object with fields of these: " + ", ".join(map(repr, fields))
         case "dict_type":
@@ -65,6 +65,12 @@ def in_words(detail: ErrorDetails, fields: Sequence[str]) -> tuple[str, str] | N
 
 def _with_article(name: str) -> str:
     return f"{'an' if name[:1] in set('AEIOUaeiou') else 'a'} {name}"
+
+
+def _list(value: Any, fields: Sequence[str]) -> str:
+    if isinstance(value, Mapping) and fields:
+        return "write a list of objects, each with fields of these: " + ", ".join(map(repr, fields))
+    return "write a list, in brackets also where it has one item"
 
 
 def _number(value: Any, pattern: str) -> str:
