@@ -7,13 +7,14 @@ from pydantic import Field, StrictBool, model_validator
 
 from gpuserve.kubernetes.spec import Spec, plain
 from gpuserve.kubernetes.units import WHOLE
-from gpuserve_images.oci.about import About
 from gpuserve_images.oci.compression import Compression, identity
+from gpuserve_images.oci.config import CREATED
 from gpuserve_images.oci.layers import UPLOADS
 
 NON_ROOT = "1000:1000"
 """User of an image whose base would run as root: Triton's own image has a user of that number, and model files are readable by all."""
 
+_ANNOTATION = "org.opencontainers.image."
 _MOST_UPLOADS = 32
 _PLATFORM = r"^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$"
 _ENVIRONMENT = re.compile(r"env://[A-Za-z_][A-Za-z0-9_]*")
@@ -69,9 +70,13 @@ class AboutSpec(Spec):
     vendor: str = ""
     licenses: str = ""
 
-    def about(self, model: str) -> About:
-        """Return the texts; without a title, the model's name."""
-        return About(**{**self.model_dump(), "title": self.title or model})
+    def notes(self, model: str) -> dict[str, str]:
+        """Return annotations, which are good as labels too: without a title, the model's name; empty texts are left out.
+
+        The time is fixed, so that the digest is the same on any day.
+        """
+        texts = {**self.model_dump(), "title": self.title or model, "created": CREATED}
+        return {_ANNOTATION + name: text for name, text in texts.items() if text}
 
 
 class BakeSpec(Spec):

@@ -176,7 +176,7 @@ class _Build:
 
     def _image(self, summary: Summary, files: dict[str, Path], base: str) -> Callable[[str], BakeResult]:
         """Bake one layer per file: a changed `config.pbtxt` does not upload the weights again."""
-        about = self.spec.about.about(summary.model).notes()
+        about = self.spec.about.notes(summary.model)
         # An image of files alone runs nothing.
         user = (self.spec.user or None, NON_ROOT) if base else (None, None)
         return lambda place: bake(
@@ -197,7 +197,7 @@ class _Build:
             place,
             {path.removeprefix("/"): File(source) for path, source in files.items()},
             artifact_type=MODEL_ARTIFACT if self.chain.base else ENGINE_ARTIFACT,
-            annotations={**self.spec.about.about(summary.model).notes(), **summary.annotations()},
+            annotations={**self.spec.about.notes(summary.model), **summary.annotations()},
             progress=self._sent,
             uploads=self.spec.uploads,
         )
