@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +12,8 @@ from gpuserve.kubernetes.spec import Spec
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the work done and the work to do (both 0 when unknown)."""
+
+_SHA256_DIGITS = 64
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -36,6 +38,15 @@ class StageRecord(Spec):
     outputs: Mapping[str, str] = {}
     tools: Mapping[str, str] = {}
     notes: tuple[str, ...] = ()
+
+
+def source_digests(records: Iterable[StageRecord]) -> Iterator[tuple[str, str]]:
+    """Yield name and SHA-256 of what a build's first stage read or fetched."""
+    for record in records:
+        if record.stage == "source":
+            for name, sha256 in sorted({**record.inputs, **record.outputs}.items()):
+                if len(sha256) == _SHA256_DIGITS:
+                    yield name, sha256
 
 
 def sha256_file(path: Path) -> str:

@@ -22,7 +22,7 @@ from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
 from gpuserve_images.oci.reference import Reference
-from gpuserve_images.records import StageRecord
+from gpuserve_images.records import StageRecord, source_digests
 
 # The library's decorators hide the signatures of its classes from type checkers.
 Bom: Any = _Bom
@@ -54,10 +54,10 @@ _MODELS = frozenset(
         ".pt",
         ".pt2",
         ".pth",
+        ".safetensors",
+        ".ubj",
     }
-    | {".safetensors", ".ubj"}
 )
-_SHA256_DIGITS = 64
 # The same inputs give the same document; the time of a build is in no part of it.
 _TIME = datetime.fromtimestamp(0, UTC)
 
@@ -75,7 +75,7 @@ def bill_of_materials(
         licence: Licence of the model, as SPDX writes it.
     """
     place = Reference.parse(image)
-    sources = list(_sources(records))
+    sources = [_source(name, sha256) for name, sha256 in source_digests(records)]
     described = _image(place)
     components = [_file(path, sha256, sources, licence) for path, sha256 in sorted(files.items())]
     if base:
@@ -109,14 +109,9 @@ def _file(path: str, sha256: str, sources: list[Any], licence: str) -> Any:
     )
 
 
-def _sources(records: Iterable[StageRecord]) -> Iterable[Any]:
-    """Yield what the first stage read or fetched."""
-    for record in records:
-        if record.stage == "source":
-            for name, sha256 in sorted({**record.inputs, **record.outputs}.items()):
-                if len(sha256) == _SHA256_DIGITS:
-                    kind = ComponentType.MACHINE_LEARNING_MODEL
-                    yield Component(name=name, type=kind, hashes=[_sha256(sha256)], bom_ref=f"source:{name}:{sha256}")
+def _source(name: str, sha256: str) -> Any:
+    kind = ComponentType.MACHINE_LEARNING_MODEL
+    return Component(name=name, type=kind, hashes=[_sha256(sha256)], bom_ref=f"source:{name}:{sha256}")
 
 
 def _tools(records: Iterable[StageRecord]) -> Iterable[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gpuserve_images.oci.config import Json, encode
 from gpuserve_images.oci.reference import Reference
-from gpuserve_images.records import StageRecord
+from gpuserve_images.records import StageRecord, source_digests
 
 STATEMENT = "application/vnd.in-toto+json"
 """Media type of the document, and type of the artifact."""
@@ -19,7 +19,6 @@ PREDICATE_ANNOTATION = "in-toto.io/predicate-type"
 
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _BUILD_TYPE = "urn:gpuserve:model-image:v1"
-_SHA256_DIGITS = 64
 
 
 def provenance(image: str, parameters: Mapping[str, Any], records: Sequence[StageRecord], *, key: str, base: str = "") -> bytes:
@@ -33,11 +32,12 @@ def provenance(image: str, parameters: Mapping[str, Any], records: Sequence[Stag
         base: Base image by digest, if there is one.
     """
     place = Reference.parse(image)
+    sources: list[Json] = [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in source_digests(records)]
     definition: Json = {
         "buildType": _BUILD_TYPE,
         "externalParameters": dict(parameters),
         "internalParameters": {"stages": [_stage(record) for record in records]},
-        "resolvedDependencies": [*_sources(records), *_base(base)],
+        "resolvedDependencies": [*sources, *_base(base)],
     }
     details: Json = {
         "builder": {"id": "urn:gpuserve:builder", "version": {"gpuserve": version("gpuserve")}},
@@ -58,16 +58,6 @@ def _stage(record: StageRecord) -> Json:
     # Not the notes: they hold measurements, which differ from run to run.
     data = record.model_dump(mode="json")
     return {name: data[name] for name in ("stage", "inputs", "options", "outputs", "tools")}
-
-
-def _sources(records: Sequence[StageRecord]) -> list[Json]:
-    return [
-        {"name": name, "digest": {"sha256": sha256}}
-        for record in records
-        if record.stage == "source"
-        for name, sha256 in sorted({**record.inputs, **record.outputs}.items())
-        if len(sha256) == _SHA256_DIGITS
-    ]
 
 
 def _base(base: str) -> list[Json]:
