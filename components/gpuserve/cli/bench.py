@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from gpuserve.cli.bench_options import MOST_CALLERS, BenchError, counts, duration
+from gpuserve.cli.bench_wish import Wish
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import notice, stdout, to_json, write
 from gpuserve.cli.progress import progress
@@ -14,7 +15,6 @@ from gpuserve.cli.progress import progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gpuserve.cli.bench_running import Wish
     from gpuserve_images.verify.capacity import Capacity
     from gpuserve_images.verify.load_point import LoadPoint
     from gpuserve_images.verify.report import VerifyReport
@@ -72,7 +72,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     as_json: JsonOption = False,
 ) -> None:
     """Measure throughput and latency: mean, median, p95, p99, min, max, deviation, and the most that keeps the SLO."""
-    from gpuserve.cli.bench_running import Wish, measure
+    from gpuserve.cli.bench_running import measure
 
     wish = Wish(
         file=file,
@@ -113,7 +113,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
         notice(f"attached to {attach} as {attach_report(attach, report)}")
 
 
-def _require_image(wish: "Wish", image: str) -> None:
+def _require_image(wish: Wish, image: str) -> None:
     """Find out before a long measurement that there is nothing to attach it to, or something else."""
     from gpuserve_images.oci import resolve
     from gpuserve_images.verify.attached import BUILD, require_image_of

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from gpuserve.cli.bench_options import BenchError, ranges, shapes
+from gpuserve.cli.bench_wish import Wish
 from gpuserve.kubernetes.errors import suggestion
 
 if TYPE_CHECKING:
-    from gpuserve.cli.bench_running import Wish
     from gpuserve_images.layouts.spec import EnsembleSpec
     from gpuserve_images.onnx_model.signature import Signature
     from gpuserve_images.spec import ModelSpec
@@ -20,7 +20,7 @@ Known: TypeAlias = "Callable[[Wish, ModelSpec], Path | Signature]"
 
 
 def requests_to(
-    wish: "Wish", declared: "ModelSpec | None", known: "Path | Signature", names: Mapping[str, str] | None = None
+    wish: Wish, declared: "ModelSpec | None", known: "Path | Signature", names: Mapping[str, str] | None = None
 ) -> "Requests":
     """Return what callers send to one model.
 
@@ -54,7 +54,7 @@ def requests_to(
     return verification_inputs(declared, build, wish.file.parent, signature, source)
 
 
-def requests_by_model(wish: "Wish", declared: "ModelSpec", ensemble: "EnsembleSpec", known: Known) -> dict[str, "Requests"]:
+def requests_by_model(wish: Wish, declared: "ModelSpec", ensemble: "EnsembleSpec", known: Known) -> dict[str, "Requests"]:
     """Return what callers send to an ensemble, as requests to each of the models that take a tensor of it.
 
     Args:
