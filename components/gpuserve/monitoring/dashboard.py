@@ -6,9 +6,10 @@ from functools import lru_cache
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
+from gpuserve.monitoring.burns import BURNS
 from gpuserve.monitoring.scope import Scope
 from gpuserve.monitoring.series import BATCH, ERRORS, LATENCY, QUEUE, RAW_SERVICE, RAW_VERSION, REQUESTS
-from gpuserve.monitoring.slo import BUDGET, BURNS, EACH, FEWEST_FAILURES, LATENCY_OBJECTIVE, burn_rate
+from gpuserve.monitoring.slo import BUDGET, EACH, FEWEST_FAILURES, LATENCY_OBJECTIVE, burn_rate
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders import timeseries

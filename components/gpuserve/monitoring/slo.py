@@ -1,22 +1,16 @@
 """Multi-window, multi-burn-rate alerting, and alerts for a service, or a version of one, whose servers are gone.
 
-Burn rates and windows are those of Google's SRE Workbook, chapter 5, table 5-8 ("Recommended parameters for an SLO-based
-alerting configuration"), for pages: 2 % of a 30-day budget within one hour is a burn rate of 14.4, 5 % within six hours one of 6.
-The short window (a twelfth of the long one) ends the alert soon after the errors end.
-https://sre.google/workbook/alerting-on-slos/
-
-The shares of the budget are meant at a traffic that is the same day and night. Of the few requests of a quiet hour a single failure is
+The shares of the budget that `burns` names are meant at a traffic that is the same day and night. Of the few requests of a quiet hour a single failure is
 many times the rate that the budget allows and no part of it to speak of, so fewer failures than `FEWEST_FAILURES` call nobody.
 
 Servers count the requests, so a service without any has no errors either, and no burn rate: the second alert is for that. Where several
 versions answer, a gateway goes on to send each its share: of one without a server that share fails, and the third alert is for that.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpuserve.kubernetes.metadata import SERVICE_LABEL
-from gpuserve.kubernetes.units import Duration
+from gpuserve.kubernetes.metadata import SERVICE_LABEL, VERSION_LABEL
+from gpuserve.monitoring.burns import BURNS, WINDOWS
 from gpuserve.monitoring.scope import STACK_LABEL
 from gpuserve.monitoring.series import ERRORS, REQUESTS, ratio
 
@@ -42,25 +36,8 @@ ANSWERING = "gpuserve:slo_version"
 SILENCE = "5m"
 """How long a service is without a server before somebody is called: a restart and two scrapes of the longest window fit in."""
 
-
 MEMORY = "6h"
 """How long ago a version may have had its last server to be missed. One that never had any gets no requests: routes wait for servers."""
-
-
-@dataclass(frozen=True)
-class Burn:
-    """One condition: the budget burns faster than ``rate`` over both windows."""
-
-    rate: float
-    long: str
-    short: str
-
-
-BURNS = (Burn(14.4, "1h", "5m"), Burn(6, "6h", "30m"))
-SLOWEST_BURN = min(burn.rate for burn in BURNS)
-WINDOWS = tuple(sorted({each for burn in BURNS for each in (burn.long, burn.short)}, key=lambda each: Duration(each).seconds))
-"""Windows that burn rates are recorded over, shortest first."""
-
 
 FEWEST_FAILURES = 5
 """Failed requests within the long window that are worth a call."""
@@ -201,7 +178,7 @@ def _version_silent(scope: "Scope") -> dict[str, Any]:
                 f"For {SILENCE} Prometheus has had no metrics from any server of version {{{{ $labels.version }}}} of "
                 "{{ $labels.service }}, which had some before: its pods are gone, do not start, or cannot be scraped. The gateway "
                 "still sends it its share of the requests, and those that find no server are counted nowhere. See `kubectl get pods -A "
-                "-l gpuserve.io/service={{ $labels.service }},gpuserve.io/version={{ $labels.version }}`, or give its weight to another."
+                f"-l {SERVICE_LABEL}={{{{ $labels.service }}}},{VERSION_LABEL}={{{{ $labels.version }}}}`, or give its weight to another."
             ),
         },
     }

@@ -10,9 +10,9 @@ from gpuserve.kubernetes.errors import suggestion
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
 from gpuserve.kubernetes.units import DnsLabel, Duration, LabelKey, LabelValue, Namespace, Percent
 from gpuserve.kubernetes.values import Discovery, MetricsSource
+from gpuserve.monitoring.burns import SLOWEST_BURN
 from gpuserve.monitoring.runtimes import RUNTIMES
 from gpuserve.monitoring.scope import Scope
-from gpuserve.monitoring.slo import SLOWEST_BURN
 
 
 def _sane_window(window: Duration) -> Duration:
