@@ -17,7 +17,6 @@ from gpuserve_images.target import Target
 
 if TYPE_CHECKING:
     from gpuserve_images.builder.building import ClusterBuild
-    from gpuserve_images.image_provider import Props
     from gpuserve_images.pipeline.report import BuildReport
 
 
@@ -158,7 +157,7 @@ class Arguments:
             return None
         from gpuserve_images.builder.building import ClusterBuild
 
-        place: Props = {**self.props["placement"], "tolerations": tuple(self.props["placement"]["tolerations"])}
+        place: dict[str, Any] = {**self.props["placement"], "tolerations": tuple(self.props["placement"]["tolerations"])}
         return ClusterBuild(
             model=self.model,
             build=self.name,
