@@ -22,7 +22,7 @@ PROTOCOL = "v2"
 """The open inference protocol, which every runtime of a service speaks."""
 
 
-def service_facts(service: ServiceSpec, environment: Environment, url: str | None, ca: str | None = None) -> dict[str, Any]:
+def service_facts(service: ServiceSpec, environment: Environment, url: str | None, ca: str | None) -> dict[str, Any]:
     """Return what a client needs to know.
 
     ``ca`` is the certificate, PEM, of the authority that gpuserve made for the service; None where the certificate is another's.

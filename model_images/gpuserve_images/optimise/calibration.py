@@ -75,16 +75,14 @@ class SampleReader:
         """Accept the quantiser's striding, which is not asked for."""
 
 
-def largest_values(
-    model: Path, samples: Sequence[Tensors], *, batched: bool = True, shown: Path | None = None
-) -> dict[str, float]:
+def largest_values(model: Path, samples: Sequence[Tensors], *, batched: bool, shown: Path) -> dict[str, float]:
     """Return the largest magnitude that each float tensor of a model takes over samples; infinite where it overflows already.
 
     Args:
         model: An ONNX file with the shapes of its inner tensors. Temporary files, as large as it is, are written beside it.
         samples: Inputs to run, of one request each.
         batched: Whether requests can be joined.
-        shown: What an error calls the file, where it is a temporary one. Default: itself.
+        shown: What an error calls the file, which may be a temporary one.
 
     Raises:
         SourceError: When the model fails on a sample.
@@ -106,7 +104,7 @@ def largest_values(
             ranges = calibrator.compute_data().data
         except (ValueError, *runtime_errors()) as error:
             reason = f"fails while ranges are measured{reader.culprit(model)}: {shortened(error)}"
-            raise SourceError(str(shown or model), reason, "Correct the sample, or what the model takes.") from error
+            raise SourceError(str(shown), reason, "Correct the sample, or what the model takes.") from error
     found: dict[str, float] = {}
     for name, data in ranges.items():
         low, high = (np.asarray(value, dtype=np.float64) for value in data.range_value)

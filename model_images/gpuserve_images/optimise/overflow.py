@@ -44,7 +44,7 @@ PASSING = ("Expand", "Identity", "Reciprocal", "Reshape", "Sqrt", "Squeeze", "Ti
 """Operators that leave a value which FP16 cannot hold one that it cannot hold, or that the next node must not take for zero."""
 
 
-def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Container[str] = ()) -> dict[str, str]:
+def kept_in_fp32(model: "ModelProto", largest: Mapping[str, float], wanted: Container[str]) -> dict[str, str]:
     """Return the nodes to keep in fp32, each with the reason.
 
     Args:

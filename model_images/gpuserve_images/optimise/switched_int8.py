@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
 
-def with_int8(plain: "ModelProto", low: "ModelProto", out: Path, left: Container[str] = ()) -> Switched:
+def with_int8(plain: "ModelProto", low: "ModelProto", out: Path, left: Container[str]) -> Switched:
     """Write a model whose layers can be INT8.
 
     Args:

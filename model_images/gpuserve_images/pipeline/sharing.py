@@ -60,7 +60,7 @@ class StageShare:
             self._give_up(f"finished stages are not looked up: {error}")
             return False
 
-    def give(self, stage: str, key: str, folder: Path, progress: Progress = silent) -> bool:
+    def give(self, stage: str, key: str, folder: Path, progress: Progress) -> bool:
         """Store a finished stage; False when the registry fails."""
         if self._fails:
             return False

@@ -72,7 +72,7 @@ def nothing_included(where: str, include: Sequence[str], there: Sequence[str]) -
     return SourceError(where, reason, "Correct `include:`.", value=", ".join(include))
 
 
-def overlaid(place: Path, key: str, store: SourceCache, where: str, *, include: Sequence[str] = ()) -> Path:
+def overlaid(place: Path, key: str, store: SourceCache, where: str, *, include: Sequence[str]) -> Path:
     """Return the files of an image: its plain ones and its tar layers, each over those before it.
 
     Args:

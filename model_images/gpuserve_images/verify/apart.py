@@ -18,7 +18,6 @@ dynamic quantisation makes of a batch, whose range it takes from all rows: that 
 MOST = 0.5
 """Share of the samples that must be answered otherwise: a label that is nearly two changes for a few, whatever the batch."""
 
-
 _FIX = (
     "Write `batch: none` where the first axis is no batch but, say, the points of a cloud or the samples of a sound; else export the model "
     "for inference, without dropout and with fixed statistics."
@@ -40,13 +39,13 @@ class Mixed:
     samples: int
 
 
-def require_apart(answers: Mapping[int, Tensors], samples: int, *, batched: bool = False) -> None:
+def require_apart(answers: Mapping[int, Tensors], samples: int, *, batched: bool) -> None:
     """Refuse a model whose answer to one request follows from the others in its batch: a server would mix those of its clients.
 
     Args:
         answers: The model's outputs of the same samples, by batch size.
         samples: How many samples there are.
-        batched: Whether each row is known to be one sample's. Default: no.
+        batched: Whether each row is known to be one sample's.
 
     Raises:
         ParityError: Naming an output, two batch sizes, and how many samples are answered otherwise.

@@ -20,7 +20,7 @@ WARMUP_SAMPLES = 4
 """Requests that a server warms up with, where it warms up with samples."""
 
 
-def served_onnx(job: Job, onnx: Stage | Source, model: Stage, exams: Exams, company: Sequence[Member] = ()) -> Stage:
+def served_onnx(job: Job, onnx: Stage | Source, model: Stage, exams: Exams, company: Sequence[Member]) -> Stage:
     """Return the stage that makes a server's own folder of an ONNX model, and of what goes into the same image.
 
     Raises:
