@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.identifiers import DnsLabel
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import DnsLabel
 from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
 from gpuserve_images.compile.spec import COMPILED, RTX_ARCHITECTURES, Architecture, CompileSpec, Engine, ProfileSpec, lacking
 from gpuserve_images.export.spec import ExportSpec

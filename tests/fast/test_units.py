@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuserve.kubernetes.errors import SpecError
+from gpuserve.kubernetes.identifiers import DnsLabel, HostName
 from gpuserve.kubernetes.image_names import ImageInput
 from gpuserve.kubernetes.spec import Spec, plain
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, HostName, Percent
+from gpuserve.kubernetes.units import Bytes, Cpu, Duration, GpuCount, Percent
 
 
 class Everything(Spec):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuserve.cli.option_words import BUILD, by_option
 from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
-from gpuserve.kubernetes.units import MAX_LABEL
+from gpuserve.kubernetes.identifiers import MAX_LABEL
 
 if TYPE_CHECKING:
     from gpuserve_images.compile.spec import ProfileSpec

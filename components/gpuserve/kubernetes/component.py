@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import pulumi
 
 from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.identifiers import SUBDOMAIN
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.kubernetes.names import Named, Names
 from gpuserve.kubernetes.registration import KubernetesObject, register
 from gpuserve.kubernetes.spec import Spec, plain
-from gpuserve.kubernetes.units import SUBDOMAIN
 
 MAX_NAME = 63
 """Longest value of a label, which a component's name is too."""

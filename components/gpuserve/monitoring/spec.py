@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationInfo, field_validator
 
 from gpuserve.kubernetes.errors import suggestion
+from gpuserve.kubernetes.identifiers import DnsLabel, LabelKey, LabelValue, Namespace
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import DnsLabel, Duration, LabelKey, LabelValue, Namespace, Percent
+from gpuserve.kubernetes.units import Duration, Percent
 from gpuserve.kubernetes.values import Discovery, MetricsSource
 from gpuserve.monitoring.burns import SLOWEST_BURN
 from gpuserve.monitoring.runtimes import RUNTIMES

@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gpuserve.kubernetes.identifiers import DnsLabel, LabelKey, LabelValue, Namespace, NodeName
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, GpuCount, LabelKey, LabelValue, Namespace, NodeName
+from gpuserve.kubernetes.units import Bytes, Cpu, GpuCount
 from gpuserve.node_pool.accelerators import accelerator
 
 

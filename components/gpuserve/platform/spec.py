@@ -5,19 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictBool, ValidationInfo, field_validator
 
 from gpuserve.autoscaling.spec import QueueTime, Rate, Replicas, ScaleDownWindow
+from gpuserve.kubernetes.identifiers import DnsLabel, HostName, LabelKey, LabelValue, Namespace, UrlPath
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import (
-    Bytes,
-    Cpu,
-    DnsLabel,
-    Duration,
-    HostName,
-    LabelKey,
-    LabelValue,
-    Namespace,
-    Percent,
-    UrlPath,
-)
+from gpuserve.kubernetes.units import Bytes, Cpu, Duration, Percent
 from gpuserve.kubernetes.values import Discovery
 from gpuserve.monitoring.spec import RateWindow, StackName
 from gpuserve.node_pool.spec import NodePoolSpec, WholeGpus

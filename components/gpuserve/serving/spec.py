@@ -5,9 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, model_validator
 
+from gpuserve.kubernetes.identifiers import DnsLabel, Namespace
 from gpuserve.kubernetes.image_names import ImageInput
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import Bytes, Cpu, DnsLabel, Duration, GpuCount, Namespace
+from gpuserve.kubernetes.units import Bytes, Cpu, Duration, GpuCount
 from gpuserve.kubernetes.values import Discovery, Placement
 from gpuserve.serving.runtimes import runtime
 

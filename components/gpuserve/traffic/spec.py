@@ -5,9 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from gpuserve.kubernetes.identifiers import DnsLabel, HostName, UrlPath
 from gpuserve.kubernetes.outputs import is_output
 from gpuserve.kubernetes.spec import Spec, known_at_plan_time
-from gpuserve.kubernetes.units import DnsLabel, Duration, HostName, Percent, UrlPath
+from gpuserve.kubernetes.units import Duration, Percent
 from gpuserve.kubernetes.values import Endpoint
 from gpuserve.traffic.checks import problems
 

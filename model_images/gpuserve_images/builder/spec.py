@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.identifiers import DnsLabel, Namespace, SecretName
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import WHOLE, Bytes, Cpu, DnsLabel, Duration, Namespace, SecretName
+from gpuserve.kubernetes.units import WHOLE, Bytes, Cpu, Duration
 from gpuserve_images.oci.reference import is_loopback
 
 _NEEDS_ITS_GPU = "tensorrt"

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
+from gpuserve.kubernetes.identifiers import DnsLabel
 from gpuserve.kubernetes.spec import Spec
-from gpuserve.kubernetes.units import WHOLE, Bytes, DnsLabel, Duration
+from gpuserve.kubernetes.units import WHOLE, Bytes, Duration
 
 if TYPE_CHECKING:
     from gpuserve_images.onnx_model.signature import Signature
