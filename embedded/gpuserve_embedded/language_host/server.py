@@ -57,21 +57,11 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         return language_pb2.AboutResponse(executable=interpreter.executable, version=interpreter.version())
 
     def GetRequiredPlugins(self, request: Any, context: grpc.ServicerContext) -> Any:
-        plugins = [
-            plugin_pb2.PluginDependency(
-                name=plugin["name"], kind="resource", version=plugin["version"], server=plugin["server"]
-            )
-            for plugin in _interpreter(request.info, context).plugins()
-        ]
+        plugins = _required(plugin_pb2.PluginDependency, request, context)
         return language_pb2.GetRequiredPluginsResponse(plugins=plugins)
 
     def GetRequiredPackages(self, request: Any, context: grpc.ServicerContext) -> Any:
-        packages = [
-            plugin_pb2.PackageDependency(
-                name=plugin["name"], kind="resource", version=plugin["version"], server=plugin["server"]
-            )
-            for plugin in _interpreter(request.info, context).plugins()
-        ]
+        packages = _required(plugin_pb2.PackageDependency, request, context)
         return language_pb2.GetRequiredPackagesResponse(packages=packages)
 
     def GetProgramDependencies(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -136,6 +126,12 @@ def _interpreter(info: language_pb2.ProgramInfo, context: grpc.ServicerContext, 
     except InterpreterError as error:
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         raise
+
+
+def _required(kind: Any, request: Any, context: grpc.ServicerContext) -> list[Any]:
+    """Return the plugins that a program's SDKs ask for, as messages of a kind."""
+    plugins = _interpreter(request.info, context).plugins()
+    return [kind(name=one["name"], kind="resource", version=one["version"], server=one["server"]) for one in plugins]
 
 
 def _run_flags(request: language_pb2.RunRequest, engine: str) -> Iterator[str]:
