@@ -8,9 +8,9 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpuserve_embedded.cluster import cgroups
@@ -29,16 +29,14 @@ class Daemon:
     Attributes:
         name: names its log, its process file and its control group.
         command: program and arguments.
-        environment: variables added to a minimal environment (``PATH``, ``HOME``).
-        is_healthy: says whether it serves; called repeatedly while it starts. None: running is enough.
+        is_healthy: says whether it serves; called repeatedly while it starts.
         timeout_seconds: how long it may take to become healthy. The default is what kubeadm gives a control plane: a slow machine
             needs more than a minute, and a daemon that ends is noticed at once.
     """
 
     name: str
     command: Sequence[str | Path]
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    is_healthy: Callable[[], bool] | None = None
+    is_healthy: Callable[[], bool]
     timeout_seconds: float = 240.0
 
     @property
@@ -59,7 +57,7 @@ def start(daemon: Daemon) -> None:
     procs = cgroups.create_for(daemon.name)
     for folder in (LOGS, PIDS):
         folder.mkdir(parents=True, exist_ok=True)
-    environment = {"PATH": search_path(), "HOME": str(Path.home()), **daemon.environment}
+    environment = {"PATH": search_path(), "HOME": str(Path.home())}
     # The shell enters the control group before it becomes the daemon, so that no moment exists in which a killed
     # start leaves a process that nobody can find.
     enter = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(procs), *map(str, daemon.command)]
@@ -80,7 +78,7 @@ def wait_healthy(daemon: Daemon) -> None:
     while True:
         if pid_of(daemon) is None:
             raise _failure(daemon, "it ended right after it was started")
-        if daemon.is_healthy is None or daemon.is_healthy():
+        if daemon.is_healthy():
             return
         if time.monotonic() > deadline:
             raise _failure(daemon, f"it was not healthy within {daemon.timeout_seconds:g} s")

@@ -62,6 +62,12 @@ class ClusterStatus:
         gpus: GPUs that pods on the node may have.
         wanting: what is not ready yet, in words; None where everything is.
         exists: what of the cluster is on this machine, in words; empty after a complete stop.
+        kubeconfig: the administrator's kubeconfig, once the cluster is started.
+        api_server: address of Kubernetes' API.
+        registry: the local registry's host and port, as image references begin.
+        gateway_http: address of the gateway's plain listener.
+        gateway_https: address of its listener with TLS.
+        prometheus: address of Prometheus.
     """
 
     daemons: tuple[DaemonStatus, ...]
@@ -88,7 +94,7 @@ def status() -> ClusterStatus:
         DaemonStatus(
             daemon.name,
             pid := processes.pid_of(daemon),
-            pid is not None and (daemon.is_healthy is None or daemon.is_healthy()),
+            pid is not None and daemon.is_healthy(),
             daemon.log,
         )
         for daemon in daemons(Path("kube"))
@@ -128,10 +134,7 @@ def daemons(kube: Path) -> tuple[processes.Daemon, ...]:
 
 def daemons_serve() -> bool:
     """Return whether every daemon runs and answers its health check."""
-    return all(
-        processes.pid_of(daemon) is not None and (daemon.is_healthy is None or daemon.is_healthy())
-        for daemon in daemons(Path("kube"))
-    )
+    return all(processes.pid_of(daemon) is not None and daemon.is_healthy() for daemon in daemons(Path("kube")))
 
 
 def _pod(pod: dict[str, Any]) -> PodStatus:

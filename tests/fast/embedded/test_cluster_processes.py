@@ -22,7 +22,7 @@ def folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def sleeper(folders):
-    daemon = Daemon("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], timeout_seconds=5)
+    daemon = Daemon("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], lambda: True, timeout_seconds=5)
     processes.start(daemon)
     yield daemon
     processes.stop("sleeper")
@@ -39,12 +39,12 @@ def test_a_daemon_is_recorded_and_enters_its_group_first(sleeper, folders) -> No
 
 def test_a_daemon_outlives_its_run_and_does_not_bear_its_mark(folders, monkeypatch) -> None:
     monkeypatch.setenv("GPUSERVE_RUN", "1 1")
-    daemon = Daemon("printer", [sys.executable, "-c", "import os; print(*os.environ)"], environment={"OWN": "1"})
+    daemon = Daemon("printer", [sys.executable, "-c", "import os; print(*os.environ)"], lambda: True)
     processes.start(daemon)
     deadline = time.monotonic() + 5
     while not daemon.log.read_text().strip() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert {"HOME", "OWN", "PATH"} <= set(daemon.log.read_text().split())
+    assert {"HOME", "PATH"} <= set(daemon.log.read_text().split())
     assert "GPUSERVE_RUN" not in daemon.log.read_text()
 
 
@@ -62,7 +62,7 @@ def test_stopping_ends_it_and_twice_is_no_error(sleeper) -> None:
 
 def test_one_that_ignores_a_gentle_end_is_ended_all_the_same(folders, monkeypatch) -> None:
     monkeypatch.setattr(processes, "_STOP_TIMEOUT_SECONDS", 0.3)
-    stubborn = Daemon("stubborn", ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"])
+    stubborn = Daemon("stubborn", ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"], lambda: True)
     processes.start(stubborn)
     deadline = time.monotonic() + 5
     while "ready" not in processes.tail(stubborn.log) and time.monotonic() < deadline:
@@ -74,7 +74,7 @@ def test_one_that_ignores_a_gentle_end_is_ended_all_the_same(folders, monkeypatc
 def test_a_process_that_only_has_the_same_id_is_never_ended(folders) -> None:
     innocent = subprocess.Popen(["sleep", "60"])
     try:
-        daemon = Daemon("old", ["old"])
+        daemon = Daemon("old", ["old"], lambda: True)
         daemon.pid_file.parent.mkdir()
         daemon.pid_file.write_text(f"{innocent.pid} 1 {processes.boot_id()}\n")
         assert processes.pid_of(daemon) is None
@@ -100,7 +100,7 @@ def test_half_a_process_file_is_no_process(sleeper) -> None:
 
 
 def test_one_that_ends_at_once_is_an_error_with_its_last_words(folders) -> None:
-    daemon = Daemon("broken", ["/bin/sh", "-c", "echo the disk is full >&2; exit 3"], timeout_seconds=5)
+    daemon = Daemon("broken", ["/bin/sh", "-c", "echo the disk is full >&2; exit 3"], lambda: True, timeout_seconds=5)
     processes.start(daemon)
     time.sleep(0.3)
     with pytest.raises(ClusterError) as caught:
