@@ -102,6 +102,16 @@ class ServedModel:
         """Files of the highest version."""
         return self.versions[max(self.versions)]
 
+    def known_signature(self) -> Signature:
+        """Return its inputs and outputs.
+
+        Raises:
+            LayoutError: When it comes without them.
+        """
+        if self.signature is None:
+            raise LayoutError(f"model {self.name}", "comes without its inputs and outputs", "Read them from its ONNX file.")
+        return self.signature
+
     def version(self, number: int) -> ModelFiles:
         """Return the files of one version.
 

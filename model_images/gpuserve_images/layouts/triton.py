@@ -46,7 +46,7 @@ def repository(model: ServedModel, wishes: Wishes) -> Layout:
 
 def _model_folder(model: ServedModel, wishes: Wishes) -> tuple[Files, tuple[str, ...]]:
     """Return the files of one model's folder, and what was left out of it."""
-    signature = _signature(model)
+    signature = model.known_signature()
     folder = f"{ROOT}/{model.name}"
     files: Files = {}
     for number, version in model.versions.items():
@@ -58,12 +58,6 @@ def _model_folder(model: ServedModel, wishes: Wishes) -> tuple[Files, tuple[str,
     files |= {f"{folder}/warmup/{name}": data for name, data in warmup.items()}
     files[f"{folder}/config.pbtxt"] = written(config).encode()
     return files, notes
-
-
-def _signature(model: ServedModel) -> Signature:
-    if model.signature is None:
-        raise LayoutError(f"model {model.name}", "comes without its inputs and outputs", "Read them from its ONNX file.")
-    return model.signature
 
 
 def _config(model: ServedModel, signature: Signature, wishes: Wishes) -> Any:

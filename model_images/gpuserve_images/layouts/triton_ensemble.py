@@ -28,7 +28,7 @@ def ensemble(spec: EnsembleSpec, models: Mapping[str, tuple[ServedModel, Wishes]
     name = spec.name
     if name in models:
         raise LayoutError("layout.ensemble.name", "is the name of one of its own models too", "Choose another.", value=name)
-    signatures = {known: _signature(model) for known, (model, _) in models.items()}
+    signatures = {known: model.known_signature() for known, (model, _) in models.items()}
     text = ensemble_config(spec, signatures, {known: wishes.batch.max for known, (_, wishes) in models.items()})
     files: Files = {}
     records: dict[str, StageRecord] = {}
@@ -80,12 +80,6 @@ def ensemble_config(spec: EnsembleSpec, models: Mapping[str, Signature], largest
         entry.input_map.update(step.inputs)
         entry.output_map.update(step.outputs)
     return written(config)
-
-
-def _signature(model: ServedModel) -> Signature:
-    if model.signature is None:
-        raise LayoutError(f"model {model.name}", "comes without its inputs and outputs", "Read them from its ONNX file.")
-    return model.signature
 
 
 def _merged(mappings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
