@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save
 
 from gpuserve_images.export.backends.model import FREE, FailureError, Port, WishedInput, Wishes
@@ -117,6 +118,15 @@ def forest_outputs(forest: Forest, wishes: Wishes) -> list[Port]:
     """Return the outputs under the user's names."""
     names = wishes.output_names([name for name, _, _ in forest.outputs])
     return [Port(name, dtype, shape) for name, (_, dtype, shape) in zip(names, forest.outputs, strict=True)]
+
+
+def answers(forest: Forest, predicted: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return what a booster predicted as `forest_outputs` has it; of two classes it gives the probability of the second alone."""
+    if not forest.classifier:
+        return [predicted.reshape(len(predicted), -1)]
+    if predicted.ndim == 1:
+        predicted = np.stack([1 - predicted, predicted], axis=1)
+    return [predicted.argmax(axis=1), predicted]
 
 
 def write(forest: Forest, out: Path, opset: int) -> None:

@@ -52,12 +52,7 @@ class LightgbmModel:
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         """Ask LightGBM."""
-        answer = np.asarray(self._booster.predict(inputs[self.inputs[0].name]))
-        if not self._forest.classifier:
-            return [answer.reshape(len(answer), -1)]
-        if answer.ndim == 1:
-            answer = np.stack([1 - answer, answer], axis=1)
-        return [answer.argmax(axis=1), answer]
+        return trees.answers(self._forest, np.asarray(self._booster.predict(inputs[self.inputs[0].name])))
 
 
 def load(path: Path, wishes: Wishes) -> LightgbmModel:

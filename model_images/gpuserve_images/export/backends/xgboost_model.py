@@ -74,11 +74,7 @@ class XgboostModel:
         if raw:
             answer = np.exp(answer - answer.max(axis=1, keepdims=True))
             answer /= answer.sum(axis=1, keepdims=True)
-        if not self._forest.classifier:
-            return [answer.reshape(len(answer), -1)]
-        if answer.ndim == 1:
-            answer = np.stack([1 - answer, answer], axis=1)
-        return [answer.argmax(axis=1), answer]
+        return trees.answers(self._forest, answer)
 
 
 def load(path: Path, wishes: Wishes) -> XgboostModel:
