@@ -30,7 +30,7 @@ class SampleReader:
         """Remember the samples, and what errors call them; `size` is 1 for a model without a batch axis."""
         self._samples, self._names, self._size, self._at = samples, names, size, 0
         self._total = -(-len(samples) // size)
-        self._batches = enumerate(batches(samples, size, whole=True), start=1)
+        self._batches = enumerate(batches(samples, size), start=1)
         self._progress = progress
 
     def get_next(self) -> "Tensors | None":

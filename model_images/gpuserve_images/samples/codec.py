@@ -147,20 +147,19 @@ def encode_all(codec: Codec, files: Sequence[Path], signature: Signature, field:
     return Encoded(tuple(encoded), tuple(encoded.values()))
 
 
-def batches(samples: Sequence[Tensors], size: int, *, whole: bool = False) -> Iterator[Tensors]:
-    """Join samples along the batch axis; with `whole`, a last batch that is too small is filled up from the front.
+def batches(samples: Sequence[Tensors], size: int) -> Iterator[Tensors]:
+    """Join samples along the batch axis; a last batch that is too small is filled up from the front.
 
     Args:
         samples: Tensors of one request each.
         size: Requests per batch.
-        whole: Make every batch exactly `size` long.
 
     Raises:
         CodecError: When samples have different shapes, so that they cannot be joined.
     """
     for start in range(0, len(samples), size):
         group = list(samples[start : start + size])
-        while whole and len(group) < size:
+        while len(group) < size:
             group.append(samples[len(group) % len(samples)])
         # A model without a batch axis may take numbers without any axis, which cannot be joined.
         yield group[0] if size == 1 else {name: _joined(name, [tensors[name] for tensors in group]) for name in group[0]}

@@ -21,7 +21,7 @@ def distinct_batches(requests: Sequence[Tensors], size: int) -> list[Tensors]:
     """Return up to `DISTINCT` whole batches made of requests, fewer where they are large."""
     found: list[Tensors] = []
     taken = 0
-    for batch in batches(requests[: size * DISTINCT], size, whole=True):
+    for batch in batches(requests[: size * DISTINCT], size):
         if len(found) > 1 and taken > ENOUGH_BYTES:
             break
         found.append(batch)

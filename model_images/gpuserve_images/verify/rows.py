@@ -40,7 +40,7 @@ def answers(
         ParityError: When an output has another size for one batch than for another and may not, or other rows than one for each request.
         CodecError: When samples of different sizes would have to be joined.
     """
-    runs = [runner.run(batch) for batch in batches(samples, size, whole=True)]
+    runs = [runner.run(batch) for batch in batches(samples, size)]
     if batched:
         _require_a_row_each(runs, size)
     found: Tensors = {}
