@@ -60,7 +60,7 @@ def shapes(texts: Sequence[str]) -> dict[str, list[int]]:
         name, sign, sizes = text.rpartition("=")
         if not sign or not name:
             raise BenchError("--shape", text, "names no input and its sizes", "write for example `--shape input_ids=128`")
-        found[name] = list(_integers("--shape", text, sizes))
+        found[name] = list(_sizes(text, sizes))
     return found
 
 
@@ -85,13 +85,13 @@ def ranges(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _integers(option: str, text: str, sizes: str) -> tuple[int, ...]:
+def _sizes(text: str, sizes: str) -> tuple[int, ...]:
     try:
         numbers = tuple(int(size) for size in sizes.replace("x", ",").split(","))
     except ValueError as error:
         raise BenchError(
-            option, text, "has a size that is no whole number", f"write for example `{option} input=3,224,224`"
+            "--shape", text, "has a size that is no whole number", "write for example `--shape input=3,224,224`"
         ) from error
     if min(numbers) < 1:
-        raise BenchError(option, text, "has a size below 1", f"write for example `{option} input=3,224,224`")
+        raise BenchError("--shape", text, "has a size below 1", "write for example `--shape input=3,224,224`")
     return numbers

@@ -164,6 +164,6 @@ def _builder_can_work(platform: PlatformSpec) -> Iterator[Problem]:
     if builder.pool is not None and builder.pool not in platform.pools_by_name:
         yield Problem("builder.pool", builder.pool, NO_SUCH_POOL, suggestion(builder.pool, platform.pools_by_name))
     try:
-        require_reachable(platform.registry, builder, "builder.registry_address")
+        require_reachable(platform.registry, builder)
     except SpecError as error:
         yield from error.problems

@@ -59,7 +59,7 @@ class ClusterBuild:
                 kubeconfig lacks the context or cluster that is chosen, or the namespace that the builder names lacks what it takes.
             JobError: When the cluster does not answer, or does not let a build do what it does.
         """
-        require_reachable(self.registry, self.spec, "builder.registry_address")
+        require_reachable(self.registry, self.spec)
         chain = self._chain()
         require_portable(chain.job)
         self._require_pieces(chain)

@@ -99,7 +99,7 @@ Builder = Annotated[BuilderSpec, BeforeValidator(short, json_schema_input_type=L
 LOCAL = BuilderSpec()
 
 
-def require_reachable(registry: str, spec: BuilderSpec, field: str) -> None:
+def require_reachable(registry: str, spec: BuilderSpec) -> None:
     """Check that pods can reach the registry.
 
     Raises:
@@ -109,4 +109,4 @@ def require_reachable(registry: str, spec: BuilderSpec, field: str) -> None:
     if is_loopback(host) and spec.registry_address is None:
         reason = f"is not given, and pods do not reach registry {host}: there, that name is the pod itself"
         fix = "add the address that pods reach it by (embedded cluster: registry_address: http://10.244.0.1:5000)"
-        raise SpecError([Problem(field, None, reason, fix)])
+        raise SpecError([Problem("builder.registry_address", None, reason, fix)])

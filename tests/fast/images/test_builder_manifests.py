@@ -148,7 +148,7 @@ def test_short_form_and_numbers_as_the_engine_sends_them():
 
 def test_a_registry_on_loopback_needs_an_address_for_pods():
     with pytest.raises(SpecError, match="there, that name is the pod itself"):
-        require_reachable("localhost:5000/models", BuilderSpec.parse({"kind": "job"}), "builder.registry_address")
-    require_reachable("registry.example.com/models", BuilderSpec.parse({"kind": "job"}), "builder.registry_address")
+        require_reachable("localhost:5000/models", BuilderSpec.parse({"kind": "job"}))
+    require_reachable("registry.example.com/models", BuilderSpec.parse({"kind": "job"}))
     reached = BuilderSpec.parse({"kind": "job", "registry_address": "http://10.244.0.1:5000"})
-    require_reachable("localhost:5000/models", reached, "builder.registry_address")
+    require_reachable("localhost:5000/models", reached)
