@@ -26,7 +26,8 @@ from gpuserve_images.verify.grpc_server import GrpcServer
 from gpuserve_images.verify.http_server import HttpServer
 from gpuserve_images.verify.in_process import InProcess
 from gpuserve_images.verify.inputs import verification_inputs
-from gpuserve_images.verify.load import Callee, LoadPoint, Pace, cores, measure_point
+from gpuserve_images.verify.load import Callee, LoadPoint, Pace, measure_point
+from gpuserve_images.verify.processor import cores
 from gpuserve_images.verify.remote import Remote
 
 MODEL, BUILD = "filetype", "fp32"

@@ -9,8 +9,9 @@ from typing import Self
 
 from gpuserve.kubernetes.spec import Spec
 from gpuserve_images.records import Progress, silent
-from gpuserve_images.verify.load import Callee, Pace, cores, measure_point
+from gpuserve_images.verify.load import Callee, Pace, measure_point
 from gpuserve_images.verify.load_point import LoadPoint
+from gpuserve_images.verify.processor import cores
 from gpuserve_images.verify.spec import SloSpec
 
 BUDGET = 1.5

@@ -7,7 +7,8 @@ from itertools import cycle
 
 from gpuserve_images.onnx_model.session import Runner
 from gpuserve_images.samples.codec import Tensors, batches
-from gpuserve_images.verify.load import Call, cores, processor
+from gpuserve_images.verify.load import Call
+from gpuserve_images.verify.processor import cores, processor
 
 DISTINCT = 16
 """Batches that callers send in turn: enough that no answer comes from a cache of the last input."""

@@ -5,15 +5,12 @@ show what happens to requests that arrive faster than that, which is what a queu
 """
 
 import math
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Protocol
 
 from gpuserve_images.errors import ImageError, SourceError
@@ -268,17 +265,3 @@ class _Crew:
 def _failed(where: str, error: Exception) -> LoadError:
     reason = f"failed while it was measured: {type(error).__name__}: {' '.join(str(error).split())}"
     return LoadError(where, reason, "Check the model's inputs: names, types, shapes and ranges.")
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-@cache
-def processor() -> str:
-    """Return the name of this machine's processor, or `unknown processor`."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown processor"

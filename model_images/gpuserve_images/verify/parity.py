@@ -1,23 +1,22 @@
 """Stage 5: how near a build is to its source model."""
 
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.session import Runner, Session
-from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.apart import require_apart
 from gpuserve_images.verify.differences import RELATIVE_FLOOR, Parity, ParityError
 from gpuserve_images.verify.distances import differences, least_cosine, scaled, spread
+from gpuserve_images.verify.roles import Role, of_several_rows, roles_of
 from gpuserve_images.verify.rows import ALONE, answers, sizes_of
 
 TOP = 5
@@ -25,6 +24,16 @@ TOP = 5
 
 Reference = dict[int, Tensors]
 """The source model's outputs of all samples, joined along the batch axis, by batch size."""
+
+_NAMES_A_CLASS = ("text", "label", "truth")
+
+_FAILS_IN_BATCHES_FIX = (
+    f"{ALONE}; else export the model with a batch that is free inside too (a Reshape to a fixed one is the usual reason), or lower `batch.max` "
+    "to what it takes."
+)
+_NOT_FINITE_FIX = (
+    "Correct the model or the samples; for generated inputs, set `verify.generate.ranges` to what the model takes."
+)
 
 
 def reference_outputs(
@@ -70,15 +79,6 @@ def reference_outputs(
     return reference
 
 
-_FAILS_IN_BATCHES_FIX = (
-    f"{ALONE}; else export the model with a batch that is free inside too (a Reshape to a fixed one is the usual reason), or lower `batch.max` "
-    "to what it takes."
-)
-_NOT_FINITE_FIX = (
-    "Correct the model or the samples; for generated inputs, set `verify.generate.ranges` to what the model takes."
-)
-
-
 @dataclass(frozen=True)
 class Named:
     """What is known by name.
@@ -116,7 +116,7 @@ def measure(
         CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(build) if isinstance(build, Path) else build
-    roles = _roles(next(iter(reference.values())), named.classes or _of_several_rows(runner.signature))
+    roles = roles_of(next(iter(reference.values())), named.classes or of_several_rows(runner.signature))
     worst = _Worst(len(samples))
     for done, (size, wanted) in enumerate(reference.items()):
         progress("verify", done, len(reference))
@@ -152,70 +152,6 @@ def measure(
     )
 
 
-Role = Literal["text", "label", "truth", "classes", "numbers"]
-"""What an output is compared as. `label`: one whole number per sample, `truth`: one that is true or false. `classes`: the largest of its
-numbers names the class."""
-
-_FEWEST_CLASSES = 2
-_ROWS_AND_CLASSES = 2
-"""Axes of an output that has one number for each class in each row, and no others."""
-
-_NAMES_A_CLASS = ("text", "label", "truth")
-
-
-def _roles(rows: Tensors, classes: Sequence[str]) -> dict[str, Role]:
-    """Return what each output is compared as; the sizes of one are nothing that may differ.
-
-    Raises:
-        ParityError: When one that shall hold classes is not there, or has no axis of them.
-    """
-    grown = [name for name in rows if sizes_of(name) in rows]
-    rows = {name: array for name, array in rows.items() if name not in map(sizes_of, grown)}
-    for name in classes:
-        array = rows.get(name)
-        if array is None:
-            reason, fix = "is no output of the model", f"Name some of {', '.join(sorted(rows))}."
-            raise ParityError("verify.classes", reason, fix, value=name)
-        if _role(array) == "numbers" and (array.ndim < _ROWS_AND_CLASSES or array.shape[-1] < _FEWEST_CLASSES):
-            reason = f"has one row of shape {list(array.shape[1:])} per sample, and no axis of classes"
-            raise ParityError("verify.classes", reason, "Leave it out.", value=name)
-    found: dict[str, Role] = {name: _role(array) for name, array in rows.items()}
-    for name, role in found.items():
-        if role == "numbers" and (name in classes if classes else name not in grown and _is_a_vector(rows[name])):
-            found[name] = "classes"
-    return found
-
-
-def _of_several_rows(signature: Signature) -> tuple[str, ...]:
-    """Return the outputs with classes of a model that takes a fixed number of rows, above 1, as one request."""
-    rows = {tensor.shape[0] for tensor in signature.inputs if tensor.shape and tensor.shape[0] > 1}
-    return tuple(
-        tensor.name
-        for tensor in signature.outputs
-        if len(tensor.shape) == _ROWS_AND_CLASSES
-        and tensor.shape[0] in rows
-        and tensor.shape[-1] >= _FEWEST_CLASSES
-        and tensor.dtype.startswith("FP")
-    )
-
-
-def _role(array: NDArray[Any]) -> Role:
-    """Return what an output is, told from its rows; classes look like other numbers."""
-    single = math.prod(array.shape[1:]) == 1
-    if array.dtype == np.bool_:
-        return "truth" if single else "numbers"
-    if not np.issubdtype(array.dtype, np.number):
-        return "text"
-    return "label" if single and np.issubdtype(array.dtype, np.integer) else "numbers"
-
-
-def _is_a_vector(array: NDArray[Any]) -> bool:
-    """Tell whether each sample has one real number for each of some classes; masks, boxes and tokens have more axes."""
-    return (
-        array.shape[1:] == array.shape[-1:] and array.shape[-1] >= _FEWEST_CLASSES and np.issubdtype(array.dtype, np.floating)
-    )
-
-
 @dataclass
 class _Worst:
     """The worst so far.
@@ -225,6 +161,10 @@ class _Worst:
         size: The batch size that is compared at.
         agreed: Which samples agree, by output that names a class.
         among: Which samples have the source's class among the best, by output of more than `TOP` classes.
+        absolute: The largest difference.
+        scaled: The same as `distances.scaled` has it; of whole numbers as it is.
+        relative: The largest difference as a share of the source's value, of those that matter.
+        cosine: The smallest cosine similarity.
     """
 
     samples: int
