@@ -1,33 +1,25 @@
 """Made-up inputs: the same on any machine, within what the model's types and its own tables allow."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpuserve.kubernetes.errors import suggestion
 from gpuserve_images.errors import SourceError
-from gpuserve_images.onnx_model.files import load
 from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.sizes import FIELD, require_memory
 from gpuserve_images.verify.spec import GenerateSpec
-
-if TYPE_CHECKING:
-    from onnx import GraphProto
 
 REAL_RANGE = (-1.0, 1.0)
 """Of real numbers: both signs, and the size that normalised inputs have."""
 
 FLAG_RANGE = (0.0, 1.0)
 """Of integers that no table bounds: a mask, and inside any vocabulary."""
-
-_SAME_VALUES = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand"})
-"""Operators that hand an index on as it is."""
 
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 _WORD = 8
@@ -53,9 +45,9 @@ def generate(
     Args:
         signature: The model's inputs.
         spec: Count, seed, ranges and shapes.
-        bounds: Number of values that an integer input may have, by input (see `table_sizes`).
+        bounds: Number of values that an integer input may have, by input (see `tables`).
         batch: Most requests that will be joined. Default 1.
-        words: Terms that the model knows of an input of text, by input (see `known_words`). Default: none, texts are made-up words.
+        words: Terms that the model knows of an input of text, by input (see `vocabularies`). Default: none, texts are made-up words.
 
     Raises:
         SourceError: When the spec names no input of the model, a range does not fit its type, a dimension is not known, or the
@@ -74,24 +66,6 @@ def generate(
     )
     require_memory(signature, [(tensor, plan.shape) for tensor, plan in zip(signature.inputs, plans, strict=True)], spec, batch)
     return _Requests(plans, spec.seed, range(spec.count))
-
-
-def table_sizes(path: Path) -> dict[str, int]:
-    """Return how many values each integer input of an ONNX file may have, where the graph tells: it looks them up in a table.
-
-    A text model's token ids are rows of its embedding table, so values from 0 up to the table's rows are what it can take.
-
-    Raises:
-        SourceError: When the file is no whole ONNX model.
-    """
-    graph = load(path).graph
-    sizes = _table_rows(graph)
-    found: dict[str, int] = {}
-    for value in graph.input:
-        known = [size for name in _aliases(graph, value.name) for size in sizes.get(name, ())]
-        if known:
-            found[value.name] = min(known)
-    return found
 
 
 class _Uniform:
@@ -230,40 +204,5 @@ def _shape(tensor: TensorSpec, spec: GenerateSpec, *, alone: bool) -> tuple[int,
     return (*first, *given)
 
 
-def _table_rows(graph: "GraphProto") -> dict[str, list[int]]:
-    """Return sizes of the tables that a value indexes, by the value's name."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                constants[node.output[0]] = attribute.t
-    rows: dict[str, list[int]] = {}
-    for node in graph.node:
-        if node.op_type == "Gather" and node.input[0] in constants and constants[node.input[0]].dims:
-            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-            rows.setdefault(node.input[1], []).append(constants[node.input[0]].dims[axis])
-        elif node.op_type == "OneHot" and node.input[1] in constants:
-            from onnx import numpy_helper
-
-            rows.setdefault(node.input[0], []).append(int(numpy_helper.to_array(constants[node.input[1]]).reshape(-1)[0]))
-    return rows
-
-
-def _aliases(graph: "GraphProto", name: str) -> Iterator[str]:
-    """Yield the names under which an input's values are handed on unchanged."""
-    readers: dict[str, list[Sequence[str]]] = {}
-    for node in graph.node:
-        if node.op_type in _SAME_VALUES:
-            readers.setdefault(node.input[0], []).append(node.output)
-    waiting, seen = [name], {name}
-    while waiting:
-        current = waiting.pop()
-        yield current
-        for outputs in readers.get(current, ()):
-            fresh = [output for output in outputs if output not in seen]
-            seen.update(fresh)
-            waiting += fresh
-
-
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].removesuffix("?") + ("?" if text.endswith("?") else ".")
+    return text[:1].upper() + text[1:] + ("" if text.endswith("?") else ".")

@@ -8,8 +8,9 @@ from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
 from gpuserve_images.samples.picking import sample_set
 from gpuserve_images.spec import ModelSpec
-from gpuserve_images.verify.generated import generate, table_sizes
+from gpuserve_images.verify.generated import generate
 from gpuserve_images.verify.spec import GenerateSpec
+from gpuserve_images.verify.tables import table_sizes
 from gpuserve_images.verify.vocabularies import known_words
 
 

@@ -15,10 +15,11 @@ from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
 from gpuserve_images.spec import load_model
 from gpuserve_images.verify.differences import ParityError
-from gpuserve_images.verify.generated import generate, table_sizes
+from gpuserve_images.verify.generated import generate
 from gpuserve_images.verify.inputs import verification_inputs
 from gpuserve_images.verify.parity import measure, reference_outputs
 from gpuserve_images.verify.spec import GenerateSpec, VerifySpec
+from gpuserve_images.verify.tables import table_sizes
 
 VOCABULARY = 30
 
