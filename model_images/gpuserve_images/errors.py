@@ -1,6 +1,6 @@
 """Errors of image building: each says where, which value, why, and what to do instead."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gpuserve.kubernetes.errors import GpuserveError
 
@@ -64,21 +64,25 @@ class BrokenOffError(RegistryError):
     """A registry's answer began and ended too early: what came of it is good."""
 
 
-class BaseImageError(ImageError):
-    """A base image could not be built; `log` holds the last lines the build wrote.
+class LoggedError(ImageError):
+    """What was started did not end well.
 
     Attributes:
-        log: Last lines of the failed command's output, oldest first.
+        log: The last lines that it wrote, oldest first.
     """
 
-    def __init__(self, where: str, reason: str, fix: str, *, log: list[str] | None = None) -> None:
+    def __init__(self, where: str, reason: str, fix: str, *, value: str | None = None, log: Sequence[str] = ()) -> None:
         """Append the log below the message."""
-        self.log = log or []
-        super().__init__(where, reason, fix)
+        self.log = tuple(log)
+        super().__init__(where, reason, fix, value=value)
 
     def __str__(self) -> str:
         """Return the message, then the log indented below it."""
         return "\n".join([super().__str__(), *(f"    {line}" for line in self.log)])
+
+
+class BaseImageError(LoggedError):
+    """A base image could not be built."""
 
 
 class SourceError(ImageError):

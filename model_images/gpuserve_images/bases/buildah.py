@@ -3,10 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-from gpuserve_images.bases.commands import run
+from gpuserve_images.bases.commands import Report, run, silent
 from gpuserve_images.bases.host import apt_settings, certificates, nvidia_index, pip_settings
 from gpuserve_images.mounts import mount_points
 from gpuserve_images.oci.reference import Reference, is_loopback
@@ -14,7 +13,7 @@ from gpuserve_images.oci.reference import Reference, is_loopback
 _INSECURE_POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 
 
-def build(folder: Path, reference: str, *, work: Path, report: Callable[[str], None], target: str = "") -> None:
+def build(folder: Path, reference: str, *, work: Path, report: Report, target: str = "") -> None:
     """Build a folder's Dockerfile and push the image.
 
     Args:
@@ -71,14 +70,10 @@ def _write_settings(work: Path, mirror: str) -> dict[str, Path]:
     return {**paths, "ca": authorities} if authorities else paths
 
 
-def _silent(_line: str) -> None:
-    """Report nothing."""
-
-
 def _clear(work: Path) -> None:
     """Unmount and remove everything, whatever state a killed build left its store in."""
     if not work.exists():
         return
     for place in reversed([place for place in mount_points() if place.is_relative_to(work)]):
-        run(["umount", "--lazy", str(place)], what="clearing buildah's store", report=_silent)
+        run(["umount", "--lazy", str(place)], what="clearing buildah's store", report=silent)
     shutil.rmtree(work)

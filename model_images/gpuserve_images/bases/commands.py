@@ -10,8 +10,15 @@ from gpuserve_images.errors import BaseImageError
 
 _LOG_LINES = 20
 
+Report = Callable[[str], None]
+"""Called with each line of output."""
 
-def run(command: Sequence[str], *, what: str, report: Callable[[str], None], env: Mapping[str, str] | None = None) -> str:
+
+def silent(_line: str) -> None:
+    """Report nothing."""
+
+
+def run(command: Sequence[str], *, what: str, report: Report, env: Mapping[str, str] | None = None) -> str:
     """Run a program to its end and return its output.
 
     Args:
@@ -50,5 +57,5 @@ def run(command: Sequence[str], *, what: str, report: Callable[[str], None], env
             raise
     if process.returncode:
         reason = f"{program} ended with status {process.returncode}"
-        raise BaseImageError(what, reason, "Put right what its last lines say, then run again", log=list(last))
+        raise BaseImageError(what, reason, "Put right what its last lines say, then run again", log=last)
     return "\n".join(lines)

@@ -3,10 +3,9 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from gpuserve_images.bases.commands import run
+from gpuserve_images.bases.commands import Report, run
 from gpuserve_images.bases.host import apt_settings
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci import ImageConfig, TarLayer, bake, resolve
@@ -20,7 +19,7 @@ _KEYS = Path(__file__).parent / "debian_keys"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def ensure_roots(dockerfile: Path, registry: str, report: Callable[[str], None]) -> None:
+def ensure_roots(dockerfile: Path, registry: str, report: Report) -> None:
     """Make the Debian images that a Dockerfile starts from available, in the registry as `library/<name>` or at Docker Hub.
 
     Raises:
@@ -50,7 +49,7 @@ def _at_docker_hub(name: str) -> bool:
         return False
 
 
-def _make_root(suite: str, target: str, report: Callable[[str], None]) -> None:
+def _make_root(suite: str, target: str, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="gpuserve-") as folder:
         tar, settings, keys = Path(folder, "root.tar"), Path(folder, "apt.conf"), Path(folder, "keys")
         settings.write_text(apt_settings())

@@ -6,17 +6,16 @@ hash of the folder, so it is built again exactly when the recipe changes.
 
 import fcntl
 import hashlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gpuserve_images import folders
+from gpuserve_images.bases.commands import Report, silent
 from gpuserve_images.errors import BaseImageError
 
 # Enough of a SHA-256 that no two recipes meet, short enough to read in `image:` lines; Git's length.
 _TAG_CHARACTERS = 40
-
-Report = Callable[[str], None]
 
 
 def _recipes() -> Path:
@@ -45,13 +44,13 @@ def recipe_tag(folder: Path) -> str:
     return sha256.hexdigest()[:_TAG_CHARACTERS]
 
 
-def ensure_base(recipe: str, registry: str, progress: Report | None = None, *, target: str = "") -> str:
+def ensure_base(recipe: str, registry: str, progress: Report = silent, *, target: str = "") -> str:
     """Return the reference of a recipe's image, building and pushing it when the registry lacks it.
 
     Args:
         recipe: Name of a folder in `model_images/`, e.g. `triton-cpu`.
         registry: Host of the registry that holds base images, e.g. `localhost:5000`.
-        progress: Called with a line of text now and then; None for silence.
+        progress: Called with a line of text now and then. Default: silence.
         target: Stage of the Dockerfile whose image is wanted, which is then named after it. Default: the last stage, and the recipe's name.
 
     Returns:
@@ -68,13 +67,12 @@ def ensure_base(recipe: str, registry: str, progress: Report | None = None, *, t
     reference = f"{registry}/gpuserve/{target or recipe}:{recipe_tag(folder)}"
     if resolve(reference):
         return reference
-    report = progress or _silent
     work = work_folder()
     with _only_one(work.with_suffix(".lock")):
         # Another process may have built it while this one waited.
         if not resolve(reference):
-            debian.ensure_roots(folder / "Dockerfile", registry, report)
-            buildah.build(folder, reference, work=work, report=report, target=target)
+            debian.ensure_roots(folder / "Dockerfile", registry, progress)
+            buildah.build(folder, reference, work=work, report=progress, target=target)
     return reference
 
 
@@ -91,10 +89,6 @@ def _recipe_folder(recipe: str) -> Path:
             f"base image {recipe}", f"there is no {folder / 'Dockerfile'}", f"Use one of these recipes: {known}"
         )
     return folder
-
-
-def _silent(_line: str) -> None:
-    """Report nothing."""
 
 
 @contextmanager

@@ -1,25 +1,10 @@
-"""The error of a build in the cluster."""
+"""The errors of a build in the cluster."""
 
-from collections.abc import Sequence
-
-from gpuserve_images.errors import ImageError
+from gpuserve_images.errors import ImageError, LoggedError
 
 
-class JobError(ImageError):
-    """A build in the cluster did not end well, or could not begin.
-
-    Attributes:
-        log: The last lines that it wrote, oldest first.
-    """
-
-    def __init__(self, where: str, reason: str, fix: str, *, value: str | None = None, log: Sequence[str] = ()) -> None:
-        """Append the log below the message."""
-        self.log = tuple(log)
-        super().__init__(where, reason, fix, value=value)
-
-    def __str__(self) -> str:
-        """Return the message, then the log indented below it."""
-        return "\n".join([super().__str__(), *(f"    {line}" for line in self.log)])
+class JobError(LoggedError):
+    """A build in the cluster did not end well, or could not begin."""
 
 
 class BuildRefusedError(ImageError):

@@ -24,6 +24,11 @@ class FailureError(Exception):
         self.value = value
 
 
+def one_line(error: BaseException) -> str:
+    """Return what a framework says on one line, cut where it lists a whole model."""
+    return " ".join(str(error).split())[:500]
+
+
 @dataclass(frozen=True)
 class Port:
     """An input or output.

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, Wishes
+from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, Wishes, one_line
 from gpuserve_images.export.backends.opset import at_opset
 
 tf: Any = importlib.import_module("tensorflow")
@@ -62,7 +62,7 @@ class TensorflowModel:
             converted, _ = convert.from_function(function, input_signature=specs, opset=self._wishes.opset)
             _hold_captured(converted, function.get_concrete_function())
         except Exception as error:
-            reason = f"is not exported by tf2onnx: {type(error).__name__}: {_line(error)}"
+            reason = f"is not exported by tf2onnx: {type(error).__name__}: {one_line(error)}"
             raise FailureError(reason, "Change the model, or export it to ONNX yourself.") from error
         _refuse_unknown(converted)
         out.write_bytes(at_opset(converted, self._wishes.opset).SerializeToString())
@@ -86,7 +86,7 @@ def load(path: Path, wishes: Wishes) -> TensorflowModel:
     try:
         loaded = tf.saved_model.load(str(_without_optimizer(path)))
     except Exception as error:
-        reason = f"is no SavedModel that TensorFlow {tf.__version__} can read: {_line(error)}"
+        reason = f"is no SavedModel that TensorFlow {tf.__version__} can read: {one_line(error)}"
         raise FailureError(reason, "Save it with tf.saved_model.save or model.export.") from error
     signatures = sorted(loaded.signatures)
     if wishes.signature not in signatures:
@@ -145,7 +145,3 @@ def _refuse_unknown(model: onnx.ModelProto) -> None:
 
 def _text(answer: NDArray[Any]) -> NDArray[Any]:
     return np.char.decode(answer.astype(np.bytes_), "utf-8").astype(object) if answer.dtype == object else answer
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]

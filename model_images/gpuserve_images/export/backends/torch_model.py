@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
+from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes, one_line
 
 torch: Any = importlib.import_module("torch")
 pytree: Any = importlib.import_module("torch.utils._pytree")
@@ -128,7 +128,7 @@ def _read(path: Path) -> Any:
             fix = "Export a module that takes tensors and returns a dictionary of them, such as {'logits': outputs.logits}"
             fix += ", or install transformers beside PyTorch." if unknown[1].startswith("transformers.") else "."
             raise FailureError(reason, fix, value=unknown[1]) from error
-        reason = f"is no ExportedProgram that PyTorch {torch.__version__} can read: {_line(error)}"
+        reason = f"is no ExportedProgram that PyTorch {torch.__version__} can read: {one_line(error)}"
         fix = "Save it again: torch.export.save(torch.export.export(model, args, dynamic_shapes=...), 'model.pt2')."
         raise FailureError(reason, fix) from error
     finally:
@@ -157,7 +157,7 @@ def _from_state(path: Path, wishes: Wishes) -> Any:
     try:
         module.load_state_dict(importlib.import_module("safetensors.torch").load_file(path), strict=True)
     except Exception as error:
-        reason = f"does not fit the module that {wishes.factory} makes: {_line(error)}"
+        reason = f"does not fit the module that {wishes.factory} makes: {one_line(error)}"
         raise FailureError(reason, "Name the factory and the arguments that these weights were trained with.") from error
     wished = wishes.inputs_of(list(inspect.signature(module.forward).parameters)[: len(wishes.inputs)])
     examples = tuple(_example(wish) for wish in wished)
@@ -165,7 +165,7 @@ def _from_state(path: Path, wishes: Wishes) -> Any:
     try:
         return torch.export.export(module.eval(), examples, dynamic_shapes=free)
     except Exception as error:
-        reason = f"cannot be traced by torch.export: {_line(error)}"
+        reason = f"cannot be traced by torch.export: {one_line(error)}"
         raise FailureError(reason, "Change the module as torch.export says, or fix the axis in export.inputs.") from error
 
 
@@ -176,7 +176,7 @@ def _made(wishes: Wishes) -> Any:
         factory = found[name] if isinstance(found, Mapping) else getattr(found, name)
         return factory(**wishes.arguments)
     except Exception as error:
-        reason = f"the factory {wishes.factory} fails: {type(error).__name__}: {_line(error)}"
+        reason = f"the factory {wishes.factory} fails: {type(error).__name__}: {one_line(error)}"
         raise FailureError(reason, "Correct it, or install what it imports.") from error
 
 
@@ -228,7 +228,3 @@ def _refusal(error: Exception) -> FailureError:
         return FailureError("uses an operator that ONNX has no form of", fix, value=value)
     reason = f"is not exported by PyTorch: {texts[0][:500]}"
     return FailureError(reason, "Change the module, or export it to ONNX yourself.")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]
