@@ -35,7 +35,7 @@ def choose(model: Path, build: str, options: Options) -> Chosen:
 
     Args:
         model: A model's YAML file, or a model file or folder.
-        build: Name of a build of the YAML file. Default: its only one.
+        build: Name of a build of the YAML file; empty for its only one.
         options: What is said about a model file.
 
     Raises:

@@ -68,7 +68,7 @@ def require_image_of(image: str, model: str, build: str | None) -> str:
     Args:
         image: Its address.
         model: Name of the model that it must hold; an image that does not say what it holds may hold any.
-        build: Build of that model. Default: any, such as that of a server that runs the image.
+        build: Build of that model; None for any, such as that of a server that runs the image.
 
     Raises:
         ImageError: When there is no such image, or it holds something else.

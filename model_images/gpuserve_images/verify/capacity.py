@@ -57,7 +57,7 @@ class Capacity(Spec):
 
         Args:
             points: What was measured.
-            slo: Its latency is the bound. Default: no bound, so the fastest point counts.
+            slo: Its latency is the bound; None for no bound, so that the fastest point counts.
             where: What was measured.
             cores: Cores it ran on.
             notes: What could not be measured.
@@ -99,7 +99,7 @@ def measure_capacity(callee: Callee, sizes: Sequence[int], slo: SloSpec | None, 
     Args:
         callee: The model in this process.
         sizes: Batch sizes to time.
-        slo: Its latency bounds what counts as capacity. Default: no bound.
+        slo: Its latency bounds what counts as capacity; None for no bound.
         progress: Told before each point.
 
     Raises:
