@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import Resource
 
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.spec import plain
 from gpuserve.kubernetes.values import Placement
 from gpuserve_images.builder.spec import LOCAL, BuilderSpec, short
@@ -144,7 +144,7 @@ def _builder(builder: BuilderSpec | Mapping[str, Any] | str, placement: Placemen
     where = BuilderSpec.parse(short(builder), path="builder")
     if where.kind == "job" and placement is None:
         fix = "pass placement=pool.placement of the GpuNodePool that builds"
-        raise SpecError([Problem("placement", None, "is required by builder `job`", fix)])
+        raise SpecError.of("placement", None, "is required by builder `job`", fix)
     return where
 
 

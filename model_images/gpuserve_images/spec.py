@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.identifiers import DnsLabel
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.yaml_text import YamlSyntaxError, read_yaml
@@ -217,7 +217,7 @@ def load_model(path: Path | str) -> ModelSpec:
 
 def _read_mapping(path: Path) -> Mapping[str, Any]:
     def problem(reason: str, fix: str, value: object = None) -> SpecError:
-        return SpecError([Problem("(file)", value, reason, fix, str(path))])
+        return SpecError.of("(file)", value, reason, fix, str(path))
 
     try:
         data = read_yaml(path.read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.compile.spec import ARCHITECTURE
 
 
@@ -33,9 +33,9 @@ def require_target(target: object) -> None:
     """
     if not isinstance(target, Target):
         fix = "pass for example Target(kind='gpu', architecture='sm_86')"
-        raise SpecError([Problem("target", target, "is no `gpuserve_images.target.Target`", fix)])
+        raise SpecError.of("target", target, "is no `gpuserve_images.target.Target`", fix)
     if target.kind not in {"cpu", "gpu"}:
-        raise SpecError([Problem("target.kind", target.kind, "is no place that an image can run at", "use 'cpu' or 'gpu'")])
+        raise SpecError.of("target.kind", target.kind, "is no place that an image can run at", "use 'cpu' or 'gpu'")
     if target.architecture is not None and not ARCHITECTURE.fullmatch(target.architecture):
         fix = "write its compute capability without the dot, for example 'sm_80'"
-        raise SpecError([Problem("target.architecture", target.architecture, "is not a GPU architecture", fix)])
+        raise SpecError.of("target.architecture", target.architecture, "is not a GPU architecture", fix)

@@ -5,7 +5,7 @@ from typing import Any
 
 from gpuserve.autoscaling.spec import API_VERSIONS, MEASURED_ONE, NO_RATE, AutoscalerSpec, is_rate
 from gpuserve.kubernetes.capacity import unmeasured
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.metadata import Manifest, labels, manifest
 from gpuserve.kubernetes.outputs import is_output
 
@@ -79,7 +79,7 @@ def target_rate(name: str, capacity: float | None) -> str:
     if not is_rate(capacity):
         # The value itself may be a secret.
         reason = f"resolves to a {type(capacity).__name__} that {NO_RATE}"
-        raise SpecError([Problem(f"{name}: capacity", None, reason, MEASURED_ONE)])
+        raise SpecError.of(f"{name}: capacity", None, reason, MEASURED_ONE)
     return quantity(max(capacity * TARGET_SHARE, 0.001))
 
 

@@ -13,7 +13,7 @@ from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import notice, to_json
 from gpuserve.cli.placing import mode, placed
 from gpuserve.cli.progress import progress
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 
 if TYPE_CHECKING:
     from gpuserve.cli.progress import Tell
@@ -52,19 +52,19 @@ def bake(  # noqa: PLR0913, PLR0917 - one parameter per option of the command
     """Build, verify and push a model's image; or push files as an image. Nothing is done that the registry has already."""
     one_model = len(what) == 1 and _is_model(what[0])
     if one_model and image:
-        raise _problem(
+        raise SpecError.of(
             "--image", image, "names the image of files; a model's image has its content key as tag", "use --registry and --tag"
         )
     if one_model and not registry:
-        raise _problem("--registry", None, "is needed", "write for example --registry localhost:5000/models")
+        raise SpecError.of("--registry", None, "is needed", "write for example --registry localhost:5000/models")
     if one_model:
         from gpuserve_images.pipeline.key import require_registry
 
         require_registry(registry, "--registry")
     if not one_model and not image:
-        raise _problem("--image", None, "is needed for files", f"write for example {EXAMPLE}")
+        raise SpecError.of("--image", None, "is needed for files", f"write for example {EXAMPLE}")
     if not one_model and (registry or build or gpu):
-        raise _problem(
+        raise SpecError.of(
             "options",
             None,
             "of a model, and the arguments are files",
@@ -108,7 +108,7 @@ def _files(what: Sequence[str], image: str, base: str, tell: "Tell") -> dict[str
     named = Reference.parse(image)
     if named.digest:
         reason = "has a digest, which follows from the files"
-        raise _problem("--image", image, reason, f"write {image.partition('@')[0]}")
+        raise SpecError.of("--image", image, reason, f"write {image.partition('@')[0]}")
     places = placed(what)
     layers = [Layer({place: File(path, mode(path))}, comment=place) for place, path in places.items()]
     on = None if base in {"", "scratch"} else base
@@ -131,7 +131,7 @@ class _Finish:
         self._tags = tuple(tags)
         for tag in tags:
             if not _TAG.fullmatch(tag):
-                raise _problem("--tag", tag, "is no tag", "use letters, digits and _ . -, at most 128, such as --tag 1.4")
+                raise SpecError.of("--tag", tag, "is no tag", "use letters, digits and _ . -, at most 128, such as --tag 1.4")
         self._key = None
         if key is not None:
             from gpuserve_images.oci.keys import private_key
@@ -158,7 +158,3 @@ def _summary(result: dict[str, Any]) -> str:
         return "the registry had it: nothing was done"
     ran = [run["stage"] for run in result.get("stages", []) if run["origin"] == "made"]
     return f"{sent / 1e6:.1f} MB sent" + (f"; stages run: {', '.join(ran)}" if ran else "")
-
-
-def _problem(field: str, value: object, reason: str, fix: str) -> SpecError:
-    return SpecError([Problem(field, value, reason, fix)])

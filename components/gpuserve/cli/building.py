@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gpuserve.cli.model_file import Options, model_of
 from gpuserve.cli.option_words import BUILD
-from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve.kubernetes.errors import SpecError, suggestion
 
 if TYPE_CHECKING:
     from gpuserve_images.spec import ModelSpec
@@ -43,16 +43,16 @@ def choose(model: Path, build: str, options: Options) -> Chosen:
     """
     if model.suffix.lower() not in YAML:
         if build:
-            raise _problem("--build", build, "names a build of a YAML file, and the model is a file", "leave it out")
+            raise SpecError.of("--build", build, "names a build of a YAML file, and the model is a file", "leave it out")
         return Chosen(model_of(model, options), BUILD, model.parent)
     if options.given():
         reason = f"is said in {model.name}, and {', '.join(options.given())} on the command line too"
-        raise _problem("options", None, reason, "change the YAML file, or name the model file itself")
+        raise SpecError.of("options", None, reason, "change the YAML file, or name the model file itself")
     from gpuserve_images.spec import load_model
 
     spec = load_model(model)
     if not build and len(spec.builds) > 1:
-        raise _problem("--build", None, f"is needed: {model.name} has several builds", suggestion("", spec.builds))
+        raise SpecError.of("--build", None, f"is needed: {model.name} has several builds", suggestion("", spec.builds))
     return Chosen(spec, build or next(iter(spec.builds)), model.parent)
 
 
@@ -71,11 +71,7 @@ def target_of(server: str, gpu: str) -> "Target":
 
     if gpu not in {"", "any"} and not ARCHITECTURE.fullmatch(gpu):
         fix = "write its compute capability without the dot, for example 'sm_80', or `any`"
-        raise _problem("--gpu", gpu, "is not a GPU architecture", fix)
+        raise SpecError.of("--gpu", gpu, "is not a GPU architecture", fix)
     if not gpu:
         return Target(server=server)
     return Target("gpu", None if gpu == "any" else gpu, server)
-
-
-def _problem(field: str, value: object, reason: str, fix: str) -> SpecError:
-    return SpecError([Problem(field, value, reason, fix)])

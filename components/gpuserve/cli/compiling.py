@@ -14,7 +14,7 @@ from gpuserve.cli.option_words import by_option
 from gpuserve.cli.options import JsonOption
 from gpuserve.cli.output import to_json
 from gpuserve.cli.progress import progress
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve_images.errors import ImageError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
     job = Job(chosen.model, chosen.build, chosen.folder, target_of("triton", gpu))
     if job.spec.engine == "native":
         reason = "serves the source model as it is, so there is nothing to compile"
-        raise SpecError([Problem(f"builds.{chosen.build}.engine", "native", reason, "bake it (`gpuserve bake`)")])
+        raise SpecError.of(f"builds.{chosen.build}.engine", "native", reason, "bake it (`gpuserve bake`)")
     chain = plan(job)
     with Runner(cache_folder(), progress=tell) as runner:
         made = make(chain, runner)
@@ -143,7 +143,7 @@ def _compile(chosen: Chosen, gpu: str, place: Path, tell: "Tell") -> dict[str, A
 def _require_writable(place: Path, *, force: bool) -> None:
     """Find out before a long build that its result could not be written, as far as that shows without writing."""
     if place.exists() and not force and (not place.is_dir() or any(place.iterdir())):
-        raise SpecError([Problem("--output", str(place), "is there already", "name another folder, or give --force")])
+        raise SpecError.of("--output", str(place), "is there already", "name another folder, or give --force")
     there = next(path for path in (place, *place.absolute().parents) if path.exists())
     if not there.is_dir():
         raise _not_written(place, f"{there} is no folder")
@@ -153,7 +153,7 @@ def _require_writable(place: Path, *, force: bool) -> None:
 
 def _not_written(place: Path, why: str) -> SpecError:
     fix = "name a folder that may be written to, or one that can be made"
-    return SpecError([Problem("--output", str(place), f"cannot be written: {why}", fix)])
+    return SpecError.of("--output", str(place), f"cannot be written: {why}", fix)
 
 
 def _write(place: Path, files: dict[str, Path], texts: dict[str, str]) -> None:

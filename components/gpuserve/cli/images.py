@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from gpuserve.cli.options import STACKS, JsonOption
 from gpuserve.cli.output import notice, show, to_json, write
 from gpuserve.cli.progress import progress
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 
 if TYPE_CHECKING:
     from gpuserve.kubernetes.units import Quantity
@@ -135,8 +135,8 @@ def report(
     found = attached_report(image)
     if found is None:
         reason = "has no report, or is not there"
-        raise SpecError(
-            [Problem("REFERENCE", image, reason, "name an image that gpuserve built, or measure it: `gpuserve bench --attach`")]
+        raise SpecError.of(
+            "REFERENCE", image, reason, "name an image that gpuserve built, or measure it: `gpuserve bench --attach`"
         )
     if output is not None:
         write(output, found.html())
@@ -155,7 +155,7 @@ def _quantity(kind: "type[Quantity]", option: str, text: str, example: str) -> "
     except ValueError as error:
         reason = str(error).partition("; ")[0]
         # Not some length of time: who does as the message says keeps what the command says it keeps.
-        raise SpecError([Problem(option, text, reason, f"write for example {option} {kind.meant(text, example)}")]) from error
+        raise SpecError.of(option, text, reason, f"write for example {option} {kind.meant(text, example)}") from error
 
 
 def _needed(stacks: Path) -> set[str]:
@@ -167,7 +167,7 @@ def _needed(stacks: Path) -> set[str]:
 
     names = stack_names(stacks)
     if not names:
-        raise SpecError([Problem("--stacks", str(stacks), "has no stack file", "name a folder with Pulumi.ENV.yaml files")])
+        raise SpecError.of("--stacks", str(stacks), "has no stack file", "name a folder with Pulumi.ENV.yaml files")
     needed: set[str] = set()
     for name in names:
         environment = load_stack(name, stacks)

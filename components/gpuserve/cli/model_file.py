@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuserve.cli.option_words import BUILD, by_option
-from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve.kubernetes.errors import SpecError, suggestion
 from gpuserve.kubernetes.identifiers import MAX_LABEL
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def model_of(file: Path, options: Options) -> "ModelSpec":
     from gpuserve_images.spec import ModelSpec
 
     if not file.exists():
-        raise _problem("MODEL", str(file), "does not exist", "name a model's YAML file, a model file or a folder")
+        raise SpecError.of("MODEL", str(file), "does not exist", "name a model's YAML file, a model file or a folder")
     try:
         return ModelSpec.parse(_fields(file, options))
     except SpecError as error:
@@ -80,7 +80,7 @@ def _fields(file: Path, options: Options) -> dict[str, Any]:
     build: dict[str, Any] = {"engine": options.engine or ("tensorrt-rtx" if options.architectures else "onnxruntime")}
     profiles = read_profiles(options.profiles)
     if profiles and build["engine"] == "onnxruntime":
-        raise _problem(
+        raise SpecError.of(
             "--profile", options.profiles[0], "bounds an engine's shapes, and none is made", "add --arch, or leave it out"
         )
     build |= {"profiles": profiles} if profiles else {}
@@ -110,7 +110,7 @@ def _inputs(options: Options, profiles: "Mapping[str, ProfileSpec]") -> dict[str
         return {"generate": said} if any(said.values()) else {}
     for option, texts in (("--shape", options.shapes), ("--range", options.ranges)):
         if texts:
-            raise _problem(option, texts[0], "is about generated inputs, and --samples gives real ones", "leave one out")
+            raise SpecError.of(option, texts[0], "is about generated inputs, and --samples gives real ones", "leave one out")
     return {"inputs": str(options.samples.resolve())}
 
 
@@ -118,10 +118,10 @@ def _require_what_int8_needs(options: Options) -> None:
     """Name the options: the spec's own words are about fields of a YAML file, and there is none."""
     if options.precision == "int8" and not options.calibrate:
         fix = "add --calibrate with a folder of sample inputs"
-        raise _problem("--precision", options.precision, "needs the ranges of values that real inputs have", fix)
+        raise SpecError.of("--precision", options.precision, "needs the ranges of values that real inputs have", fix)
     if not options.bars:
         fix = "add for example --bar top1_agreement=0.99 (of classes) or --bar cosine=0.99"
-        raise _problem("--precision", options.precision, "strays from the source, and nothing says how far it may", fix)
+        raise SpecError.of("--precision", options.precision, "strays from the source, and nothing says how far it may", fix)
 
 
 def _name(file: Path) -> str:
@@ -136,12 +136,8 @@ def _bar(text: str) -> tuple[str, float | str]:
     name, _, value = text.partition("=")
     bar = name.replace("-", "_")
     if bar not in BarsSpec.model_fields:
-        raise _problem("--bar", text, "names no bar", suggestion(bar, BarsSpec.model_fields))
+        raise SpecError.of("--bar", text, "names no bar", suggestion(bar, BarsSpec.model_fields))
     try:
         return bar, value if value == "none" else float(value)
     except ValueError as error:
-        raise _problem("--bar", text, "is no bar", f"write for example --bar {bar}=0.99") from error
-
-
-def _problem(field: str, value: object, reason: str, fix: str) -> SpecError:
-    return SpecError([Problem(field, value, reason, fix)])
+        raise SpecError.of("--bar", text, "is no bar", f"write for example --bar {bar}=0.99") from error

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Column, Table
 
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.yaml_scalars import TEXT, tag_of
 
 PIPE_WIDTH = 200
@@ -65,7 +65,7 @@ def write(path: Path, text: str, option: str = "--output") -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         fix = "name another file, in a folder that is there and may be written to"
-        raise SpecError([Problem(option, str(path), f"cannot be written: {error.strerror}", fix)]) from error
+        raise SpecError.of(option, str(path), f"cannot be written: {error.strerror}", fix) from error
 
 
 def stdout() -> Console:

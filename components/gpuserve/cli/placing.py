@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 
 _EXECUTABLE, _READABLE = 0o755, 0o644
 _OWNER_RUNS = 0o100
@@ -75,4 +75,4 @@ def _is_text(name: str) -> bool:
 
 
 def _problem(argument: str, reason: str, fix: str) -> SpecError:
-    return SpecError([Problem("PATH:PLACE", argument, reason, fix)])
+    return SpecError.of("PATH:PLACE", argument, reason, fix)

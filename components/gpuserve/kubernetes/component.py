@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pulumi
 
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.identifiers import SUBDOMAIN
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.kubernetes.names import Named, Names
@@ -41,11 +41,11 @@ def refusing(name: str) -> Generator[None]:
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         reason = f"is no text, but of type {type(name).__name__}: the engine knows resources by their names"
-        raise SpecError([Problem("name", None, reason, "pass the component's name as text")])
+        raise SpecError.of("name", None, reason, "pass the component's name as text")
     if len(name) > MAX_NAME or not re.fullmatch(SUBDOMAIN, name):
         reason = f"is no name of at most {MAX_NAME} characters for objects in the cluster and their labels (RFC 1123)"
         fix = "use lower-case letters, digits, '-' and '.', starting and ending with a letter or digit"
-        raise SpecError([Problem("name", name, reason, fix)])
+        raise SpecError.of("name", name, reason, fix)
 
 
 class Component(Named):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from gpuserve.kubernetes.secrecy import without_secrets
 
@@ -40,6 +41,11 @@ class SpecError(GpuserveError, ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def of(cls, field: str, value: object, reason: str, fix: str, file: str | None = None) -> Self:
+        """Return the error of one `Problem` alone."""
+        return cls([Problem(field, value, reason, fix, file)])
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -67,7 +67,7 @@ def load_stack(stack: str, stacks: Path = Path("stacks")) -> Environment:
     config = document.get("config")
     if not isinstance(config, Mapping) or CONFIG_KEY not in config:
         fix = f"add `config:` with a `{CONFIG_KEY}:` object (see docs)"
-        raise SpecError([Problem(f"config.{CONFIG_KEY}", None, "is required but missing", fix, str(file))])
+        raise SpecError.of(f"config.{CONFIG_KEY}", None, "is required but missing", fix, str(file))
     values = cast("Mapping[str, Any]", config)
     encrypted = list(encrypted_problems(values[CONFIG_KEY], f"config.{CONFIG_KEY}", str(file)))
     if encrypted:
@@ -84,7 +84,7 @@ def load_environment(data: object, *, file: Path, path: str) -> Environment:
     """
     if not isinstance(data, Mapping):
         fix = "write an object with `registry:`, `pools:` and `services:`"
-        raise SpecError([Problem(path, data, "is not an object", fix, str(file))])
+        raise SpecError.of(path, data, "is not an object", fix, str(file))
     platform, found, kept = _parse(cast("Mapping[str, Any]", data), str(file), path)
     if platform is None:
         raise SpecError(found)
@@ -183,13 +183,13 @@ def _read_yaml(file: Path, known: list[str]) -> Mapping[str, Any]:
     except OSError as error:
         stacks = ", ".join(known) or "none"
         fix = f"use one of the stacks that exist here: {stacks}"
-        raise SpecError([Problem("(file)", None, error.strerror or "cannot be read", fix, str(file))]) from error
+        raise SpecError.of("(file)", None, error.strerror or "cannot be read", fix, str(file)) from error
     except UnicodeDecodeError as error:
-        raise SpecError([Problem("(file)", None, f"is not YAML: {error}", "write it in UTF-8", str(file))]) from error
+        raise SpecError.of("(file)", None, f"is not YAML: {error}", "write it in UTF-8", str(file)) from error
     try:
         document = read_yaml(text)
     except YamlSyntaxError as error:
-        raise SpecError([Problem("(file)", None, f"is not YAML: {error}", error.fix, str(file))]) from error
+        raise SpecError.of("(file)", None, f"is not YAML: {error}", error.fix, str(file)) from error
     if not isinstance(document, Mapping):
-        raise SpecError([Problem("(file)", document, "is not a YAML mapping", "start it with `config:`", str(file))])
+        raise SpecError.of("(file)", document, "is not a YAML mapping", "start it with `config:`", str(file))
     return cast("Mapping[str, Any]", document)

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.metadata import SERVICE_LABEL, VERSION_LABEL, Manifest, labels, manifest
 from gpuserve.kubernetes.values import Endpoint, MetricsSource, ScaleTarget
 from gpuserve.serving.network import network_policy_spec, service_spec
@@ -127,4 +127,4 @@ def _replacement_seconds(spec: ServingSpec) -> int:
 def _check_name(name: str) -> None:
     if len(name) > MAX_NAME or not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
         reason = f"is not a DNS label of at most {MAX_NAME} characters, which a Service's name must be"
-        raise SpecError([Problem("name", name, reason, "use lower-case letters, digits and '-', starting with a letter")])
+        raise SpecError.of("name", name, reason, "use lower-case letters, digits and '-', starting with a letter")

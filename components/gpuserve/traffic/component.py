@@ -6,7 +6,7 @@ from typing import Any
 import pulumi
 
 from gpuserve.kubernetes.component import Component, refusing
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.metadata import Manifest
 from gpuserve.kubernetes.registration import KubernetesObject
 from gpuserve.traffic.manifests import WAY, TlsMaterial, address_url, manifests, service_url
@@ -95,5 +95,5 @@ def _resources(servers: object) -> tuple[pulumi.Resource, ...]:
     for index, server in enumerate(found):
         if not isinstance(server, pulumi.Resource):
             reason = f"is of type {type(server).__name__}, and a resource is wanted"
-            raise SpecError([Problem(f"servers[{index}]", None, reason, "pass the ServingStack itself")])
+            raise SpecError.of(f"servers[{index}]", None, reason, "pass the ServingStack itself")
     return tuple(server for server in found if isinstance(server, pulumi.Resource))

@@ -24,7 +24,7 @@ def require_needs(cluster: BuildCluster, spec: BuilderSpec, namespace: str, clai
     """
     if cluster.lacks("Namespace", namespace):
         fix = f"create it (kubectl create namespace {namespace}), or leave `builder.namespace` out: builds then run in their pool's"
-        raise SpecError([Problem("builder.namespace", namespace, "does not exist in the cluster", fix)])
+        raise SpecError.of("builder.namespace", namespace, "does not exist in the cluster", fix)
     problems = [
         Problem(field, name, f"there is no {kind} {name} in namespace {namespace}", fix)
         for field, kind, name, fix in _needs(spec, namespace, claims)

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.identifiers import DnsLabel, Namespace, SecretName
 from gpuserve.kubernetes.spec import Spec
 from gpuserve.kubernetes.units import WHOLE, Bytes, Cpu, Duration
@@ -109,4 +109,4 @@ def require_reachable(registry: str, spec: BuilderSpec) -> None:
     if is_loopback(host) and spec.registry_address is None:
         reason = f"is not given, and pods do not reach registry {host}: there, that name is the pod itself"
         fix = "add the address that pods reach it by (embedded cluster: registry_address: http://10.244.0.1:5000)"
-        raise SpecError([Problem("builder.registry_address", None, reason, fix)])
+        raise SpecError.of("builder.registry_address", None, reason, fix)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
-from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve.kubernetes.errors import SpecError, suggestion
 from gpuserve_images.layouts.served import LayoutError
 from gpuserve_images.pipeline.job import Job, require_build
 from gpuserve_images.pipeline.stage import Source, Stage
@@ -108,29 +108,29 @@ def _ensemble_models(job: Job, ensemble: "EnsembleSpec") -> dict[str, Job]:
         if step.model == job.model.name:
             if step.build is not None:
                 reason = "is a build of this model, and the image's own build is what goes in"
-                raise SpecError([Problem(f"{field}.build", step.build, reason, "remove `build:`")])
+                raise SpecError.of(f"{field}.build", step.build, reason, "remove `build:`")
             continue
         path = job.folder / f"{step.model}.yaml"
         if not path.is_file():
             known = [file.stem for file in job.folder.glob("*.yaml")]
             reason = f"has no YAML file beside that of {job.model.name}"
-            raise SpecError([Problem(f"{field}.model", step.model, reason, suggestion(step.model, known))])
+            raise SpecError.of(f"{field}.model", step.model, reason, suggestion(step.model, known))
         if step.build is None:
             reason = f"does not say which build of {step.model} goes in"
-            raise SpecError([Problem(f"{field}.build", None, reason, "add `build:`")])
+            raise SpecError.of(f"{field}.build", None, reason, "add `build:`")
         other = Job(load_model(path), step.build, job.folder, job.target)
         if other.model.name != step.model:
             reason = (
                 f"is the file {path.name} of a model that is called {other.model.name!r}, and a server knows it by that name"
             )
             fix = f"write `name: {step.model}` there, or rename the file to {other.model.name}.yaml and name that here"
-            raise SpecError([Problem(f"{field}.model", step.model, reason, fix)])
+            raise SpecError.of(f"{field}.model", step.model, reason, fix)
         _require_onnxruntime(other, f"{field}.build")
         _require_plain(other, field)
         known = found.setdefault(f"model-{step.model}", other)
         if known.build != step.build:
             reason = f"is another build of {step.model} than {known.build!r}, which an earlier step takes"
-            raise SpecError([Problem(f"{field}.build", step.build, reason, "take the same build in all steps")])
+            raise SpecError.of(f"{field}.build", step.build, reason, "take the same build in all steps")
     return found
 
 
@@ -138,7 +138,7 @@ def _require_onnxruntime(other: Job, field: str) -> None:
     engine = require_build(other.model, other.build, field).engine
     if engine != "onnxruntime":
         reason = f"is built for {engine}, and builds that share an image are those of onnxruntime"
-        raise SpecError([Problem(field, other.build, reason, "name a build with `engine: onnxruntime`")])
+        raise SpecError.of(field, other.build, reason, "name a build with `engine: onnxruntime`")
 
 
 def _require_plain(other: Job, field: str) -> None:
@@ -147,4 +147,4 @@ def _require_plain(other: Job, field: str) -> None:
     for name, given in (("numbers", layout.numbers), ("ensemble", layout.ensemble), ("warmup", layout.warmup == "samples")):
         if given:
             reason = f"says `layout.{name}`, which holds in an image of its own and not in another model's ensemble"
-            raise SpecError([Problem(f"{field}.model", other.model.name, reason, f"remove `layout.{name}` there")])
+            raise SpecError.of(f"{field}.model", other.model.name, reason, f"remove `layout.{name}` there")

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gpuserve.kubernetes.errors import Problem, SpecError, suggestion
+from gpuserve.kubernetes.errors import SpecError, suggestion
 from gpuserve_images.compile.matching import fitting
 from gpuserve_images.onnx_model.files import check
 from gpuserve_images.pipeline.stage import Source
@@ -143,7 +143,7 @@ def require_build(model: ModelSpec, build: str, field: str = "build") -> BuildSp
         SpecError: When it has none of that name.
     """
     if build not in model.builds:
-        raise SpecError([Problem(field, build, f"model {model.name!r} has no such build", suggestion(build, model.builds))])
+        raise SpecError.of(field, build, f"model {model.name!r} has no such build", suggestion(build, model.builds))
     return model.builds[build]
 
 
@@ -160,5 +160,5 @@ def engine_architectures(build: str, spec: BuildSpec, target: Target) -> tuple[s
     if built is None:
         reason = f"makes no engine for {wanted}, the architecture of the pool's GPUs"
         fix = f"add {wanted} to `architectures`"
-        raise SpecError([Problem(f"builds.{build}.architectures", list(spec.architectures), reason, fix)])
+        raise SpecError.of(f"builds.{build}.architectures", list(spec.architectures), reason, fix)
     return (built,)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gpuserve.kubernetes.errors import Problem, SpecError
+from gpuserve.kubernetes.errors import SpecError
 from gpuserve.kubernetes.outputs import is_output
 from gpuserve_images.errors import ImageError
 from gpuserve_images.oci.reference import Reference
@@ -66,12 +66,12 @@ def require_registry(registry: object, field: str = "registry") -> None:
     """
     if is_output(registry):
         reason = "is a Pulumi Output, but must be known at plan time: a preview asks it what is there"
-        raise SpecError([Problem(field, None, reason, "pass a plain value, for example from the stack's configuration")])
+        raise SpecError.of(field, None, reason, "pass a plain value, for example from the stack's configuration")
     if not _holds_images(registry):
         near = registry.rpartition("://")[2].strip("/ \n").lower() if isinstance(registry, str) else ""
         fix = f"write {near!r}" if _holds_images(near) else "write for example 'localhost:5000/models'"
         reason = "is no registry with a path of lower-case names, without a scheme and without a tag"
-        raise SpecError([Problem(field, registry, reason, fix)])
+        raise SpecError.of(field, registry, reason, fix)
 
 
 def _holds_images(registry: object) -> bool:
