@@ -2,9 +2,11 @@
 
 import json
 
+import onnx
 import pytest
 from e2e_commands import run_compile as run
 from e2e_text_model import write_text_model
+from onnx import TensorProto, helper
 
 from gpuserve.cli.bench_options import shapes
 from gpuserve.cli.building import choose
@@ -64,6 +66,19 @@ def test_without_an_engine_the_refusal_names_the_shape(place):
     run("text.onnx", *advice.split(), "-o", "out")
     report = json.loads((place / "out/report.json").read_text())
     assert report["parity"]["samples"] == 32
+
+
+@pytest.mark.parametrize("arch", [(), ARCH])
+def test_the_refusal_of_several_inputs_names_them_all(place, arch):
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", "length"]) for name in ("ids:0", "mask:0")]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "length"])]
+    graph = helper.make_graph([helper.make_node("Mul", ["ids:0", "mask:0"], ["y"])], "two", inputs, outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), place / "two.onnx")
+    said = run("two.onnx", *arch, fails=True)
+    advice = said.split("`")[1]
+    assert advice.count("ids:0=") == advice.count("mask:0=") == 1
+    run("two.onnx", *arch, *advice.split(), "-o", "out")
+    assert (place / "out/report.json").is_file()
 
 
 def test_inputs_are_generated_in_the_tuned_size_unless_another_is_said(place):

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,8 +40,31 @@ def _kept(found: re.Match[str]) -> str:
     return " ".join(f"--keep-fp32 {shlex.quote(name)}" for name in yaml.safe_load(found[1]))
 
 
+def _shapes(found: re.Match[str]) -> str:
+    import yaml
+
+    said = {name: ",".join(map(str, sizes)) for name, sizes in yaml.safe_load(found[1]).items()}
+    return _repeated("--shape", said)
+
+
+def _profiles(found: re.Match[str]) -> str:
+    import yaml
+
+    said = {
+        name: ":".join("x".join(map(str, profile[bound])) for bound in ("min", "opt", "max"))
+        for name, profile in yaml.safe_load(found[1]).items()
+    }
+    return _repeated("--profile", said)
+
+
+def _repeated(option: str, said: Mapping[str, str]) -> str:
+    return "`" + " ".join(f"{option} {shlex.quote(name + '=' + value)}" for name, value in said.items()) + "`"
+
+
 _FIXES: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"Write `keep_fp32: (\[.*\])` in the build": lambda found: f"Give `{_kept(found)}`",
+    r"`shapes: (\{.*?\})`": _shapes,
+    r"Declare `profiles: (\{.*\})`": lambda found: f"Give {_profiles(found)}",
     r"`(keep_fp32|precision):`": lambda found: f"`--{found[1].replace('_', '-')}`",
     r"change `batch\.max`": "change `--max-batch`",
     r"`verify\.generate\.shapes`": "`--shape`",

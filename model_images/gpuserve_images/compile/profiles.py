@@ -1,6 +1,6 @@
 """The shapes that an engine accepts: from the model's signature, the batch range, and what the build declares."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuserve.kubernetes.errors import suggestion
@@ -48,26 +48,37 @@ def profiles(signature: Signature, batch: BatchSpec, declared: Mapping[str, Prof
         if name not in inputs:
             raise CompileError(f"profiles.{name}", "is no input of the model", f"{suggestion(name, inputs)}.")
     sizes = (1, batch.sizes[0], batch.max) if batch.seen(signature).batched else None
+    derived = [tensor for tensor in signature.inputs if tensor.name not in wanted]
+    _require_bounds([tensor for tensor in derived if DYNAMIC in tensor.shape[1 if sizes else 0 :]], batched=sizes is not None)
     return {
         tensor.name: _declared(tensor, wanted[tensor.name], sizes) if tensor.name in wanted else _derived(tensor, sizes)
         for tensor in signature.inputs
     }
 
 
-def _derived(tensor: TensorSpec, sizes: tuple[int, int, int] | None) -> Profile:
-    fixed = tensor.shape[1:] if sizes else tensor.shape
-    if DYNAMIC in fixed:
-        reason = f"has a free axis{' besides the batch' if sizes else ''}, and an engine needs bounds for each"
+def _require_bounds(unbounded: Sequence[TensorSpec], *, batched: bool) -> None:
+    """Ask for the bounds of all inputs at once: a text model has several of one length."""
+    if not unbounded:
+        return
+    examples = []
+    for tensor in unbounded:
         least, most = (
-            ["-1" if sizes and not axis else str(size) for axis, size in enumerate(_example(tensor, n))] for n in (1, 128)
+            ", ".join("-1" if batched and not axis else str(size) for axis, size in enumerate(_example(tensor, n)))
+            for n in (1, 128)
         )
-        fix = (
-            f"Declare `profiles: {{{tensor.name}: {{min: [{', '.join(least)}], opt: [{', '.join(most)}], max: [{', '.join(most)}]}}}}` "
-            f"with your sizes (a model file alone: `--profile {tensor.name}={'x'.join(least)}:{'x'.join(most)}:{'x'.join(most)}`), "
-            "or export the model with that axis fixed."
-        )
-        raise CompileError(f"input {tensor.name}", reason, fix, value=str(list(tensor.shape)))
-    return Profile(*([(size, *fixed) for size in sizes] if sizes else [fixed] * 3))
+        examples.append(f"{tensor.name}: {{min: [{least}], opt: [{most}], max: [{most}]}}")
+    one = len(unbounded) == 1
+    axes = "that axis" if one else "those axes"
+    fix = f"Declare `profiles: {{{', '.join(examples)}}}` with your sizes, or export the model with {axes} fixed."
+    reason = (
+        f"{'has' if one else 'have'} a free axis{' besides the batch' if batched else ''}, and an engine needs bounds for each"
+    )
+    where = f"input{'' if one else 's'} {', '.join(tensor.name for tensor in unbounded)}"
+    raise CompileError(where, reason, fix, value=", ".join(str(list(tensor.shape)) for tensor in unbounded))
+
+
+def _derived(tensor: TensorSpec, sizes: tuple[int, int, int] | None) -> Profile:
+    return Profile(*([(size, *tensor.shape[1:]) for size in sizes] if sizes else [tensor.shape] * 3))
 
 
 def _example(tensor: TensorSpec, size: int) -> list[int]:

@@ -60,6 +60,7 @@ def generate(
                 raise SourceError(
                     f"{FIELD}.{field}", "names no input of the model", _sentence(suggestion(name, names)), value=name
                 )
+    _require_sizes(signature, spec)
     plans = tuple(
         replace(_plan(tensor, spec, bounds or {}, alone=signature.alone), words=(words or {}).get(tensor.name, ()))
         for tensor in signature.inputs
@@ -184,19 +185,37 @@ def _check_range(tensor: TensorSpec, low: float, high: float) -> None:
         raise SourceError(field, f"leaves what {tensor.dtype} can hold", fix, value=given)
 
 
+def _require_sizes(signature: Signature, spec: GenerateSpec) -> None:
+    """Ask for all open dimensions at once: a text model has them in each of its inputs."""
+    rests = {tensor.name: _behind_batch(tensor, alone=signature.alone) for tensor in signature.inputs}
+    unknown = {name: rest for name, rest in rests.items() if DYNAMIC in rest and name not in spec.shapes}
+    if not unknown:
+        return
+    example = {name: [16 if size == DYNAMIC else size for size in rest] for name, rest in unknown.items()}
+    behind = "" if signature.alone else " behind the batch axis"
+    if len(unknown) == 1:
+        ((name, rest),) = unknown.items()
+        where, it = f"{FIELD}.shapes.{name}", "it"
+        reason = f"has open dimensions {list(rest)}{behind}, so the size to generate is not known"
+    else:
+        where, it = f"{FIELD}.shapes", "them"
+        open_ones = ", ".join(f"{name} {list(rest)}" for name, rest in unknown.items())
+        reason = f"these inputs have open dimensions{behind}, so the sizes to generate are not known: {open_ones}"
+    shapes = ", ".join(f"{name}: {sizes}" for name, sizes in example.items())
+    raise SourceError(where, reason, f"Say {it}, for example `shapes: {{{shapes}}}`.")
+
+
+def _behind_batch(tensor: TensorSpec, *, alone: bool) -> tuple[int, ...]:
+    return tensor.shape[0 if alone else 1 :]
+
+
 def _shape(tensor: TensorSpec, spec: GenerateSpec, *, alone: bool) -> tuple[int, ...]:
     """Return the shape of one request: a batch of 1 where the batch axis is free."""
-    first = () if alone else tuple(1 if size == DYNAMIC else size for size in tensor.shape[:1])
-    rest = tensor.shape[len(first) :]
+    first = tuple(1 if size == DYNAMIC else size for size in tensor.shape[: 0 if alone else 1])
+    rest = _behind_batch(tensor, alone=alone)
     behind = "" if alone else " behind the batch axis"
     field, given = f"{FIELD}.shapes.{tensor.name}", spec.shapes.get(tensor.name)
     if given is None:
-        if DYNAMIC in rest:
-            example = [16 if size == DYNAMIC else size for size in rest]
-            reason = f"has open dimensions {list(rest)}{behind}, so the size to generate is not known"
-            option = f"--shape {tensor.name}={','.join(map(str, example))}"
-            fix = f"Say it, for example `shapes: {{{tensor.name}: {example}}}`, or `{option}` for a model file alone."
-            raise SourceError(field, reason, fix)
         return (*first, *rest)
     if len(given) != len(rest) or any(want not in (DYNAMIC, size) for want, size in zip(rest, given, strict=True)):
         fix = f"Give {len(rest)} sizes{behind} that fit {list(rest)} (-1 is open)."

@@ -212,6 +212,10 @@ class TestProfiles:
     def test_a_free_axis_without_bounds_is_refused_with_an_example(self):
         example = r"ids: \{min: \[-1, 1\], opt: \[-1, 128\], max: \[-1, 128\]\}"
         with pytest.raises(CompileError, match=r"input ids \(\[-1, -1\]\): has a free axis besides the batch.*" + example):
+            profiles(TEXT, BatchSpec(), {"mask": SENTENCES})
+        with pytest.raises(
+            CompileError, match=r"inputs ids, mask .*: have a free axis .*" + example + r", mask: \{min: \[-1, 1\]"
+        ):
             profiles(TEXT, BatchSpec())
         with pytest.raises(CompileError, match=r"min: \[-1, 3, 1, 224\]"):
             profiles(IMAGE, BatchSpec())

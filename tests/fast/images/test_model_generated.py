@@ -221,6 +221,15 @@ def test_an_open_dimension_is_asked_for_and_not_guessed():
         generate(signature(tensor("FP32", -1, 3, -1)), GenerateSpec())
 
 
+def test_all_open_dimensions_are_asked_for_at_once():
+    texts = signature(tensor("INT64", -1, -1, name="ids"), tensor("INT64", -1, -1, name="mask"), tensor("FP32", -1, 3))
+    said = r"shapes: these inputs have open dimensions behind the batch axis.*: ids \[-1\], mask \[-1\]. Fix: .*`shapes: {ids: \[16\], mask: \[16\]}`"
+    with pytest.raises(SourceError, match=said):
+        generate(texts, GenerateSpec())
+    with pytest.raises(SourceError, match=r"shapes.mask: has open dimensions \[-1\]"):
+        generate(texts, GenerateSpec.parse({"shapes": {"ids": [8]}}))
+
+
 @pytest.mark.parametrize(
     ("verify", "words"),
     [
