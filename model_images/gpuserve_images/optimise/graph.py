@@ -9,6 +9,7 @@ from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.operators import require_operators
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.optimise.accepted import acceptance
+from gpuserve_images.optimise.exchanged import exchanged
 from gpuserve_images.optimise.folding import fold_limit, size_comparisons
 from gpuserve_images.optimise.saving import plain_weights, reload, save, with_shapes
 from gpuserve_images.optimise.spec import OptimiseLevel, Precision
@@ -74,13 +75,13 @@ def optimise(model: Path, out: Path, level: str, *, gpu: bool = False) -> StageR
     if gpu and (widened := _widened(after) - _widened(before)):
         after = before
         notes.append(f"left as it was, because ONNX Runtime would move {widened} tensors of it from FP16 to FP32")
-    shaped = with_shapes(after)
+    shaped = exchanged(with_shapes(after))
     files = save(shaped, out)
     if gpu and after is not before and level == "basic":
         try:
             acceptance(model, out)
         except CompileError as error:
-            shaped = with_shapes(before)
+            shaped = exchanged(with_shapes(before))
             files = save(shaped, out)
             notes.append(f"left as it was, because TensorRT would refuse it otherwise: {shortened(error.reason)}")
     return StageRecord(

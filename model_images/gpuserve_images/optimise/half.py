@@ -15,9 +15,11 @@ from gpuserve_images.disks import scratch
 from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import read_signature
+from gpuserve_images.onnx_model.trial import fatal
 from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.calibration import largest_values
 from gpuserve_images.optimise.casts import mend
+from gpuserve_images.optimise.exchanged import exchanged
 from gpuserve_images.optimise.kept import named
 from gpuserve_images.optimise.overflow import kept_in_fp32
 from gpuserve_images.optimise.saving import (
@@ -113,7 +115,7 @@ def _convert(model: "ModelProto", kept: Sequence[str], path: Path) -> "ModelProt
             converted: ModelProto = float16.convert_float_to_float16(
                 model, keep_io_types=True, disable_shape_infer=True, node_block_list=list(kept)
             )
-            return mend(converted)
+            return exchanged(mend(converted))
         except (ValueError, AssertionError, KeyError, RuntimeError) as error:
             reason = f"cannot be converted to FP16: {type(error).__name__}: {shortened(error)}"
             raise SourceError(str(path), reason, "Build it in fp32.") from error
@@ -144,7 +146,10 @@ def _require_convertible(model: "ModelProto", path: Path) -> None:
 
 
 def _require_sound(model: Path, out: Path) -> None:
-    """Load the result: the converter does not look at what it made."""
+    """Load the result: the converter does not look at what it made, and ONNX Runtime has ended the process on some."""
+    if ended := fatal(out):
+        reason = f"cannot be converted to FP16: ONNX Runtime ends the process that loads the result ({shortened(ended)})"
+        raise SourceError(str(model), reason, "Build it in fp32, or leave operators in fp32 with `keep_fp32:`.")
     try:
         Session(out, threads=1)
     except SourceError as error:

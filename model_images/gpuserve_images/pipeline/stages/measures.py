@@ -6,6 +6,7 @@ from typing import Any
 from gpuserve.kubernetes.spec import plain
 from gpuserve_images.errors import ImageError
 from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.onnx_model.trial import fatal
 from gpuserve_images.pipeline.exam import Exams
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage, Work
@@ -33,8 +34,9 @@ def verified(job: Job, onnx: Stage | Source, model: Stage | Source, exams: Exams
         parity = exam.parity(work.before("model").file)
         if job.spec.precision == "fp32" and parity.scaled_error is not None and parity.scaled_error > NEAR:
             # Where the source fails as it is, the build says enough.
+            source = work.before("onnx").file
             with suppress(ImageError):
-                own = exam.parity(work.before("onnx").file).scaled_error
+                own = None if fatal(source) else exam.parity(source).scaled_error
                 parity = parity.model_copy(update={"source_scaled_error": own})
         keep_parity(parity, work.out)
         return StageRecord(stage="verify", notes=(parity.model_dump_json(),))

@@ -47,7 +47,7 @@ def optimised(job: Job, before: Stage | Source, target: Target) -> Stage:
         return optimise(model.file, work.out / MODEL, level, gpu=gpu)
 
     tools = tool_versions("onnx", "onnxruntime")
-    return Stage("optimise", run, version=4, after={"model": before}, options={"level": level, "gpu": gpu}, tools=tools)
+    return Stage("optimise", run, version=5, after={"model": before}, options={"level": level, "gpu": gpu}, tools=tools)
 
 
 def halved(job: Job, onnx: Stage | Source, before: Stage, exams: Exams) -> Stage:
@@ -70,7 +70,7 @@ def halved(job: Job, onnx: Stage | Source, before: Stage, exams: Exams) -> Stage
     return Stage(
         "fp16",
         run,
-        version=3,
+        version=4,
         inputs=job.sample_inputs("verify"),
         after={"onnx": onnx, "model": before},
         options={"keep": list(job.spec.keep_fp32), "axis": job.model.batch.axis, "generate": plain(job.model.verify.generated)},
