@@ -110,3 +110,15 @@ def test_names_are_quoted_for_the_shell():
     text = "Write `keep_fp32: [a, 'b: c']` in the build: with 2 of its 9 layers, it is. Or build it in fp32."
     told = by_option(ImageError("build model: verify", "strays", text)).fix
     assert told == "Give `--keep-fp32 a --keep-fp32 'b: c'`: with 2 of its 9 layers, it is. Or build it in fp32."
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Write `precision: int8` with `calibrate:`.", "Write `--precision int8` with `--calibrate`."),
+        ("Say it, for example `shapes: {a b: [3, 16]}`.", "Say it, for example `--shape 'a b=3,16'`."),
+        ("Declare `profiles: {a: {min: [1], opt: [2], max: [3]}}` with", "Give `--profile a=1:2:3` with"),
+    ],
+)
+def test_fixes_name_options(said, told):
+    assert by_option(ImageError("build model", "strays", said)).fix == told

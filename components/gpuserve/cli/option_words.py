@@ -70,6 +70,7 @@ _FIXES: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"`verify\.generate\.shapes`": "`--shape`",
     r"`verify\.generate\.ranges`": "`--range`",
     r"`verify\.inputs`": "`--samples`",
+    r"`calibrate:`": "`--calibrate`",
     r"in `verify:`": "by `--bar`",
     r"`architectures: \[sm_80, \.\.\.\]`": "`--arch` with your GPU's, for example `--arch sm_80`",
     r"(sm_\w+) to `architectures`": r"`--arch \1`",
