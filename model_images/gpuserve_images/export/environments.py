@@ -1,4 +1,4 @@
-"""Which Python environment holds a back end: gpuserve's own, or the one that GPUSERVE_EXPORT_PYTHON names."""
+"""Which Python environment holds a back end: the one that GPUSERVE_EXPORT_PYTHON names, or gpuserve's own."""
 
 import json
 import os
@@ -59,7 +59,7 @@ class Environment(Spec):
 
 
 def environment(kind: Framework) -> Environment:
-    """Return the environment of a back end: this one when it has all packages, else the one of `GPUSERVE_EXPORT_PYTHON`.
+    """Return the environment of a back end: the one of `GPUSERVE_EXPORT_PYTHON` when it has all packages, else this one.
 
     Raises:
         ExportError: When neither has them; names the extra that installs them.
@@ -67,7 +67,7 @@ def environment(kind: Framework) -> Environment:
     backend = BACKENDS[kind]
     missing: list[str] = []
     other = os.environ.get(VARIABLE)
-    for python in (sys.executable, *([other] if other else [])):
+    for python in (*([other] if other else []), sys.executable):
         installed = _versions(python, backend.packages)
         chosen = {choice: _first(choice, installed) for choice in backend.packages}
         missing = [choice.replace("|", " or ") for choice, name in chosen.items() if name is None]

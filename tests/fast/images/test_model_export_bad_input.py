@@ -80,6 +80,19 @@ def test_the_other_environment_is_asked(nothing_installed, monkeypatch):
     assert set(found.versions) == {"lightgbm", "onnx", "numpy"}
 
 
+def test_the_other_environment_goes_before_our_own(monkeypatch):
+    monkeypatch.setenv("GPUSERVE_EXPORT_PYTHON", link := f"{Path(sys.executable).parent}/python3")
+    assert environment("sklearn").python == Path(link)
+
+
+def test_an_environment_that_lacks_the_packages_is_passed_over(monkeypatch, tmp_path):
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\necho '{}'\n")
+    bare.chmod(0o755)
+    monkeypatch.setenv("GPUSERVE_EXPORT_PYTHON", str(bare))
+    assert environment("sklearn").python == Path(sys.executable)
+
+
 @pytest.mark.parametrize("python", ["/nowhere/python", "/bin/false"])
 def test_the_other_environment_is_no_python(python, nothing_installed, monkeypatch):
     monkeypatch.setenv("GPUSERVE_EXPORT_PYTHON", python)

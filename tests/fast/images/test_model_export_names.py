@@ -1,5 +1,7 @@
 """Names that are the model's own mean those inputs and outputs, in whatever order they are written; no two are swapped in silence."""
 
+import io
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gpuserve_images.export.backends import sklearn_model
+from gpuserve_images.export.backends import sklearn_model, wire
 from gpuserve_images.export.backends.model import FailureError, WishedInput, Wishes
 from gpuserve_images.export.tidying import tidy
 from gpuserve_images.onnx_model.session import Session
@@ -69,3 +71,16 @@ def test_own_names_at_other_places_among_new_ones_are_refused(tmp_path):
     assert caught.value.value == "fare, price"
     with pytest.raises(FailureError, match="calls its outputs label, probabilities"):
         loaded(LogisticRegression().fit(TABLE, PRICE > 400), tmp_path, outputs=("kind", "label"))
+
+
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "a/b:0", "x.npy"])
+def test_any_name_travels_between_the_processes(name):
+    stream = io.BytesIO()
+    sent = {name: np.array([["größe", "a"]], object), "other": np.arange(3.0), "empty": np.zeros((0, 2), np.int64)}
+    wire.send(stream, {"do": "run"}, sent)
+    stream.seek(0)
+    message, arrays = wire.receive(stream) or ({}, {})
+    assert message == {"do": "run"}
+    assert {key: (array.dtype, array.tolist()) for key, array in arrays.items()} == {
+        key: (array.dtype, array.tolist()) for key, array in sent.items()
+    }

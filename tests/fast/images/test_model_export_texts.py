@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import OneHotEncoder
 
 from gpuserve_images.export.backends import sklearn_model
@@ -115,6 +115,32 @@ def test_a_column_of_texts(tmp_path):
     asked = {"input": np.array([["good"], ["awful"]], object)}
     _, want, got = both(estimator, asked, tmp_path, inputs=(WishedInput("input", "object", (-1, 1)),))
     same(got, want)
+
+
+@pytest.mark.parametrize("wishes", [(), (WishedInput("text", "object"),)], ids=["nothing", "a name"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(TfidfVectorizer(), LogisticRegression()),
+        GridSearchCV(make_pipeline(TfidfVectorizer(), LogisticRegression()), {"logisticregression__C": [1, 2]}, cv=2),
+        TfidfVectorizer(),
+        make_union(CountVectorizer(), TfidfVectorizer()),
+    ],
+    ids=["pipeline", "search", "vectorizer", "union"],
+)
+def test_a_model_of_texts_needs_no_declaration(estimator, wishes, tmp_path):
+    estimator.fit(["good nice", "bad awful", "good good", "bad bad"], ["yes", "no", "yes", "no"])
+    name = wishes[0].name if wishes else "input"
+    model, want, got = both(estimator, {name: np.array([["good"], ["awful"]], object)}, tmp_path, inputs=wishes)
+    assert [(port.name, port.dtype, port.shape) for port in model.inputs] == [(name, "object", (-1, 1))]
+    same(got, want)
+
+
+def test_numbers_for_a_model_of_texts_are_refused(tmp_path):
+    joblib.dump(TfidfVectorizer().fit(["good nice", "bad awful"]), tmp_path / "model.joblib")
+    with pytest.raises(FailureError, match=r"takes texts, and export.inputs says numbers") as caught:
+        sklearn_model.load(tmp_path / "model.joblib", Wishes(opset=18, inputs=(WishedInput("input", "float32", (-1, 4)),)))
+    assert "`dtype: BYTES`" in caught.value.fix
 
 
 def test_an_unknown_category_asks_for_samples(tmp_path):

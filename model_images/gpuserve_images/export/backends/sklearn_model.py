@@ -13,17 +13,17 @@ import numpy as np
 import sklearn
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
-from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes
+from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes, one_line
 from gpuserve_images.export.backends.opset import at_opset
 from gpuserve_images.export.backends.sklearn_calibrated import score_options
 from gpuserve_images.export.backends.sklearn_members import require_members
 from gpuserve_images.export.backends.sklearn_probe import missing_pairs, probe
 from gpuserve_images.export.backends.sklearn_refused import parts, require_exportable
 from gpuserve_images.export.backends.sklearn_settings import convertible
-from gpuserve_images.export.backends.sklearn_texts import fill_kept_apart, groups_kept, word_options
+from gpuserve_images.export.backends.sklearn_texts import fill_kept_apart, groups_kept, vectorizers, word_options
 from gpuserve_images.export.backends.sklearn_trees import trees_kept
 
 ML_OPSET = 3
@@ -114,7 +114,7 @@ class SklearnModel:
         except Exception as error:  # an estimator of anybody's may refuse zeros or empty texts by any error
             if is_classifier(self._estimator):
                 return [(FREE,), (FREE, len(self._estimator.classes_))][: len(self._questions)]
-            if sklearn.utils.get_tags(self._estimator).estimator_type == "regressor":
+            if _kind(self._estimator) == "regressor":
                 return [(FREE, 1)]
             reason = f"does not answer zeros or empty texts, by which its outputs are measured: {' '.join(str(error).split())}"
             raise FailureError(reason, "Fit its encoders with handle_unknown='ignore'.") from error
@@ -149,7 +149,7 @@ def load(path: Path, wishes: Wishes) -> SklearnModel:
         _same_version(saved_with)
     try:
         with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", InconsistentVersionWarning)
+            warnings.simplefilter("always")
             estimator = joblib.load(path)
     except ModuleNotFoundError as error:
         reason = f"was pickled with code of the module {error.name!r}, which is not installed"
@@ -158,8 +158,9 @@ def load(path: Path, wishes: Wishes) -> SklearnModel:
         reason = f"cannot be unpickled: {type(error).__name__}: {' '.join(str(error).split())}"
         raise FailureError(reason, "Save the fitted model again with joblib.dump(model, 'model.joblib').") from error
     for warning in caught:
-        if isinstance(warning.message, InconsistentVersionWarning):
-            _same_version(warning.message.original_sklearn_version)
+        # What scikit-learn warns with, from its version 1.3 on, when a part of what it reads was saved by another.
+        if other := getattr(warning.message, "original_sklearn_version", None):
+            _same_version(str(other))
     if not (hasattr(estimator, "predict") or hasattr(estimator, "transform")):
         reason = "holds no scikit-learn estimator"
         raise FailureError(reason, "Save the fitted model itself.", value=type(estimator).__name__)
@@ -182,7 +183,11 @@ def _same_version(saved_with: str) -> None:
     if saved_with.split(".")[:2] != sklearn.__version__.split(".")[:2]:
         reason = f"was saved by scikit-learn {saved_with}, and {sklearn.__version__} is installed, which may read it wrongly"
         release = ".".join(saved_with.split(".")[:2])
-        raise FailureError(reason, f"pip install 'scikit-learn=={release}.*', or save the model again.", value=saved_with)
+        fix = (
+            f"Install 'scikit-learn=={release}.*', here or, with skl2onnx and pandas, in a Python of its own that "
+            "GPUSERVE_EXPORT_PYTHON names; or save the model again."
+        )
+        raise FailureError(reason, fix, value=saved_with)
 
 
 def _check_classes(estimator: Any) -> None:
@@ -213,14 +218,18 @@ def _inputs(estimator: Any, wishes: Wishes) -> list[Port]:
             fix = "Declare one input per column, in this order." if names else "Declare one input."
             raise FailureError(reason, fix, value=", ".join(wish.name for wish in wishes.inputs))
         return [Port(wish.name, wish.dtype, (FREE, 1)) for wish in wishes.inputs_of(names)]
-    wish = wishes.inputs[0] if wishes.inputs else WishedInput("input", "float32")
+    texts = count is None and bool(vectorizers(estimator))
+    wish = wishes.inputs[0] if wishes.inputs else WishedInput("input", "object" if texts else "float32")
     if wish.dtype not in NUMPY_TYPES:
         reason = "is a type that scikit-learn models are not exported with"
         raise FailureError(reason, "Use FP32, FP64, INT64 or BYTES.", value=f"{wish.name}: {wish.dtype}")
-    if count is None and wish.shape is None:
+    if texts and wish.dtype != "object":
+        reason = "takes texts, and export.inputs says numbers"
+        raise FailureError(reason, "Write `dtype: BYTES` and `shape: [-1, 1]`, or leave `export.inputs` out.", value=wish.name)
+    if count is None and wish.shape is None and not texts:
         reason = "does not say how many features it takes"
         raise FailureError(reason, "Declare `export: {inputs: [{name: input, shape: [-1, FEATURES]}]}`.")
-    shape = (FREE, int(count)) if count is not None else wish.shape or ()
+    shape = (FREE, int(count)) if count is not None else wish.shape or (FREE, 1)
     if wish.shape is not None and wish.shape != shape:
         reason = f"takes {count} features, and export.inputs says otherwise"
         raise FailureError(reason, f"Write shape: [-1, {count}].", value=str(list(wish.shape)))
@@ -247,6 +256,12 @@ class _Question:
         return answer.reshape(-1, 1) if self.column and answer.ndim == 1 else answer
 
 
+def _kind(estimator: Any) -> str | None:
+    """Return `classifier`, `regressor`, `clusterer` or the like; before scikit-learn 1.6 a class says so of itself."""
+    get_tags = getattr(sklearn.utils, "get_tags", None)
+    return get_tags(estimator).estimator_type if get_tags else getattr(estimator, "_estimator_type", None)
+
+
 def _questions(estimator: Any) -> list[_Question]:
     """Return what the estimator is asked, in the order of skl2onnx's outputs."""
     if is_classifier(estimator):
@@ -254,7 +269,7 @@ def _questions(estimator: Any) -> list[_Question]:
         return [label, _Question("probabilities", estimator.predict_proba)] if hasattr(estimator, "predict_proba") else [label]
     if not hasattr(estimator, "predict"):
         return [_Question("transformed", estimator.transform)]
-    kind = sklearn.utils.get_tags(estimator).estimator_type
+    kind = _kind(estimator)
     if kind == "clusterer" and hasattr(estimator, "transform"):
         return [_Question("label", estimator.predict, column=False), _Question("distances", estimator.transform)]
     if kind == "outlier_detector":
@@ -292,4 +307,6 @@ def _refusal(error: Exception) -> FailureError:
         reason = "has an estimator that skl2onnx has no converter for"
         fix = "Use one that it lists: https://onnx.ai/sklearn-onnx/supported.html; save boosters in their own format."
         return FailureError(reason, fix, value=named[1])
-    return FailureError(f"is not exported by skl2onnx: {text}", "Change that setting of the estimator, or use another one.")
+    return FailureError(
+        f"is not exported by skl2onnx: {one_line(error)}", "Change that setting of the estimator, or use another one."
+    )

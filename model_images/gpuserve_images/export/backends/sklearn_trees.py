@@ -51,6 +51,8 @@ def _keeping(writer: Callable[..., None]) -> Callable[..., None]:
         writer(*values, **named)
         given = arguments.bind(*values, **named).arguments
         tree, flags = given["tree"], given["attr_pairs"][_FLAGS]
+        if not hasattr(tree, "missing_go_to_left"):
+            return  # before scikit-learn 1.3 trees took no missing values
         flags[-tree.node_count :] = np.where(tree.children_left >= 0, tree.missing_go_to_left, 0).tolist()
 
     return write

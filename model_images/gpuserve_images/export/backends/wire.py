@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import zipfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
@@ -17,7 +18,11 @@ def send(stream: BinaryIO, message: Mapping[str, Any], arrays: Mapping[str, NDAr
     """Write one message; arrays of text travel as NumPy's fixed-width text, so that nothing is unpickled."""
     head = json.dumps(message).encode()
     body = io.BytesIO()
-    np.savez(body, allow_pickle=False, **{name: _plain(array) for name, array in (arrays or {}).items()})
+    # As `np.savez` does, which before NumPy 2.1 would pickle without asking, and takes no array called `file`.
+    with zipfile.ZipFile(body, "w") as archive:
+        for name, array in (arrays or {}).items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(_plain(array)), allow_pickle=False)
     stream.write(LENGTHS.pack(len(head), body.tell()))
     stream.write(head)
     stream.write(body.getbuffer())
