@@ -140,6 +140,11 @@ def test_state_dict_with_its_factory(opset, torch_models, tmp_path):
     agrees(torch_models / "text.safetensors", "torch", {**TEXT, "opset": opset}, requests, tmp_path)
 
 
+@pytest.mark.parametrize("file", ["checkpoint.pt", "parallel.pth"])
+def test_state_dict_as_pytorch_saves_it(file, torch_models, tmp_path):
+    agrees(torch_models / file, "torch", TEXT, [{"tokens": RANDOM.integers(0, 50, (size, 5))} for size in (1, 3)], tmp_path)
+
+
 def test_the_factory_is_part_of_the_identity(torch_models, tmp_path):
     spec = ExportSpec.parse(TEXT)
     (tmp_path / "net.py").write_bytes((torch_models / "net.py").read_bytes())
@@ -160,7 +165,11 @@ def test_the_factory_is_part_of_the_identity(torch_models, tmp_path):
         ("singular.pt2", {}, "(aten._linalg_svd, node _linalg_svd): uses an operator that ONNX has no form of"),
         ("picture.pt2", {"opset": 17}, "opset 18 or later"),
         ("picture.pt2", {"inputs": [{"name": "x"}]}, "takes picture: float32 [-1, 3, 12, 12], scale: float32 [-1, 1]"),
-        ("whole.pt", {}, "neither an ExportedProgram (.pt2) nor a state dict (.safetensors)"),
+        ("whole.pt", TEXT, "holds objects that only your own code makes, and not tensors alone: "),
+        ("script.pt", TEXT, "is TorchScript, which torch.export has replaced"),
+        ("several.pt", TEXT, "holds a dict with the keys teacher, student, and not the tensors of one model"),
+        ("cut.pt", TEXT, "cannot be read by PyTorch"),
+        ("net.py", {}, "(.py): is neither an ExportedProgram (.pt2) nor a state dict (.safetensors, .pt, .pth)"),
         ("net.py.pt2", {}, "is no ExportedProgram"),
         ("text.safetensors", {}, "holds weights and not the code"),
         ("text.safetensors", {**TEXT, "inputs": []}, "does not say what it takes"),

@@ -105,5 +105,13 @@ def crash():
 sys.path.insert(0, str(folder))
 from net import text  # noqa: E402 - just written
 
-save_file(text(8).state_dict(), folder / "text.safetensors")
 torch.save(picture, folder / "whole.pt")
+# The same weights, as PyTorch itself saves them.
+state = text(8).state_dict()
+save_file(state, folder / "text.safetensors")
+torch.save({"epoch": 3, "model_state": state, "optimizer": {"step": 3, "groups": [{"lr": 0.1}]}}, folder / "checkpoint.pt")
+wrapped = {f"module.{name}": tensor for name, tensor in state.items()}  # by DataParallel
+torch.save(wrapped, folder / "parallel.pth", _use_new_zipfile_serialization=False)
+torch.save({"teacher": state, "student": state}, folder / "several.pt")
+torch.jit.script(nn.Linear(3, 2)).save(folder / "script.pt")
+(folder / "cut.pt").write_bytes((folder / "checkpoint.pt").read_bytes()[:4000])

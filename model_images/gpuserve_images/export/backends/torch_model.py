@@ -1,4 +1,4 @@
-"""PyTorch: an ExportedProgram (`.pt2`), or a state dict in safetensors with the code that makes its module."""
+"""PyTorch: an ExportedProgram (`.pt2`), or a state dict with the code that makes its module."""
 
 import importlib
 import inspect
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpuserve_images.export.backends import torch_weights
 from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes, one_line
 
 torch: Any = importlib.import_module("torch")
@@ -97,17 +98,15 @@ def load(path: Path, wishes: Wishes) -> TorchModel:
     Raises:
         FailureError: When it is neither form, its code is not named, or its weights do not fit its code.
     """
-    if path.suffix == ".safetensors":
+    torch_weights.refuse_script(path)
+    if path.suffix in torch_weights.ENDINGS:
         program = _from_state(path, wishes)
         notes = [f"weights in the module that {Path(wishes.factory or '').name} makes"]
     elif path.suffix == ".pt2":
         program, notes = _read(path), []
     else:
-        reason = (
-            "is neither an ExportedProgram (.pt2) nor a state dict (.safetensors); other files are pickles of your own code"
-        )
-        fix = "torch.export.save(torch.export.export(model, args, dynamic_shapes=...), 'model.pt2')"
-        raise FailureError(reason, fix, value=path.suffix or path.name)
+        reason = f"is neither an ExportedProgram (.pt2) nor a state dict ({', '.join(torch_weights.ENDINGS)})"
+        raise FailureError(reason, f"Save one: {torch_weights.PROGRAM}.", value=path.suffix or path.name)
     return TorchModel(program, wishes, notes)
 
 
@@ -129,8 +128,7 @@ def _read(path: Path) -> Any:
             fix += ", or install transformers beside PyTorch." if unknown[1].startswith("transformers.") else "."
             raise FailureError(reason, fix, value=unknown[1]) from error
         reason = f"is no ExportedProgram that PyTorch {torch.__version__} can read: {one_line(error)}"
-        fix = "Save it again: torch.export.save(torch.export.export(model, args, dynamic_shapes=...), 'model.pt2')."
-        raise FailureError(reason, fix) from error
+        raise FailureError(reason, f"Save it again: {torch_weights.PROGRAM}.") from error
     finally:
         logger.removeHandler(listener)
 
@@ -147,6 +145,7 @@ def _imported(module: str) -> bool:
 
 
 def _from_state(path: Path, wishes: Wishes) -> Any:
+    state = torch_weights.read(path)
     if wishes.factory is None:
         reason = "holds weights and not the code that they belong to"
         raise FailureError(reason, "Declare `export: {factory: file.py:function}`, or save an ExportedProgram (.pt2).")
@@ -155,7 +154,7 @@ def _from_state(path: Path, wishes: Wishes) -> Any:
         raise FailureError(reason, "Declare `export: {inputs: [{name: ..., shape: [-1, ...]}]}`, all with shapes.")
     module = _made(wishes)
     try:
-        module.load_state_dict(importlib.import_module("safetensors.torch").load_file(path), strict=True)
+        module.load_state_dict(state, strict=True)
     except Exception as error:
         reason = f"does not fit the module that {wishes.factory} makes: {one_line(error)}"
         raise FailureError(reason, "Name the factory and the arguments that these weights were trained with.") from error
