@@ -60,6 +60,8 @@ class TestBake:
         )
         nothing = said("bake", "small.onnx:/m/", "--image", f"{registry.host}/report/none:1")
         assert "has no report" in run("images", "report", nothing["reference"], fails=True).output
+        gone = f"{image['reference'].partition('@')[0]}@sha256:{'0' * 64}"
+        assert "is not in its registry. Fix: list its repository" in run("images", "report", gone, fails=True).output
 
     @pytest.mark.slow
     def test_plain_files_on_a_base_and_on_nothing(self, place, registry, base):

@@ -130,14 +130,16 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Show what was measured about an image: differences from its source, and speed; from the report that is attached to it."""
+    from gpuserve_images.oci import resolve
     from gpuserve_images.verify.attached import attached_report
 
+    # Reports outlive their image until the registry's garbage is collected.
+    if resolve(image) is None:
+        raise SpecError.of("REFERENCE", image, "is not in its registry", "list its repository: `gpuserve images ls`")
     found = attached_report(image)
     if found is None:
-        reason = "has no report, or is not there"
-        raise SpecError.of(
-            "REFERENCE", image, reason, "name an image that gpuserve built, or measure it: `gpuserve bench --attach`"
-        )
+        fix = "name an image that gpuserve built, or measure it: `gpuserve bench --attach`"
+        raise SpecError.of("REFERENCE", image, "has no report", fix)
     if output is not None:
         write(output, found.html())
         notice(f"{output}: written")
