@@ -15,7 +15,6 @@ _UNMEASURABLE = {
 }
 _LABELS = {"text_agreement": "text outputs", "label_agreement": "labels (whole numbers)"}
 _NEARER: dict[Precision, str] = {
-    "fp32": "Build it with less optimisation (`optimise: basic` or `none`)",
     "fp16": "Build it in fp32",
     "int8": "Calibrate on more samples or by another method, or use another precision",
     "int8-dynamic": "Use another precision",
@@ -25,12 +24,16 @@ _NEARER: dict[Precision, str] = {
 _MOSTLY = 4
 """Times the source's own error up to which a build's error is of the same kind: its kernels may be others, and its rounding too."""
 _ENGINE_NEARER: dict[Precision, str] = {
-    "fp32": "Build the engine without TF32 (`compile: {tf32: false}`), or with less optimisation (`optimise: basic` or `none`)",
+    "fp32": "Build the engine without TF32 (`compile: {tf32: false}`)",
     "fp16": "Leave the nodes that lose most in fp32 (`keep_fp32:`), or build it in fp32",
 }
+_LESS: dict[str, str] = {"extended": "`optimise: basic` or `none`", "basic": "`optimise: none`"}
+"""Levels of optimisation below each."""
 
 
-def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp32", *, engine: bool = False) -> None:
+def judge(  # noqa: PLR0913 - what was measured, what it is held to, and what the build is
+    parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp32", *, level: str = "extended", engine: bool = False
+) -> None:
     """Refuse a build that misses one of its bars.
 
     Args:
@@ -38,6 +41,7 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
         bars: How far it may.
         build: What errors call it.
         precision: What it was built in: what brings it nearer depends on that.
+        level: How far it was optimised, `none`, `basic` or `extended`. Default: `extended`.
         engine: Whether it is an engine of TensorRT. Default: no.
 
     Raises:
@@ -69,11 +73,11 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
     reason = f"strays too far from its source model on {parity.samples} samples{examples}; nothing was pushed"
     if not missed and not labels:
         reason = "cannot be judged by its bars; nothing was pushed"
-    near = (_NEARER | _ENGINE_NEARER if engine else _NEARER)[precision]
+    near = _nearer(precision, level, engine=engine)
     # A detector that finds nothing in noise answers such numbers, and their directions are noise too.
     if missed == ["cosine"] and not labels and precision != "fp32" and parity.max_abs_error < SMALLEST_NORMAL:
         near = f"Verify on samples whose answers are no such small numbers (`verify.inputs`): these are {parity.max_abs_error:.2g} apart at most"
-    nearer = f"{near}; or, " if missed or labels else ""
+    nearer = f"{near}; or, " if near and (missed or labels) else ""
     own = _own_error(parity)
     if own is not None and missed == ["scaled_error"] and own > stated["scaled_error"] and not (labels or engine):
         nearer = (
@@ -85,6 +89,13 @@ def judge(parity: Parity, bars: BarsSpec, build: str, precision: Precision = "fp
     if missed or labels:
         raise MissedError(build, reason, fix, value="; ".join(value))
     raise ParityError(f"build {build}: verify", reason, fix, value="; ".join(value))
+
+
+def _nearer(precision: Precision, level: str, *, engine: bool) -> str:
+    """Return what brings such a build nearer to its source; empty where nothing does."""
+    near = (_NEARER | _ENGINE_NEARER if engine else _NEARER).get(precision, "")
+    less = f"with less optimisation ({_LESS[level]})" if precision == "fp32" and level in _LESS else ""
+    return f"{near}, or {less}" if near and less else near or (f"Build it {less}" if less else "")
 
 
 def _apart(value: float, bar: float) -> tuple[str, str]:

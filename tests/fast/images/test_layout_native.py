@@ -8,7 +8,7 @@ import pytest
 import yaml
 from e2e_small_model import classifier
 
-from gpuserve_images.errors import BaseImageError
+from gpuserve_images.errors import BaseImageError, SourceError
 from gpuserve_images.layouts.served import LayoutError
 from gpuserve_images.pipeline.chain import plan
 from gpuserve_images.pipeline.job import Job
@@ -43,6 +43,14 @@ def test_a_saved_model_for_tensorflow_serving(tmp_path):
     found = files(tmp_path, "tfserving", {"file": "net", "format": "tensorflow"})
     configs = {f"/models/{name}.config" for name in ("models", "monitoring", "platform")}
     assert set(found) == configs | {"/models/m/1/saved_model.pb", "/models/m/1/assets/words.txt"}
+
+
+def test_an_onnx_file_that_would_end_its_server_is_refused(tmp_path):
+    graph = "turned = Transpose<perm=[1,0,2]>(x) wide = Cast<to=11>(turned) product = MatMul(wide, w) y = Cast<to=1>(product)"
+    inputs = "(float[n,4,4] x, double[4,4] w) => (float[a,b,c] y)"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 18]> g {inputs} {{{graph}}}'), tmp_path / "m.onnx")
+    with pytest.raises(SourceError, match=r"ends the process that loads it .* \(SIGSEGV\). Fix: .*`engine: onnxruntime`"):
+        files(tmp_path, "triton", {"file": "m.onnx"}, batch={"axis": "none"})
 
 
 def test_a_scripted_model_for_torchserve(tmp_path):

@@ -152,6 +152,26 @@ def test_what_brings_fp32_nearer(own, engine, words):
     assert caught.value.fix.endswith("if that is good enough, raise scaled_error in `verify:`.")
 
 
+@pytest.mark.parametrize(
+    ("level", "engine", "words"),
+    [
+        ("extended", False, "Build it with less optimisation (`optimise: basic` or `none`); or, if that"),
+        ("basic", False, "Build it with less optimisation (`optimise: none`); or, if that"),
+        ("none", False, "If that is good enough, raise"),
+        (
+            "basic",
+            True,
+            "Build the engine without TF32 (`compile: {tf32: false}`), or with less optimisation (`optimise: none`); or",
+        ),
+        ("none", True, "Build the engine without TF32 (`compile: {tf32: false}`); or, if"),
+    ],
+)
+def test_less_optimisation_is_advised_where_there_is_less(level, engine, words):
+    with pytest.raises(ParityError) as caught:
+        judge(PARITY, BarsSpec(scaled_error=1e-4), "b", level=level, engine=engine)
+    assert caught.value.fix.startswith(words)
+
+
 def test_a_build_that_is_wrong_is_not_excused_by_rounding():
     wrong = PARITY.model_copy(update={"scaled_error": 0.1, "source_scaled_error": 1.5e-4})
     with pytest.raises(ParityError, match="Build it with less optimisation"):

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve.kubernetes.spec import plain
+from gpuserve_images.errors import SourceError, shortened
 from gpuserve_images.layouts.choosing import identity, lay_out, lay_out_ensemble, require_layout
 from gpuserve_images.layouts.found import with_found_outputs
 from gpuserve_images.layouts.served import LayoutError, ModelFiles, ServedModel, Wishes
+from gpuserve_images.onnx_model.trial import fatal
 from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.company import Member, own_number, require_alone, require_offered
 from gpuserve_images.pipeline.exam import Exams
@@ -79,6 +81,8 @@ def served_source(job: Job) -> Stage:
         done = work.before("model")
         files = job.files(work.progress)
         place = ModelFiles.of(files.entry, files.external)
+        if files.format == "onnx" and job.target.kind == "cpu":
+            _require_loadable(files.entry)
         signature = signature_of(done) if files.format == "onnx" else None
         given = ServedModel(job.model.name, files.format, {1: place}, signature)
         return _lay_out(job, with_found_outputs(given), work, {"model": files.root}, None)
@@ -90,6 +94,17 @@ def served_source(job: Job) -> Stage:
         fix = "Write `warmup: zeros` or `none`, or give the build `engine: onnxruntime`."
         raise LayoutError("layout.warmup", reason, fix, value="samples")
     return stage
+
+
+def _require_loadable(model: Path) -> None:
+    """Refuse a model that would end its server.
+
+    Raises:
+        SourceError: Naming what ends it.
+    """
+    if ended := fatal(model):
+        reason = f"ends the process that loads it in ONNX Runtime on a CPU ({shortened(ended)})"
+        raise SourceError(str(model), reason, "Give the build `engine: onnxruntime`, which mends what is known of such models.")
 
 
 def gathered(job: Job, engines: Mapping[str, Stage]) -> Stage:
