@@ -2,9 +2,9 @@
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpuserve.kubernetes.errors import SpecError
 
@@ -34,37 +34,38 @@ _OPTIONS = {
 """The option that says what a field of the YAML does; of two that a field begins with, the first."""
 
 
-def _kept(found: re.Match[str]) -> str:
+def _read(text: str) -> Any:
+    """Return what a fix writes as YAML."""
     import yaml
 
-    return " ".join(f"--keep-fp32 {shlex.quote(name)}" for name in yaml.safe_load(found[1]))
+    return yaml.safe_load(text)
+
+
+def _given(option: str, texts: Iterable[str]) -> str:
+    """Return an option, once for each text, as a shell takes it."""
+    return f"`{' '.join(f'{option} {shlex.quote(text)}' for text in texts)}`"
+
+
+def _kept(found: re.Match[str]) -> str:
+    return f"Give {_given('--keep-fp32', _read(found[1]))}"
 
 
 def _shapes(found: re.Match[str]) -> str:
-    import yaml
-
-    said = {name: ",".join(map(str, sizes)) for name, sizes in yaml.safe_load(found[1]).items()}
-    return _repeated("--shape", said)
+    return _given("--shape", (f"{name}={','.join(map(str, sizes))}" for name, sizes in _read(found[1]).items()))
 
 
 def _profiles(found: re.Match[str]) -> str:
-    import yaml
-
-    said = {
+    bounds = {
         name: ":".join("x".join(map(str, profile[bound])) for bound in ("min", "opt", "max"))
-        for name, profile in yaml.safe_load(found[1]).items()
+        for name, profile in _read(found[1]).items()
     }
-    return _repeated("--profile", said)
-
-
-def _repeated(option: str, said: Mapping[str, str]) -> str:
-    return "`" + " ".join(f"{option} {shlex.quote(name + '=' + value)}" for name, value in said.items()) + "`"
+    return f"Give {_given('--profile', (f'{name}={shapes}' for name, shapes in bounds.items()))}"
 
 
 _FIXES: dict[str, str | Callable[[re.Match[str]], str]] = {
-    r"Write `keep_fp32: (\[.*\])` in the build": lambda found: f"Give `{_kept(found)}`",
+    r"Write `keep_fp32: (\[.*\])` in the build": _kept,
     r"`shapes: (\{.*?\})`": _shapes,
-    r"Declare `profiles: (\{.*\})`": lambda found: f"Give {_profiles(found)}",
+    r"Declare `profiles: (\{.*\})`": _profiles,
     r"`(keep_fp32|precision):`": lambda found: f"`--{found[1].replace('_', '-')}`",
     r"change `batch\.max`": "change `--max-batch`",
     r"`verify\.generate\.shapes`": "`--shape`",

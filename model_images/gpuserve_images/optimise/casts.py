@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gpuserve_images.optimise.saving import sort_nodes, with_shapes
+from gpuserve_images.optimise.saving import drop_unread, replace_nodes, sort_nodes, with_shapes
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -32,7 +32,7 @@ def _drop_repeated(graph: "GraphProto") -> None:
         if not (node.op_type == "Cast" and node.output[0] in seen):
             kept.append(node)
         seen.update(node.output)
-    _replace(graph, kept)
+    replace_nodes(graph, kept)
 
 
 def _bypass(model: "ModelProto") -> None:
@@ -64,24 +64,11 @@ def _bypass(model: "ModelProto") -> None:
         for names in (node.input, node.output):
             for index, name in enumerate(names):
                 names[index] = _last(name, renamed)
-    _replace(graph, _read_by_someone(kept, outputs))
+    replace_nodes(graph, kept)
+    drop_unread(graph, ("Cast",))
 
 
 def _last(name: str, renamed: dict[str, str]) -> str:
     while name in renamed:
         name = renamed[name]
     return name
-
-
-def _read_by_someone(nodes: "list[NodeProto]", outputs: set[str]) -> "list[NodeProto]":
-    while True:
-        read = {name for node in nodes for name in node.input} | outputs
-        kept = [node for node in nodes if node.op_type != "Cast" or node.output[0] in read]
-        if len(kept) == len(nodes):
-            return kept
-        nodes = kept
-
-
-def _replace(graph: "GraphProto", nodes: "list[NodeProto]") -> None:
-    del graph.node[:]
-    graph.node.extend(nodes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gpuserve_images.onnx_model.graphs import all_graphs
-from gpuserve_images.optimise.saving import sort_nodes, with_shapes
+from gpuserve_images.optimise.saving import drop_unread, sort_nodes, with_shapes
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -82,7 +82,7 @@ class _Exchange:
         if not self.done:
             return False
         self.graph.node.extend(self.made)
-        self._drop_unread()
+        drop_unread(self.graph, ("Cast", "Transpose"))
         sort_nodes(self.graph)
         return True
 
@@ -110,15 +110,6 @@ class _Exchange:
         back = f"{name}/back"
         self.made.append(helper.make_node("Cast", [turned], [back], name=back, to=self.tensors[name].kind))
         return back
-
-    def _drop_unread(self) -> None:
-        """Drop the casts, then the transposes, that nobody reads any more."""
-        for kind in ("Cast", "Transpose"):
-            read = {name for graph in all_graphs(self.graph) for node in graph.node for name in node.input}
-            read |= {value.name for graph in all_graphs(self.graph) for value in graph.output}
-            kept = [node for node in self.graph.node if node.op_type != kind or node.output[0] in read]
-            del self.graph.node[:]
-            self.graph.node.extend(kept)
 
 
 def _permutation(transpose: "NodeProto") -> list[int]:

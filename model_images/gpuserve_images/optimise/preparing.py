@@ -21,7 +21,15 @@ from gpuserve_images.optimise.gemms import settle
 from gpuserve_images.optimise.graph import LEVELS, by_runtime
 from gpuserve_images.optimise.kept import CONVOLVED, DYNAMIC, INTEGER, KEPT, OPERATORS, heads, named, own_constants
 from gpuserve_images.optimise.quiet import quiet
-from gpuserve_images.optimise.saving import INLINE_LIMIT, name_nodes, plain_weights, save, take_out_passed, with_shapes
+from gpuserve_images.optimise.saving import (
+    INLINE_LIMIT,
+    name_nodes,
+    plain_weights,
+    replace_nodes,
+    save,
+    take_out_passed,
+    with_shapes,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, ValueInfoProto
@@ -178,8 +186,7 @@ def _fold_casts(model: "ModelProto") -> None:
             continue
         wide = numpy_helper.to_array(weight).astype("float32")
         model.graph.initializer.append(numpy_helper.from_array(wide, node.output[0]))
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+    replace_nodes(model.graph, kept)
 
 
 def _inlined(model: "ModelProto") -> "ModelProto":

@@ -1,7 +1,7 @@
 """Writing ONNX files so that they stand alone: order, names, shapes, and weights beside them where protobuf's limit demands it."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -199,9 +199,25 @@ def sort_nodes(graph: "GraphProto") -> None:
     if len(order) < len(nodes):
         msg = "the graph has a cycle"
         raise ValueError(msg)
-    sorted_nodes = [nodes[index] for index in order]
+    replace_nodes(graph, [nodes[index] for index in order])
+
+
+def replace_nodes(graph: "GraphProto", nodes: "Sequence[NodeProto]") -> None:
+    """Give a graph these nodes in place of its own."""
     del graph.node[:]
-    graph.node.extend(sorted_nodes)
+    graph.node.extend(nodes)
+
+
+def drop_unread(graph: "GraphProto", operators: Container[str]) -> None:
+    """Drop the nodes of these operators, each of one output, that nobody reads; then those that only they read."""
+    while True:
+        graphs = list(all_graphs(graph))
+        read = {name for each in graphs for node in each.node for name in node.input}
+        read |= {value.name for each in graphs for value in each.output}
+        kept = [node for node in graph.node if node.op_type not in operators or node.output[0] in read]
+        if len(kept) == len(graph.node):
+            return
+        replace_nodes(graph, kept)
 
 
 def _reads(node: "NodeProto") -> Iterator[str]:

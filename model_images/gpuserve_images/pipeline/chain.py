@@ -196,7 +196,7 @@ def _onnx_models(job: Job, onnx: Stage | Source, exams: Exams) -> tuple[tuple[st
         return (("static", static), *dynamic)
     if job.spec.precision == "int8-dynamic":
         return (("dynamic", models.dynamically_quantised(job, onnx)),)
-    optimised = models.optimised(job, onnx, job.target)
+    optimised = models.optimised(job, onnx)
     fp16 = job.spec.precision == "fp16"
     return (("none", models.halved(job, onnx, optimised, exams) if fp16 else optimised),)
 
@@ -205,8 +205,8 @@ def _engines(job: Job, onnx: Stage | Source) -> Way:
     """Return the way to make engines: an ONNX file that is judged here, and compiled for each GPU."""
     engines.require_profiles(job)
     exams = Exams(job)
-    gpu = replace(job.target, kind="gpu")
-    model = models.optimised(job, onnx, gpu)
+    gpu = job.processor
+    model = models.optimised(job, onnx)
     if job.spec.calibrate is not None:
         model = models.statically_quantised(job, model, job.spec.calibrate, gpu)
     elif job.spec.precision == "fp16":

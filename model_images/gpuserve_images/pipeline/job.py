@@ -1,12 +1,13 @@
 """One build of one model for one place, and what its stages read from outside."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gpuserve.kubernetes.errors import SpecError, suggestion
 from gpuserve_images.compile.matching import fitting
+from gpuserve_images.compile.spec import COMPILED
 from gpuserve_images.onnx_model.files import check
 from gpuserve_images.pipeline.stage import Source
 from gpuserve_images.records import Progress, StageRecord, sha256_file
@@ -43,6 +44,11 @@ class Job:
             SpecError: When the model has none of that name.
         """
         return require_build(self.model, self.build)
+
+    @property
+    def processor(self) -> Target:
+        """Where its ONNX file runs, or what is made of it: engines are for GPUs, wherever they are built."""
+        return replace(self.target, kind="gpu") if self.spec.engine in COMPILED else self.target
 
     @cached_property
     def format(self) -> Format:

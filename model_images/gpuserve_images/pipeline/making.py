@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpuserve_images.compile.inspection import engine_summaries
-from gpuserve_images.compile.spec import COMPILED
 from gpuserve_images.errors import ImageError, SourceError
-from gpuserve_images.optimise.graph import level_for
 from gpuserve_images.pipeline import laid
 from gpuserve_images.pipeline.chain import Chain, Way
 from gpuserve_images.pipeline.job import Job
@@ -16,7 +14,7 @@ from gpuserve_images.pipeline.report import StageRun, Summary
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Done
 from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, capacity_of, losses_of, parity_of, signature_of
-from gpuserve_images.pipeline.stages.models import EXPORT
+from gpuserve_images.pipeline.stages.models import EXPORT, level_of
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.differences import MissedError, Parity, ParityError
@@ -158,18 +156,12 @@ def _judged(chain: Chain, way: Way, runner: Runner) -> Parity | None:
     if way.verify is None:
         return None
     parity = parity_of(runner.get(way.verify))
-    judge(parity, chain.job.model.bars(chain.job.build), chain.job.build, chain.job.spec.precision, level=_level(chain.job))
+    judge(parity, chain.job.model.bars(chain.job.build), chain.job.build, chain.job.spec.precision, level=level_of(chain.job))
     for member in way.company:
         bars = member.job.model.bars(member.job.build)
         build, job = f"{member.job.model.name}:{member.job.build}", member.job
-        judge(parity_of(runner.get(member.verify)), bars, build, job.spec.precision, level=_level(job))
+        judge(parity_of(runner.get(member.verify)), bars, build, job.spec.precision, level=level_of(job))
     return parity
-
-
-def _level(job: Job) -> str:
-    """Return how far a build's model was optimised."""
-    target = replace(job.target, kind="gpu") if job.spec.engine in COMPILED else job.target
-    return level_for(job.spec.optimise, target, job.spec.precision)
 
 
 def _advised(chain: Chain, way: Way, error: ParityError | SourceError, runner: Runner) -> ParityError | SourceError:
@@ -200,7 +192,7 @@ def _engines_judged(chain: Chain, made: Made, runner: Runner) -> Made:
             continue
         ran[architecture] = parity_of(runner.get(measures.verify))
         build, job = f"{chain.job.build}, engine for {architecture}", chain.job
-        judge(ran[architecture], bars, build, job.spec.precision, level=_level(job), engine=True)
+        judge(ran[architecture], bars, build, job.spec.precision, level=level_of(job), engine=True)
     return replace(made, engines=ran, not_run=not_run)
 
 

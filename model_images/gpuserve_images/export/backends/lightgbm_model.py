@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpuserve_images.export.backends import forest as trees
 from gpuserve_images.export.backends.forest import EQUAL, LEAF, Forest, Link, Node
-from gpuserve_images.export.backends.model import Arrays, FailureError, Wishes
+from gpuserve_images.export.backends.model import Arrays, FailureError, Wishes, one_line
 
 LINKS: dict[str, Link] = {
     "regression": "identity",
@@ -64,7 +64,7 @@ def load(path: Path, wishes: Wishes) -> LightgbmModel:
     try:
         booster = lightgbm.Booster(model_file=path)
     except lightgbm.basic.LightGBMError as error:
-        reason = f"cannot be read by LightGBM {lightgbm.__version__}: {' '.join(str(error).split())}"
+        reason = f"cannot be read by LightGBM {lightgbm.__version__}: {one_line(error)}"
         raise FailureError(reason, "Save it with booster.save_model('model.txt').") from error
     return LightgbmModel(booster, wishes)
 

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import sklearn
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
-from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
 
 from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes, one_line
 from gpuserve_images.export.backends.opset import at_opset
 from gpuserve_images.export.backends.sklearn_calibrated import score_options
 from gpuserve_images.export.backends.sklearn_members import require_members
+from gpuserve_images.export.backends.sklearn_pickles import read
 from gpuserve_images.export.backends.sklearn_probe import missing_pairs, probe
 from gpuserve_images.export.backends.sklearn_refused import parts, require_exportable
 from gpuserve_images.export.backends.sklearn_settings import convertible
@@ -27,8 +25,6 @@ from gpuserve_images.export.backends.sklearn_texts import fill_kept_apart, group
 from gpuserve_images.export.backends.sklearn_trees import trees_kept
 
 ML_OPSET = 3
-SAVED_WITH = re.compile(rb"_sklearn_version.{0,6}?\x8c.([0-9]+\.[0-9]+[0-9A-Za-z.]*)", re.DOTALL)
-"""The version that every pickled estimator carries, as pickle writes two short texts one after the other."""
 NUMPY_TYPES = {
     "float32": "FloatTensorType",
     "float64": "DoubleTensorType",
@@ -40,7 +36,7 @@ NUMPY_TYPES = {
 class SklearnModel:
     """A fitted estimator or pipeline."""
 
-    def __init__(self, estimator: Any, wishes: Wishes, saved_with: str) -> None:
+    def __init__(self, estimator: Any, saved_with: str, wishes: Wishes) -> None:
         """Find out what the estimator takes and gives."""
         self._estimator = estimator
         self._wishes = wishes
@@ -91,7 +87,7 @@ class SklearnModel:
             except ValueError as error:
                 if "unknown categories" not in str(error):
                     raise
-                reason = f"is asked about a text that its encoder was not fitted on: {' '.join(str(error).split())}"
+                reason = f"is asked about a text that its encoder was not fitted on: {one_line(error)}"
                 fix = "Declare samples of real requests (`verify: {inputs: ...}`), or fit with handle_unknown='ignore'."
                 raise FailureError(reason, fix) from error
 
@@ -116,7 +112,7 @@ class SklearnModel:
                 return [(FREE,), (FREE, len(self._estimator.classes_))][: len(self._questions)]
             if _kind(self._estimator) == "regressor":
                 return [(FREE, 1)]
-            reason = f"does not answer zeros or empty texts, by which its outputs are measured: {' '.join(str(error).split())}"
+            reason = f"does not answer zeros or empty texts, by which its outputs are measured: {one_line(error)}"
             raise FailureError(reason, "Fit its encoders with handle_unknown='ignore'.") from error
         return [(FREE, *array.shape[1:]) for array in answers]
 
@@ -139,74 +135,12 @@ class SklearnModel:
 
 
 def load(path: Path, wishes: Wishes) -> SklearnModel:
-    """Read the file; its version is looked at before anything in it is run.
+    """Read the file.
 
     Raises:
-        FailureError: When it is of another scikit-learn, no estimator, or not fitted.
+        FailureError: When it is of another scikit-learn, no estimator, or not fitted, or its inputs are not those that are wished.
     """
-    saved_with = _saved_with(path)
-    if saved_with is not None:
-        _same_version(saved_with)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            estimator = joblib.load(path)
-    except ModuleNotFoundError as error:
-        reason = f"was pickled with code of the module {error.name!r}, which is not installed"
-        raise FailureError(reason, "Install that module, or save a model of scikit-learn's own estimators.") from error
-    except Exception as error:
-        reason = f"cannot be unpickled: {type(error).__name__}: {' '.join(str(error).split())}"
-        raise FailureError(reason, "Save the fitted model again with joblib.dump(model, 'model.joblib').") from error
-    for warning in caught:
-        # What scikit-learn warns with, from its version 1.3 on, when a part of what it reads was saved by another.
-        if other := getattr(warning.message, "original_sklearn_version", None):
-            _same_version(str(other))
-    if not (hasattr(estimator, "predict") or hasattr(estimator, "transform")):
-        reason = "holds no scikit-learn estimator"
-        raise FailureError(reason, "Save the fitted model itself.", value=type(estimator).__name__)
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError as error:
-        reason = "is not fitted"
-        raise FailureError(reason, "Call fit() before you save it.", value=type(estimator).__name__) from error
-    _check_classes(estimator)
-    return SklearnModel(estimator, wishes, saved_with or sklearn.__version__)
-
-
-def _saved_with(path: Path) -> str | None:
-    found = SAVED_WITH.search(path.read_bytes())
-    return found[1].decode() if found else None
-
-
-def _same_version(saved_with: str) -> None:
-    """Refuse another feature release: scikit-learn promises nothing for it, and a wrong answer would look like a right one."""
-    if saved_with.split(".")[:2] != sklearn.__version__.split(".")[:2]:
-        reason = f"was saved by scikit-learn {saved_with}, and {sklearn.__version__} is installed, which may read it wrongly"
-        release = ".".join(saved_with.split(".")[:2])
-        fix = (
-            f"Install 'scikit-learn=={release}.*', here or, with skl2onnx and pandas, in a Python of its own that "
-            "GPUSERVE_EXPORT_PYTHON names; or save the model again."
-        )
-        raise FailureError(reason, fix, value=saved_with)
-
-
-def _check_classes(estimator: Any) -> None:
-    classes = getattr(estimator, "classes_", None) if is_classifier(estimator) else None
-    if classes is None:
-        return
-    if isinstance(classes, list):
-        reason = (
-            f"classifies {len(classes)} targets at once, and ONNX would give them as a sequence, which servers cannot carry"
-        )
-        raise FailureError(reason, "Save one classifier per target.", value=type(estimator).__name__)
-    limit = np.iinfo(np.int32)
-    if classes.dtype.kind in "iu" and (int(classes.max()) > limit.max or int(classes.min()) < limit.min):
-        big = max((int(label) for label in classes), key=abs)
-        reason = "has a class label that does not fit INT32, in which skl2onnx keeps the labels of some estimators"
-        raise FailureError(reason, "Train on labels 0, 1, 2, ... and translate them in the client.", value=str(big))
-    if classes.dtype.kind == "f" and not np.array_equal(classes, classes.astype(np.int64)):
-        reason = "has class labels with a fraction, and ONNX labels are whole numbers or text"
-        raise FailureError(reason, "Train on whole or text labels.", value=str(classes.tolist()))
+    return SklearnModel(*read(path), wishes)
 
 
 def _inputs(estimator: Any, wishes: Wishes) -> list[Port]:
@@ -301,8 +235,7 @@ def _without_zipmap(estimator: Any) -> dict[int, Any]:
 
 
 def _refusal(error: Exception) -> FailureError:
-    text = " ".join(str(error).split())
-    named = re.search(r"<class '([^']+)'>", text)
+    named = re.search(r"<class '([^']+)'>", str(error))
     if type(error).__name__ in {"MissingShapeCalculator", "MissingConverter"} and named:
         reason = "has an estimator that skl2onnx has no converter for"
         fix = "Use one that it lists: https://onnx.ai/sklearn-onnx/supported.html; save boosters in their own format."

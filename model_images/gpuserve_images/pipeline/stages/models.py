@@ -37,9 +37,14 @@ def exported(job: Job, kind: Framework) -> Stage:
     return Stage(EXPORT, run, after={"source": job.source}, options=options, version=3)
 
 
-def optimised(job: Job, before: Stage | Source, target: Target) -> Stage:
+def level_of(job: Job) -> str:
+    """Return how far a build's model is optimised."""
+    return level_for(job.spec.optimise, job.processor, job.spec.precision)
+
+
+def optimised(job: Job, before: Stage | Source) -> Stage:
     """Return the stage of ONNX Runtime's graph optimisation."""
-    level, gpu = level_for(job.spec.optimise, target, job.spec.precision), target.kind == "gpu"
+    level, gpu = level_of(job), job.processor.kind == "gpu"
 
     def run(work: Work) -> StageRecord:
         model = work.before("model")
