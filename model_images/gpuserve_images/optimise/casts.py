@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from gpuserve_images.optimise.saving import drop_unread, replace_nodes, sort_nodes, with_shapes
+from gpuserve_images.optimise.saving import drop_unread, replace_nodes, sort_nodes
+from gpuserve_images.optimise.shapes import with_shapes
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto

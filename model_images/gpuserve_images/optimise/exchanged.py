@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gpuserve_images.onnx_model.graphs import all_graphs
-from gpuserve_images.optimise.saving import drop_unread, sort_nodes, with_shapes
+from gpuserve_images.optimise.saving import drop_unread, sort_nodes
+from gpuserve_images.optimise.shapes import with_shapes
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from gpuserve_images.onnx_model.graphs import all_graphs
 from gpuserve_images.onnx_model.operators import all_nodes
-from gpuserve_images.optimise.saving import INLINE_LIMIT, weight_bytes
+from gpuserve_images.optimise.shapes import inferred
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -32,16 +32,14 @@ def fold_limit(model: "ModelProto") -> int:
 
 def size_comparisons(model: "ModelProto") -> bool:
     """Write down the shapes of comparisons that ONNX Runtime would not fold without, and return whether there were any."""
-    import onnx
-
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), SIZED_FROM)
-    if opset >= SIZED_FROM or weight_bytes(model) > INLINE_LIMIT:
+    if opset >= SIZED_FROM:
         return False
     wanted = {name for node in model.graph.node if node.op_type in UNSIZED for name in node.output}
     wanted -= {value.name for value in (*model.graph.value_info, *model.graph.output)}
     if not wanted:
         return False
-    shaped = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    shaped = inferred(model)
     found = [value for value in shaped.graph.value_info if value.name in wanted]
     model.graph.value_info.extend(found)
     return bool(found)

@@ -11,7 +11,8 @@ from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.optimise.accepted import acceptance
 from gpuserve_images.optimise.exchanged import exchanged
 from gpuserve_images.optimise.folding import fold_limit, size_comparisons
-from gpuserve_images.optimise.saving import plain_weights, reload, save, with_shapes
+from gpuserve_images.optimise.saving import plain_weights, reload, save
+from gpuserve_images.optimise.shapes import with_shapes
 from gpuserve_images.optimise.spec import OptimiseLevel, Precision
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.target import Target

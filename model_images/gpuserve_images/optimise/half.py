@@ -30,8 +30,8 @@ from gpuserve_images.optimise.saving import (
     reload,
     save,
     take_out_passed,
-    with_shapes,
 )
+from gpuserve_images.optimise.shapes import with_shapes
 from gpuserve_images.records import StageRecord, sha256_file, tool_versions
 from gpuserve_images.samples.codec import Tensors
 

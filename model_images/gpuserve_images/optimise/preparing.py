@@ -28,8 +28,8 @@ from gpuserve_images.optimise.saving import (
     replace_nodes,
     save,
     take_out_passed,
-    with_shapes,
 )
+from gpuserve_images.optimise.shapes import with_shapes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, ValueInfoProto

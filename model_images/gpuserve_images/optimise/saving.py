@@ -1,4 +1,4 @@
-"""Writing ONNX files so that they stand alone: order, names, shapes, and weights beside them where protobuf's limit demands it."""
+"""Writing ONNX files so that they stand alone: order, names, and weights beside them where protobuf's limit demands it."""
 
 import heapq
 from collections.abc import Container, Iterator, Sequence
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuserve_images.onnx_model.graphs import all_graphs, inner_graphs
-from gpuserve_images.onnx_model.session import inner_values
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
@@ -99,28 +98,6 @@ def drop_weight_inputs(model: "ModelProto") -> bool:
     model.graph.input.extend(own)
     model.ir_version = max(model.ir_version, FIRST_IR_WITH_PLAIN_WEIGHTS)
     return True
-
-
-def with_shapes(model: "ModelProto") -> "ModelProto":
-    """Return the model with the shapes of its inner tensors, as far as ONNX's own inference finds them.
-
-    It follows the values of small tensors (`data_prop`), so that shapes computed inside the graph are found too. ONNX Runtime's symbolic
-    inference would find shapes of its own fused operators besides; it needs sympy, and no later stage asks for those shapes.
-
-    Behind an operator that ONNX does not know (`ai.onnx.ml`, `com.microsoft`) it finds no types either. The quantiser and the FP16
-    converter overlook tensors without one, so ONNX Runtime says those.
-    """
-    import onnx
-
-    if weight_bytes(model) > INLINE_LIMIT:
-        return model
-    del model.graph.value_info[:]
-    shaped = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    known = {value.name for value in (*shaped.graph.input, *shaped.graph.value_info, *shaped.graph.output)}
-    unknown = [name for node in shaped.graph.node for name in node.output if name and name not in known]
-    if unknown:
-        shaped.graph.value_info.extend(inner_values(shaped, unknown))
-    return shaped
 
 
 def name_nodes(model: "ModelProto") -> None:

@@ -9,7 +9,7 @@ from gpuserve_images.onnx_model.trial import fatal
 from gpuserve_images.optimise.exchanged import exchanged
 from gpuserve_images.optimise.graph import optimise
 from gpuserve_images.optimise.half import to_fp16
-from gpuserve_images.optimise.saving import with_shapes
+from gpuserve_images.optimise.shapes import with_shapes
 
 HALF = "small = Cast<to=10>(x) w16 = Cast<to=10>(w) turned = Transpose<perm=[1,0,2]>(small) "
 FATAL = {

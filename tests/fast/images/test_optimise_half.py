@@ -208,7 +208,7 @@ def test_magika_in_half_precision_keeps_its_answers_and_tensorrt_takes_it(tmp_pa
 def test_weights_beside_the_model_give_what_weights_inside_give(tmp_path, samples, monkeypatch):
     source, inside, beside = written(classifier(), tmp_path), tmp_path / "inside.onnx", tmp_path / "beside.onnx"
     to_fp16(source, inside, samples=samples)
-    monkeypatch.setattr("gpuserve_images.optimise.saving.INLINE_LIMIT", 100)
+    monkeypatch.setattr("gpuserve_images.optimise.shapes.INLINE_LIMIT", 100)
     monkeypatch.setitem(save.__kwdefaults__, "limit", 100)
     monkeypatch.setattr("gpuserve_images.optimise.saving.SMALL_TENSOR", 16)
     written_files = []

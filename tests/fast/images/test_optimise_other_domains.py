@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from gpuserve_images.onnx_model.files import check
 from gpuserve_images.optimise.half import to_fp16
 from gpuserve_images.optimise.quantise import quantise_dynamic, quantise_static
-from gpuserve_images.optimise.saving import with_shapes
+from gpuserve_images.optimise.shapes import with_shapes
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.target import Target
 

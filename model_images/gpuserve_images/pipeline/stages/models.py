@@ -52,7 +52,7 @@ def optimised(job: Job, before: Stage | Source) -> Stage:
         return optimise(model.file, work.out / MODEL, level, gpu=gpu)
 
     tools = tool_versions("onnx", "onnxruntime")
-    return Stage("optimise", run, version=5, after={"model": before}, options={"level": level, "gpu": gpu}, tools=tools)
+    return Stage("optimise", run, version=6, after={"model": before}, options={"level": level, "gpu": gpu}, tools=tools)
 
 
 def halved(job: Job, onnx: Stage | Source, before: Stage, exams: Exams) -> Stage:
