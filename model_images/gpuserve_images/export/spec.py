@@ -57,8 +57,8 @@ class ExportSpec(Spec):
     Attributes:
         opset: Version of the ONNX operator set. Default 18: all back ends write it, and TensorRT and ONNX Runtime take it whole.
         inputs: The inputs in the model's own order, TensorFlow's in the order of their names. Default: names, types and shapes of
-            the file; `input` where it has no names, with one text per row for a scikit-learn model of words. Several inputs for a
-            scikit-learn model are columns, each of shape [-1, 1].
+            the file; `input` where it has no names, with one text per row for a scikit-learn model of words. A scikit-learn model
+            that chooses columns by name, or has texts and numbers, takes each column that it reads as an input of shape [-1, 1].
             Where all names are the model's own, they are paired by name, in whatever order they stand.
         outputs: Names of the outputs in the same way. Default: the framework's, such as `label` and `probabilities`.
         batch: Make the first axis of every input and output the batch, of any size. Default true; false leaves the shapes as the

@@ -13,24 +13,19 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
-from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, WishedInput, Wishes, one_line
+from gpuserve_images.export.backends.model import FREE, Arrays, FailureError, Port, Wishes, one_line
 from gpuserve_images.export.backends.opset import at_opset
 from gpuserve_images.export.backends.sklearn_calibrated import score_options
+from gpuserve_images.export.backends.sklearn_inputs import NUMPY_TYPES, what_it_takes
 from gpuserve_images.export.backends.sklearn_members import require_members
 from gpuserve_images.export.backends.sklearn_pickles import read
 from gpuserve_images.export.backends.sklearn_probe import missing_pairs, probe
 from gpuserve_images.export.backends.sklearn_refused import parts, require_exportable
 from gpuserve_images.export.backends.sklearn_settings import convertible
-from gpuserve_images.export.backends.sklearn_texts import fill_kept_apart, groups_kept, vectorizers, word_options
+from gpuserve_images.export.backends.sklearn_texts import fill_kept_apart, groups_kept, word_options
 from gpuserve_images.export.backends.sklearn_trees import trees_kept
 
 ML_OPSET = 3
-NUMPY_TYPES = {
-    "float32": "FloatTensorType",
-    "float64": "DoubleTensorType",
-    "int64": "Int64TensorType",
-    "object": "StringTensorType",
-}
 
 
 class SklearnModel:
@@ -43,14 +38,17 @@ class SklearnModel:
         # KMeans that was fitted on FP64 refuses to be asked in FP32.
         centers = (getattr(part, "cluster_centers_", None) for part in parts(estimator))
         self._in_double = any(found is not None and found.dtype == np.float64 for found in centers)
-        self.inputs = _inputs(estimator, wishes)
         self._questions = _questions(estimator)
         names = wishes.output_names([question.name for question in self._questions])
+        taken = what_it_takes(estimator, wishes, names)
+        self.inputs, self._columns = taken.ports, taken.columns
         self.outputs = [
             Port(name, _served_type(question, self.inputs), shape)
             for name, question, shape in zip(names, self._questions, self._shapes(), strict=True)
         ]
         self.notes = [f"saved by scikit-learn {saved_with}, read by {sklearn.__version__}"]
+        if taken.note:
+            self.notes.append(taken.note)
         if is_classifier(estimator) and len(names) == 1:
             self.notes.append(f"{type(estimator).__name__} gives no probabilities, so the label is the only output")
 
@@ -65,7 +63,10 @@ class SklearnModel:
             with trees_kept(), groups_kept(), convertible(self._estimator):
                 converted: Any = convert_sklearn(
                     self._estimator,
-                    initial_types=[(name, _skl_type(port)) for name, port in zip(self._columns(), self.inputs, strict=True)],
+                    initial_types=[
+                        (name, _skl_type(port))
+                        for name, port in zip(self._columns or [self.inputs[0].name], self.inputs, strict=True)
+                    ],
                     target_opset={"": self._wishes.opset, "ai.onnx.ml": ML_OPSET},
                     options=options,
                 )
@@ -93,7 +94,7 @@ class SklearnModel:
 
     def missing(self) -> Arrays:
         """Return pairs of rows that scikit-learn answers: a whole one, and the same with a number missing."""
-        answered = [pair for pair in missing_pairs(probe(self._estimator, self.inputs)) if self._answers(pair)]
+        answered = [pair for pair in missing_pairs(probe(self._estimator, self.inputs, self._columns)) if self._answers(pair)]
         return {name: np.concatenate([pair[name] for pair in answered]) for name in answered[0]} if answered else {}
 
     def _answers(self, inputs: Arrays) -> bool:
@@ -106,7 +107,7 @@ class SklearnModel:
     def _shapes(self) -> list[tuple[int, ...]]:
         """Return the shapes of the outputs, for which the estimator is asked."""
         try:
-            answers = self.run(probe(self._estimator, self.inputs))
+            answers = self.run(probe(self._estimator, self.inputs, self._columns))
         except Exception as error:  # an estimator of anybody's may refuse zeros or empty texts by any error
             if is_classifier(self._estimator):
                 return [(FREE,), (FREE, len(self._estimator.classes_))][: len(self._questions)]
@@ -119,19 +120,14 @@ class SklearnModel:
     def _table(self, inputs: Arrays) -> Any:
         if self._in_double:
             inputs = {name: rows.astype(np.float64) if rows.dtype == np.float32 else rows for name, rows in inputs.items()}
-        if len(self.inputs) == 1:
+        if not self._columns:
             rows, port = inputs[self.inputs[0].name], self.inputs[0]
             # What was fitted on texts takes a list of them; skl2onnx's graph takes a column as well.
             texts = port.dtype == "object" and not hasattr(self._estimator, "n_features_in_")
             return rows.ravel() if texts and port.shape[1:] == (1,) else rows
         pandas: Any = importlib.import_module("pandas")
-        columns = zip(self._columns(), self.inputs, strict=True)
+        columns = zip(self._columns, self.inputs, strict=True)
         return pandas.DataFrame({column: inputs[port.name].ravel() for column, port in columns})
-
-    def _columns(self) -> list[str]:
-        """Return what the estimator calls its inputs: where there are several, each is a column that it was fitted on."""
-        several = len(self.inputs) > 1
-        return [str(name) for name in self._estimator.feature_names_in_] if several else [self.inputs[0].name]
 
 
 def load(path: Path, wishes: Wishes) -> SklearnModel:
@@ -141,33 +137,6 @@ def load(path: Path, wishes: Wishes) -> SklearnModel:
         FailureError: When it is of another scikit-learn, no estimator, or not fitted, or its inputs are not those that are wished.
     """
     return SklearnModel(*read(path), wishes)
-
-
-def _inputs(estimator: Any, wishes: Wishes) -> list[Port]:
-    count = getattr(estimator, "n_features_in_", None)
-    names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
-    if len(wishes.inputs) > 1:
-        if not names or len(names) != len(wishes.inputs):
-            reason = f"was fitted on {'columns ' + ', '.join(names) if names else 'an array without column names'}"
-            fix = "Declare one input per column, in this order." if names else "Declare one input."
-            raise FailureError(reason, fix, value=", ".join(wish.name for wish in wishes.inputs))
-        return [Port(wish.name, wish.dtype, (FREE, 1)) for wish in wishes.inputs_of(names)]
-    texts = count is None and bool(vectorizers(estimator))
-    wish = wishes.inputs[0] if wishes.inputs else WishedInput("input", "object" if texts else "float32")
-    if wish.dtype not in NUMPY_TYPES:
-        reason = "is a type that scikit-learn models are not exported with"
-        raise FailureError(reason, "Use FP32, FP64, INT64 or BYTES.", value=f"{wish.name}: {wish.dtype}")
-    if texts and wish.dtype != "object":
-        reason = "takes texts, and export.inputs says numbers"
-        raise FailureError(reason, "Write `dtype: BYTES` and `shape: [-1, 1]`, or leave `export.inputs` out.", value=wish.name)
-    if count is None and wish.shape is None and not texts:
-        reason = "does not say how many features it takes"
-        raise FailureError(reason, "Declare `export: {inputs: [{name: input, shape: [-1, FEATURES]}]}`.")
-    shape = (FREE, int(count)) if count is not None else wish.shape or (FREE, 1)
-    if wish.shape is not None and wish.shape != shape:
-        reason = f"takes {count} features, and export.inputs says otherwise"
-        raise FailureError(reason, f"Write shape: [-1, {count}].", value=str(list(wish.shape)))
-    return [Port(wish.name, wish.dtype, shape)]
 
 
 @dataclass(frozen=True)
