@@ -1,7 +1,7 @@
 """Made-up inputs: the same on any machine, within what the model's types and its own tables allow."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -12,6 +12,8 @@ from gpuserve.kubernetes.errors import suggestion
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
 from gpuserve_images.samples.codec import Tensors
+from gpuserve_images.verify.columns import Choice
+from gpuserve_images.verify.known import NOTHING, Known
 from gpuserve_images.verify.sizes import FIELD, require_memory
 from gpuserve_images.verify.spec import GenerateSpec
 
@@ -33,9 +35,8 @@ _BLOCK = 2**20
 def generate(
     signature: Signature,
     spec: GenerateSpec,
-    bounds: Mapping[str, int] | None = None,
+    known: Known = NOTHING,
     batch: int = 1,
-    words: Mapping[str, Sequence[str]] | None = None,
 ) -> Sequence[Tensors]:
     """Return `spec.count` requests, each with a batch of 1, made anew whenever one is asked for: together they may need more than memory.
 
@@ -45,9 +46,8 @@ def generate(
     Args:
         signature: The model's inputs.
         spec: Count, seed, ranges and shapes.
-        bounds: Number of values that an integer input may have, by input (see `tables`).
+        known: What the model's file knows of its inputs; `spec.ranges` goes before. Default: nothing, texts are made-up words.
         batch: Most requests that will be joined. Default 1.
-        words: Terms that the model knows of an input of text, by input (see `vocabularies`). Default: none, texts are made-up words.
 
     Raises:
         SourceError: When the spec names no input of the model, a range does not fit its type, a dimension is not known, or the
@@ -61,10 +61,7 @@ def generate(
                     f"{FIELD}.{field}", "names no input of the model", _sentence(suggestion(name, names)), value=name
                 )
     _require_sizes(signature, spec)
-    plans = tuple(
-        replace(_plan(tensor, spec, bounds or {}, alone=signature.alone), words=(words or {}).get(tensor.name, ()))
-        for tensor in signature.inputs
-    )
+    plans = tuple(_plan(tensor, spec, known, alone=signature.alone) for tensor in signature.inputs)
     require_memory(signature, [(tensor, plan.shape) for tensor, plan in zip(signature.inputs, plans, strict=True)], spec, batch)
     return _Requests(plans, spec.seed, range(spec.count))
 
@@ -92,17 +89,23 @@ class _Plan:
     low: float
     high: float
     words: Sequence[str] = ()
+    columns: tuple[Choice | None, ...] = ()
 
     @property
     def numbers(self) -> int:
         """Random numbers that one request takes."""
-        return math.prod(self.shape) * (_WORD if self.dtype == np.dtype(object) else 1)
+        freely = math.prod(self.shape) * (_WORD if self.dtype == np.dtype(object) else 1)
+        return freely + sum(self.shape[0] for choice in self.columns if choice)
 
     def draw(self, source: _Uniform) -> NDArray[Any]:
         made = np.empty(math.prod(self.shape), dtype=self.dtype)
         for start in range(0, len(made), _BLOCK):
             block = made[start : start + _BLOCK]
             block[:] = self._values(source, len(block))
+        table = made.reshape(-1, len(self.columns) or 1)
+        for column, choice in enumerate(self.columns):
+            if choice:
+                table[:, column] = [choice.pick(share) for share in source.take(len(table))]
         return made.reshape(self.shape)
 
     def _values(self, source: _Uniform, count: int) -> "NDArray[Any] | list[str]":
@@ -147,12 +150,14 @@ def _phrase(shares: NDArray[np.float64], words: Sequence[str]) -> str:
     return phrase.upper() if shares[-1] < _CAPITALS else phrase
 
 
-def _plan(tensor: TensorSpec, spec: GenerateSpec, bounds: Mapping[str, int], *, alone: bool) -> _Plan:
-    dtype = tensor.numpy_dtype
-    low, high = spec.ranges.get(tensor.name) or _default_range(dtype, bounds.get(tensor.name))
-    if tensor.name in spec.ranges:
+def _plan(tensor: TensorSpec, spec: GenerateSpec, known: Known, *, alone: bool) -> _Plan:
+    name, dtype, shape = tensor.name, tensor.numpy_dtype, _shape(tensor, spec, alone=alone)
+    if name in spec.ranges:
+        low, high = spec.ranges[name]
         _check_range(tensor, low, high)
-    return _Plan(tensor.name, dtype, _shape(tensor, spec, alone=alone), low, high)
+        return _Plan(name, dtype, shape, low, high)
+    low, high = _default_range(dtype, known.bounds.get(name))
+    return _Plan(name, dtype, shape, low, high, known.words.get(name, ()), known.columns.get(name, ()))
 
 
 def _default_range(dtype: "np.dtype[Any]", bound: int | None) -> tuple[float, float]:

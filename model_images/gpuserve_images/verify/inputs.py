@@ -9,9 +9,8 @@ from gpuserve_images.samples.codec import Tensors, encode_all, load_codec
 from gpuserve_images.samples.picking import sample_set
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.verify.generated import generate
+from gpuserve_images.verify.known import NOTHING, Known
 from gpuserve_images.verify.spec import GenerateSpec
-from gpuserve_images.verify.tables import table_sizes
-from gpuserve_images.verify.vocabularies import known_words
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def verification_inputs(model: ModelSpec, build: str, folder: Path, signature: S
 
 
 def generated_inputs(signature: Signature, spec: GenerateSpec, batch: int, onnx: Path | None) -> Requests:
-    """Return requests that are made up, of what an ONNX file knows: indices of its tables, words of its vocabularies.
+    """Return requests that are made up, of what an ONNX file knows: indices of its tables, words of its vocabularies, categories.
 
     Args:
         signature: The model's inputs.
@@ -63,7 +62,5 @@ def generated_inputs(signature: Signature, spec: GenerateSpec, batch: int, onnx:
     Raises:
         SourceError: When inputs cannot be generated, or are too large.
     """
-    texts = any(tensor.dtype == "BYTES" for tensor in signature.inputs)
-    bounds, words = table_sizes(onnx) if onnx else None, known_words(onnx) if onnx and texts else None
-    tensors = generate(signature, spec, bounds, batch, words)
+    tensors = generate(signature, spec, Known.of(onnx) if onnx else NOTHING, batch)
     return Requests(tuple(f"generated input {number}" for number in range(len(tensors))), tensors)

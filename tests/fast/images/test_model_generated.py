@@ -17,6 +17,7 @@ from gpuserve_images.spec import load_model
 from gpuserve_images.verify.differences import ParityError
 from gpuserve_images.verify.generated import generate
 from gpuserve_images.verify.inputs import verification_inputs
+from gpuserve_images.verify.known import Known
 from gpuserve_images.verify.parity import measure, reference_outputs
 from gpuserve_images.verify.spec import GenerateSpec, VerifySpec
 from gpuserve_images.verify.tables import table_sizes
@@ -181,7 +182,7 @@ def test_token_ids_stay_inside_the_models_own_table(tmp_path):
     path = text_model(tmp_path)
     assert table_sizes(path) == {"ids": VOCABULARY}
     spec = GenerateSpec(shapes={"ids": (12,), "mask": (12,)})
-    requests = generate(read_signature(path), spec, table_sizes(path))
+    requests = generate(read_signature(path), spec, Known.of(path))
     ids = np.concatenate([request["ids"] for request in requests])
     assert (ids.min(), ids.max()) == (0, VOCABULARY - 1)
     assert {int(value) for request in requests for value in request["mask"].ravel()} == {0, 1}

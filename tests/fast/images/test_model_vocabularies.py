@@ -16,6 +16,7 @@ from gpuserve_images.onnx_model.session import Session
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec
 from gpuserve_images.verify.generated import generate
 from gpuserve_images.verify.inputs import generated_inputs
+from gpuserve_images.verify.known import Known
 from gpuserve_images.verify.spec import GenerateSpec
 from gpuserve_images.verify.vocabularies import known_words
 
@@ -64,7 +65,7 @@ def test_words_of_columns_and_no_words(tmp_path):
 
 
 def test_texts_of_known_words():
-    made = [generate(SIGNATURE, GenerateSpec(count=200, seed=3), words={"text": WORDS}) for _ in range(2)]
+    made = [generate(SIGNATURE, GenerateSpec(count=200, seed=3), Known(words={"text": WORDS})) for _ in range(2)]
     texts = [request["text"].item() for request in made[0]]
     assert texts == [request["text"].item() for request in made[1]]
     assert {

@@ -68,7 +68,7 @@ def measured(job: Job, onnx: Stage | Source, engine: Stage, architecture: str, e
     timed: Mapping[str, Any] = {"architecture": architecture, **what_is_asked(job), "slo": plain(job.model.slo)}
     return EngineMeasures(
         verify=Stage(
-            "verify-engine", compare, version=3, inputs=inputs, after=after, options=compared, tools=tools, ready=ready
+            "verify-engine", compare, version=4, inputs=inputs, after=after, options=compared, tools=tools, ready=ready
         ),
         capacity=Stage("time-engine", time, inputs=inputs, after=after, options=timed, tools=tools, shared=False, ready=ready),
     )

@@ -44,7 +44,7 @@ def verified(job: Job, onnx: Stage | Source, model: Stage | Source, exams: Exams
     return Stage(
         "verify",
         run,
-        version=5,
+        version=6,
         inputs=job.sample_inputs("verify"),
         after={"source": job.source, "onnx": onnx, "model": model},
         options=what_is_compared(job),
