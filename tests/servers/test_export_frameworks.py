@@ -1,4 +1,4 @@
-"""PyTorch and TensorFlow: exported in an environment of their own, with parity against the framework over batch sizes."""
+"""PyTorch, TensorFlow and an older scikit-learn: exported in an environment of their own, compared with the framework over batch sizes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,12 @@ def torch_models(made, monkeypatch):
 def tensorflow_models(made, monkeypatch):
     monkeypatch.setenv("GPUSERVE_EXPORT_PYTHON", str(environment("tensorflow")))
     return made("tensorflow")
+
+
+@pytest.fixture
+def sklearn_models(made, monkeypatch):
+    monkeypatch.setenv("GPUSERVE_EXPORT_PYTHON", str(environment("sklearn")))
+    return made("sklearn")
 
 
 def agrees(path, kind, spec, requests, tmp_path):
@@ -230,3 +236,50 @@ def test_tensorflow_refusals(spec, told, tensorflow_models, tmp_path):
 def test_no_saved_model(tensorflow_models, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "is no SavedModel" in str(refusal(tmp_path / "empty", "tensorflow", tmp_path))
+
+
+def rows(size):
+    return {"input": floats(size, 4)}
+
+
+def people(size):
+    return {"age": floats(size, 1), "city": np.array(["Oslo", "Bern", "Rome", "Oslo"][:size], object).reshape(-1, 1)}
+
+
+def words(size):
+    return {"input": np.array(["no good film", "bad", "weather", "a day"][:size], object).reshape(-1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("logistic", rows),
+        ("forest", rows),
+        ("boosted", rows),
+        ("neighbours", rows),
+        ("network", rows),
+        ("vectors", rows),
+        ("table", people),
+        ("texts", words),
+    ],
+)
+def test_pickle_of_an_older_scikit_learn(name, asked, sklearn_models, tmp_path):
+    agrees(sklearn_models / f"{name}.joblib", "sklearn", {}, [asked(size) for size in (1, 4)], tmp_path)
+
+
+def test_older_scikit_learn_through_the_whole_build(sklearn_models, tmp_path):
+    model = sklearn_models / "forest.joblib"
+    exported = agrees(model, "sklearn", {}, [rows(3)], tmp_path)
+    goes_through_the_whole_build(model, "sklearn", {}, exported, rows(3), tmp_path)
+
+
+def test_a_pickle_is_refused_where_the_other_scikit_learn_is(sklearn_models, tmp_path, monkeypatch):
+    model = sklearn_models / "logistic.joblib"
+    monkeypatch.delenv("GPUSERVE_EXPORT_PYTHON")
+    told = str(refusal(model, "sklearn", tmp_path))
+    assert "(1.2.2): was saved by scikit-learn 1.2.2, and " in told
+    assert "Install 'scikit-learn==1.2.*', here or, with skl2onnx and pandas, in a Python of its own" in told
+
+
+def test_what_its_converter_lacks_is_said(sklearn_models, tmp_path):
+    assert "histogram" in str(refusal(sklearn_models / "histogram.joblib", "sklearn", tmp_path))
