@@ -17,6 +17,8 @@ from gpuserve_images.oci.credentials import Credentials, credentials_for
 from gpuserve_images.oci.retries import ATTEMPTS, RETRIED, pause
 
 _CLIENT = "gpuserve"
+# What a header can hold, and more than any token has (RFC 6750, 2.1).
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 _SECONDS = 30.0
 
 
@@ -101,7 +103,7 @@ class Authorisation:
                 answer = self._ask_for_token(realm, challenge, scopes, known)
                 if answer.status_code == requests.codes.ok:
                     body: Any = answer.json()
-                    return body.get("token") or body.get("access_token") if isinstance(body, dict) else None
+                    return self._sound(realm, body.get("token") or body.get("access_token")) if isinstance(body, dict) else None
             except requests.RequestException as error:
                 if last or isinstance(error, requests.exceptions.SSLError | requests.exceptions.JSONDecodeError):
                     # Without the error's text: what a server answered may hold a secret, and its address, too.
@@ -127,6 +129,14 @@ class Authorisation:
         headers = {"Authorization": known.basic()} if known else {}
         query = [*about, *(("scope", scope) for scope in scopes)]
         return self._session.get(realm, params=query, headers=headers, timeout=_SECONDS)
+
+    def _sound(self, realm: str, token: Any) -> str | None:
+        """Return a token that can be sent; what else stood in the answer must not come into a message, where it would as a header."""
+        if not token:
+            return None
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise self._unusable(realm, "gives a token that no header can hold (spaces, line breaks, or no text at all)")
+        return token
 
     def _unusable(self, realm: str, what: str, status: int | None = None) -> RegistryError:
         busy = status == requests.codes.too_many_requests

@@ -77,6 +77,15 @@ def test_one_that_cannot_be_used_is_named_and_not_quoted(header, waits, broken):
     assert "secret-thing" not in f"{caught.value} {caught.value.__cause__}"
 
 
+@pytest.mark.parametrize("token", [r'"secret\nthing"', r'"secret-\u20ac"', '["secret"]', "5", '"secret "'])
+def test_a_token_that_no_header_can_hold_is_said_and_not_quoted(header, waits, token):
+    answers = [response(200, f'{{"token": {token}}}'.encode())] * 9
+    with pytest.raises(RegistryError, match="gives a token that no header can hold") as caught:
+        header(Session(*answers))
+    assert "secret" not in f"{caught.value} {caught.value.__cause__}"
+    assert waits == []
+
+
 @pytest.mark.parametrize("written", ["user:hidden@", "hidden@", "user:hid/den@", "user:hid#den?hidden@"])
 @pytest.mark.parametrize(
     ("broken", "what"), [(response(503), "answers HTTP 503"), (response(200, b"<html>"), "gives no usable")]
