@@ -25,6 +25,7 @@ _TOKEN_USER = "<token>"  # noqa: S105 - a user name that the protocol prescribes
 _DOCKER_HUB_HOSTS = ("index.docker.io", "docker.io", "registry-1.docker.io")
 _DOCKER_HUB = frozenset(_DOCKER_HUB_HOSTS)
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+_ENTRY = ("auth", "username", "password", "identitytoken")
 _API_PATHS = frozenset({"", "v1", "v2"})
 
 
@@ -77,7 +78,15 @@ def _files() -> Iterator[Path]:
         candidates.append(Path(other))
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         candidates.append(Path(runtime, "containers", "auth.json"))
-    return (path for path in candidates if path.is_file())
+    return (path for path in candidates if _is_there(path))
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a file is there; one below a folder that this user may not look into is not: such a HOME is another user's."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False
 
 
 def _in_file(path: Path, registry: str, repository: str) -> Credentials | None:
@@ -89,18 +98,38 @@ def _in_file(path: Path, registry: str, repository: str) -> Credentials | None:
     if not isinstance(data, dict):
         raise _broken(path, registry, "is not a JSON object")
     config = cast("dict[str, Any]", data)
-    helpers = cast("dict[str, str]", config.get("credHelpers") or {})
+    if wrong := _wrong_type(config):
+        raise _broken(path, registry, f"has a `{wrong}` of another type than Docker writes")
+    helpers: dict[str, str] = config.get("credHelpers") or {}
     for key in _keys(registry):
         if key in helpers:
             return _from_helper(helpers[key], key, registry)
     if store := config.get("credsStore"):
         for key in _keys(registry):
-            if found := _from_helper(str(store), key, registry):
+            if found := _from_helper(store, key, registry):
                 return found
-    entries = cast("dict[str, dict[str, str]]", config.get("auths") or {})
+    entries: dict[str, dict[str, str]] = config.get("auths") or {}
     by_place = {_place(key): entry for key, entry in entries.items() if entry}
     told = (_from_entry(by_place[place], path, registry) for place in _places(registry, repository) if place in by_place)
     return next((found for found in told if found), None)
+
+
+def _wrong_type(config: dict[str, Any]) -> str | None:
+    """Return the field that does not have the type that Docker and Podman give it; none of what it says, which may be a secret."""
+    found: dict[str, tuple[Any, type]] = {
+        "credHelpers": (config.get("credHelpers"), dict),
+        "credsStore": (config.get("credsStore"), str),
+        "auths": (config.get("auths"), dict),
+    }
+    if isinstance(config.get("credHelpers"), dict):
+        found |= {f"credHelpers[{key}]": (value, str) for key, value in config["credHelpers"].items()}
+    entries = config["auths"] if isinstance(config.get("auths"), dict) else {}
+    for key, entry in entries.items():
+        found[f"auths[{key}]"] = (entry, dict)
+        if isinstance(entry, dict):
+            fields = cast("dict[str, Any]", entry)
+            found |= {f"auths[{key}].{name}": (fields.get(name), str) for name in _ENTRY}
+    return next((name for name, (value, kind) in found.items() if value is not None and not isinstance(value, kind)), None)
 
 
 def _keys(registry: str) -> list[str]:
@@ -146,17 +175,20 @@ def _from_helper(suffix: str, key: str, registry: str) -> Credentials | None:
         fix = f"Install {program}, put its folder on PATH, or take it out of the Docker configuration"
         raise RegistryError(registry, None, f"its credential helper {program} is not on PATH", fix)
     try:
-        done = subprocess.run([program, "get"], input=key, capture_output=True, text=True, check=False, timeout=_HELPER_SECONDS)
+        done = subprocess.run([program, "get"], input=key.encode(), capture_output=True, check=False, timeout=_HELPER_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _helper_failed(program, key, registry, type(error).__name__) from None
     if done.returncode:
-        if "credentials not found" in done.stdout + done.stderr:
+        if b"credentials not found" in done.stdout + done.stderr:
             return None
         raise _helper_failed(program, key, registry, f"status {done.returncode}")
     try:
-        answer = cast("dict[str, str]", json.loads(done.stdout))
+        # JSON is UTF-8, whatever the machine's locale is.
+        answer: Any = json.loads(done.stdout)
         user, secret = answer["Username"], answer["Secret"]
     except (ValueError, KeyError, TypeError):
+        user = secret = None
+    if not isinstance(user, str) or not isinstance(secret, str):
         raise _helper_failed(program, key, registry, "an answer without Username and Secret") from None
     return Credentials(refresh_token=secret) if user == _TOKEN_USER else Credentials(user, secret)
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 import requests
@@ -97,6 +98,10 @@ def test_podmans_files_are_read_too(server, place, monkeypatch):
         ("echo secret-thing; exit 3", r"failed \(status 3\)"),
         ("echo secret-thing", "an answer without Username and Secret"),
         ("echo '[]'", "an answer without Username and Secret"),
+        (r"printf '\377secret-thing'", "an answer without Username and Secret"),
+        (r"printf '\377secret-thing' >&2; exit 3", r"failed \(status 3\)"),
+        ("""echo '{"Username": 5, "Secret": "secret-thing"}'""", "an answer without Username and Secret"),
+        ("""echo '{"Username": "secret-thing", "Secret": null}'""", "an answer without Username and Secret"),
     ],
 )
 def test_a_helper_that_fails_is_named_and_not_quoted(server, place, script, reason):
@@ -122,6 +127,47 @@ def test_a_broken_file_is_named_and_not_quoted(server, place, text):
     with pytest.raises(RegistryError, match=r"the Docker configuration .*config.json") as caught:
         bake(f"{server.host}/m:1", [LAYER])
     assert "bm9jb2xvbg" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('{"auths": ["secret-thing"]}', "auths"),
+        ('{"auths": {"r.example": "secret-thing"}}', r"auths\[r.example\]"),
+        ('{"auths": {"r.example": {"auth": 5}}}', r"auths\[r.example\].auth"),
+        ('{"auths": {"r.example": {"identitytoken": ["secret-thing"]}}}', r"auths\[r.example\].identitytoken"),
+        ('{"credHelpers": ["r.example"]}', "credHelpers"),
+        ('{"credHelpers": {"r.example": 5}}', r"credHelpers\[r.example\]"),
+        ('{"credsStore": {"secret-thing": 1}}', "credsStore"),
+    ],
+)
+def test_a_field_of_another_type_is_named_and_not_quoted(place, text, field):
+    (place / "docker" / "config.json").write_text(text)
+    with pytest.raises(RegistryError, match=rf"config.json has a `{field}` of another type") as caught:
+        credentials_for("r.example", "a")
+    assert "secret-thing" not in str(caught.value)
+
+
+def test_a_helpers_answer_is_utf_8_in_every_locale(place, monkeypatch):
+    monkeypatch.setattr("locale.getencoding", lambda: "latin-1")
+    monkeypatch.setattr("io.text_encoding", lambda *_: "latin-1")
+    write(place, {"credsStore": "fake"})
+    helper(place, r"""printf '{"Username": "m\303\274", "Secret": "p\303\244ss"}'""")
+    assert credentials_for("r.example", "a") == Credentials("mü", "päss")
+
+
+def test_a_home_that_only_another_user_may_look_into_is_none(place, monkeypatch):
+    """As in a container that runs as a plain user with HOME=/root; the superuser of this test may look into everything."""
+    monkeypatch.delenv("DOCKER_CONFIG")
+    usual = Path.is_file
+
+    def closed(path):
+        if ".docker" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path)
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    assert credentials_for("r.example", "a") is None
 
 
 def test_podmans_entry_for_one_repository_opens_that_one(server, place):
