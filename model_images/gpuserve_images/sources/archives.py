@@ -1,6 +1,8 @@
 """What is in an archive, read without trusting what it says about paths, links or sizes."""
 
+import errno
 import gzip
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -29,6 +31,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     gzip.BadGzipFile,
     zlib.error,
+    lzma.LZMAError,
     ZstdError,
     EOFError,
     NotImplementedError,
@@ -105,7 +108,8 @@ def _zip_entries(archive: Path, budget: Budget) -> Iterator[Entry]:
             if member.flag_bits & 1:
                 raise SourceError(budget.where, "is encrypted", "Pack it without a password.", value=member.filename)
             if member.is_dir():
-                inside(member.filename.rstrip("/"), budget.where)
+                if member.filename.strip("./"):
+                    inside(member.filename.rstrip("/"), budget.where)
                 continue
             if kind not in {0, stat.S_IFREG, stat.S_IFLNK}:
                 raise SourceError(budget.where, "is a device or a pipe", DISTRUST, value=member.filename)
@@ -206,7 +210,16 @@ def readable(where: str) -> Generator[None]:
     try:
         yield
     except _DAMAGED as error:
-        reason = f"is a damaged archive: {' '.join(str(error).split()) or type(error).__name__}"
-        raise SourceError(where, reason, "Pack or copy it again.") from error
+        raise _damaged(error, where) from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise SourceError(where, "has a file and a folder of one name", DISTRUST) from error
+    except OSError as error:
+        # What bz2 says of its own data, and the system of a place in front of a file's beginning; neither is about a file by its name.
+        if error.filename is None and error.errno in {None, errno.EINVAL}:
+            raise _damaged(error, where) from error
+        raise
+
+
+def _damaged(error: Exception, where: str) -> SourceError:
+    reason = f"is a damaged archive: {' '.join(str(error).split()) or type(error).__name__}"
+    return SourceError(where, reason, "Pack or copy it again.")

@@ -1,7 +1,7 @@
 """Archives: unpacked without trusting what they say about paths, links or sizes."""
 
-import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
@@ -108,31 +108,38 @@ def _require_some(folder: Path, where: str, include: Sequence[str], found: Seque
 def _unpack(archive: Path, folder: Path, where: str, include: Sequence[str], *, over: bool = False) -> list[str]:
     """Write the wanted files of an archive into a folder, and return the names of all that it holds."""
     found: list[str] = []
-    budget = Budget(where, max(FREE_BYTES, MAX_EXPANSION * archive.stat().st_size), MAX_ENTRIES)
     links: dict[str, str] = {}
     written: set[str] = set()
     with readable(where):
+        budget = _budget(archive, where)
         for entry in entries(archive, budget):
             name = inside(entry.name, where)
             if name in written or name in links:
                 raise SourceError(where, "has two files of one name", DISTRUST, value=name)
             if over and entry.link is None and PurePosixPath(name).name.startswith(_WHITEOUT):
-                _remove_below(folder, name)
+                _hide(folder, _hidden(name), written)
                 continue
             found.append(name)
             if entry.link is not None:
                 links[name] = entry.link
             elif included(name, include):
                 if over:
-                    (folder / name).unlink(missing_ok=True)
+                    _make_way(folder, name, written)
                 _write(cast("IO[bytes]", entry.content), folder / name, budget)
                 written.add(name)
-        for name, target in links.items():
-            if included(name, include):
-                if over:
-                    (folder / name).unlink(missing_ok=True)
-                _link(name, target, folder, written, where)
+        wanted, known = [name for name in links if included(name, include)], frozenset(found)
+        for name in wanted if over else ():
+            _make_way(folder, name, written)
+        targets = {name: _end(name, links, known, where) for name in wanted}
+        _bring_left_out(archive, folder, where, {name: target for name, target in targets.items() if target not in written})
+        for name, target in targets.items():
+            if target in written:
+                _link(folder / name, folder / target)
     return found
+
+
+def _budget(archive: Path, where: str) -> Budget:
+    return Budget(where, max(FREE_BYTES, MAX_EXPANSION * archive.stat().st_size), MAX_ENTRIES)
 
 
 def _write(content: IO[bytes], path: Path, budget: Budget) -> None:
@@ -144,24 +151,62 @@ def _write(content: IO[bytes], path: Path, budget: Budget) -> None:
             out.write(chunk)
 
 
-def _link(name: str, target: str, folder: Path, written: set[str], where: str) -> None:
-    """Make a link inside the archive the file that it stands for: what is unpacked holds no links."""
-    if target not in written:
-        reason = f"is a link to {target}, which is no file of the archive"
+def _end(name: str, links: Mapping[str, str], files: Collection[str], where: str) -> str:
+    """Return the file of the archive that a link stands for, through other links too: what is unpacked holds no links."""
+    target, seen = links[name], {name}
+    while target in links and target not in seen:
+        seen.add(target)
+        target = links[target]
+    if target in links or target not in files:
+        reason = f"is a link to {links[name]}, which is no file of the archive"
         raise SourceError(where, reason, "Pack the file itself (`tar --dereference`).", value=name)
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).hardlink_to(folder / target)
+    return target
 
 
-def _remove_below(folder: Path, mark: str) -> None:
-    """Do what a layer's whiteout says: the file or folder of that name in the layers below is not there."""
+def _link(name: Path, target: Path) -> None:
+    name.parent.mkdir(parents=True, exist_ok=True)
+    name.hardlink_to(target)
+
+
+def _bring_left_out(archive: Path, folder: Path, where: str, targets: Mapping[str, str]) -> None:
+    """Write the files that wanted links stand for and that are not wanted themselves, under the names of these links."""
+    names: dict[str, list[str]] = {}
+    for name, target in targets.items():
+        names.setdefault(target, []).append(name)
+    budget = _budget(archive, where)
+    for entry in entries(archive, budget) if names else ():
+        first, *others = names.get(inside(entry.name, where)) or [""]
+        if first and entry.content is not None:
+            _write(entry.content, folder / first, budget)
+            for other in others:
+                _link(folder / other, folder / first)
+
+
+def _hidden(mark: str) -> str:
+    """Return the file or folder that a layer's whiteout says is not there in the layers below."""
     path = PurePosixPath(mark)
     named = path.name.removeprefix(_WHITEOUT)
-    removed = folder / path.parent if named == _OPAQUE else folder / path.parent / named
-    if removed.is_dir():
-        shutil.rmtree(removed)
-    else:
-        removed.unlink(missing_ok=True)
+    return str(path.parent if named == _OPAQUE else path.parent / named)
+
+
+def _make_way(folder: Path, name: str, own: Collection[str]) -> None:
+    """Remove what layers below have in the place of a file, or of a folder above it: what comes later counts, whatever it is."""
+    for parent in PurePosixPath(name).parents:
+        if (folder / parent).is_file():
+            _hide(folder, str(parent), own)
+    _hide(folder, name, own)
+
+
+def _hide(folder: Path, name: str, own: Collection[str]) -> None:
+    """Remove a file, or all below a folder, but for the layer's own files: it hides those of the layers below only, in any order."""
+    place = folder / name
+    for path in sorted([place, *place.rglob("*")], reverse=True):
+        if path.is_dir():
+            with suppress(OSError):
+                path.rmdir()
+        elif path.relative_to(folder).as_posix() not in own:
+            with suppress(NotADirectoryError):
+                path.unlink(missing_ok=True)
 
 
 def _empty(folder: Path) -> None:

@@ -4,6 +4,7 @@ import gzip
 import os
 import stat
 import tarfile
+import zipfile
 from contextlib import suppress
 
 import onnx
@@ -34,6 +35,9 @@ class TestArchives:
             ("m.tgz", tar({"m/model.onnx": ONNX})),
             ("m.tar", tar({"model.onnx": ONNX}, mode="w")),
             ("m.zip", zipped({"m/model.onnx": ONNX})),
+            # As bsdtar packs ".", that of macOS for one.
+            ("m.zip", zipped({"./": b"", "./model.onnx": ONNX})),
+            ("m.tar", tar({"b/c": ONNX}, member("b/d", **LINK, linkname="c"), member("model.onnx", **LINK, linkname="b/d"))),
         ],
         ids=lambda value: value if isinstance(value, str) else "archive",
     )
@@ -69,6 +73,33 @@ class TestArchives:
         assert set(files.files) == {"m.onnx", "w.bin"}
         assert not any(path.is_symlink() for path in files.root.rglob("*")), "what is unpacked holds no links"
 
+    def test_of_links_to_files_that_are_left_out(self, web, tmp_path):
+        links = {"snapshots/m.onnx": "../blobs/a", "snapshots/again.txt": "../blobs/a", "snapshots/other.bin": "../blobs/b"}
+        content = tar({"blobs/a": ONNX, "blobs/b": b"b"}, *(member(name, **LINK, linkname=to) for name, to in links.items()))
+        files = fetch(remote(web, "m.tgz", content, include=["snapshots/m.onnx", "*.txt"], path="snapshots/m.onnx"), tmp_path)
+        there = {path.name: path.read_bytes() for path in files.entry.parent.parent.rglob("*") if path.is_file()}
+        assert there == {"m.onnx": ONNX, "again.txt": ONNX}
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+    def test_damaged_ones_of_other_compressions(self, tmp_path, method):
+        with zipfile.ZipFile(tmp_path / "m.zip", "w", method) as archive:
+            archive.writestr("m", os.urandom(9999))
+        content = bytearray((tmp_path / "m.zip").read_bytes())
+        content[60:200] = bytes(140)
+        (tmp_path / "m.zip").write_bytes(content)
+        with pytest.raises(SourceError, match="damaged archive"):
+            fetch(SourceSpec(file="m.zip", format="onnx"), tmp_path)
+
+    def test_a_zip_that_says_it_begins_before_its_file(self, tmp_path):
+        content = bytearray(zipped({"model.onnx": ONNX}))
+        directory = content.rindex(b"PK\x05\x06") + 16
+        content[directory : directory + 4] = (int.from_bytes(content[directory : directory + 4], "little") + 99).to_bytes(
+            4, "little"
+        )
+        (tmp_path / "m.zip").write_bytes(content)
+        with pytest.raises(SourceError, match="damaged archive"):
+            fetch(SourceSpec(file="m.zip", format="onnx"), tmp_path)
+
     @pytest.mark.parametrize(
         ("content", "words"),
         [
@@ -81,6 +112,10 @@ class TestArchives:
             (tar({}, member("hard", **HARD, linkname="../../etc/passwd")), "leaves the archive"),
             (tar({}, member("hard", **HARD, linkname="/etc/passwd")), "leaves the archive"),
             (tar({"a": b"x"}, member("l", **LINK, linkname="folder")), "is no file of the archive"),
+            (
+                tar({"a": b"x"}, member("l", **LINK, linkname="k"), member("k", **LINK, linkname="l")),
+                r"\(l\): is a link to k, which is no file",
+            ),
             (
                 tar({}, member("d", **LINK, linkname="/etc"), member("d/evil", b"x")),
                 "link that leaves the archive",

@@ -90,3 +90,21 @@ def test_where_nothing_matches_the_files_are_named(pushed):
 def test_a_link_replaces_what_a_layer_below_has_there(pushed):
     below, above = layer({"small.onnx": b"old"}), layer({"new.bin": ONNX}, {"small.onnx": "new.bin"})
     assert files(pushed(below, above)) == {"new.bin": ONNX, "small.onnx": ONNX}
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "held"),
+    [
+        ({"m/old": b"o"}, {"m/.config": b"c", "m/.wh..wh..opq": b"", "m/new": b"n"}, {"m/.config": b"c", "m/new": b"n"}),
+        ({"m/old": b"o"}, {"m/new": b"n", ".wh.m": b""}, {"m/new": b"n"}),
+        ({"m": b"file"}, {"m/new": b"n"}, {"m/new": b"n"}),
+        ({"m/a/old": b"o", "m/b": b"o"}, {"m": b"file"}, {"m": b"file"}),
+        ({"old": b"o"}, {".config": b"c", ".wh..wh..opq": b""}, {".config": b"c"}),
+        ({"m/old": b"o"}, {"m/none/.wh.gone": b"", "new": b"n"}, {"m/old": b"o", "new": b"n"}),
+    ],
+    ids=["opaque folder", "folder of the same name", "folder over a file", "file over a folder", "opaque top", "nothing there"],
+)
+def test_a_layer_hides_what_is_below_it_and_none_of_its_own(pushed, below, above, held):
+    both = pushed(layer({"small.onnx": ONNX}), layer(below), layer({**above, "last.onnx": ONNX}), path="last.onnx")
+    found = files(both)
+    assert {name: content for name, content in found.items() if content != ONNX} == held
