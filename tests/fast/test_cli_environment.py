@@ -49,3 +49,11 @@ def test_what_this_user_may_not_read_is_not_taken_over(refused: str, tmp_path: P
     monkeypatch.setattr(Path, refused, refuse)
     adopt_environment(tmp_path)
     assert os.environ == {"PATH": "/bin"}
+
+
+def test_a_working_folder_that_was_deleted_is_in_no_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    adopt_environment()

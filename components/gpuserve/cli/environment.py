@@ -13,12 +13,16 @@ _LISTS = {"PATH": os.pathsep, "NO_PROXY": ",", "no_proxy": ","}
 def adopt_environment(start: Path | None = None) -> None:
     """Set what ``.gpuserve/env`` of the nearest checkout says and the environment does not; complete ``PATH`` and ``NO_PROXY``.
 
-    A file that this user may not read is root's, and so is the cluster that it speaks of: it is left alone.
+    A file that this user may not read is root's, and so is the cluster that it speaks of: it is left alone. A working folder that was deleted
+    is below no checkout.
 
     Args:
         start: Folder to look in and above; default the working folder.
     """
-    folder = start or Path.cwd()
+    try:
+        folder = start or Path.cwd()
+    except FileNotFoundError:
+        return
     for candidate in (folder, *folder.parents):
         file = candidate / _FILE
         with suppress(PermissionError):
