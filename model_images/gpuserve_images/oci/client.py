@@ -24,6 +24,7 @@ from gpuserve_images.oci.pages import pages
 from gpuserve_images.oci.reference import Reference, address_of
 from gpuserve_images.oci.refusals import BROKEN_OFF, document, refusal, unreachable
 from gpuserve_images.oci.retries import ATTEMPTS, RETRIED, pause
+from gpuserve_images.proxies import proxy_fault
 
 # Seconds to connect, and between two bytes: a registry that checks the digest of a large blob answers late.
 _TIMEOUT = (5.0, 300.0)
@@ -217,7 +218,7 @@ class RegistryClient:
             try:
                 answer = self.send(place, request)
             except requests.RequestException as error:
-                if last or isinstance(error, requests.exceptions.SSLError):
+                if last or isinstance(error, requests.exceptions.SSLError) or ((fault := proxy_fault(error)) and fault.lasting):
                     raise unreachable(place, error) from error
                 pause(attempt)
             else:

@@ -7,6 +7,7 @@ import requests
 from gpuserve_images.errors import RegistryError
 from gpuserve_images.oci.config import Json
 from gpuserve_images.oci.reference import Reference
+from gpuserve_images.proxies import proxy_fault
 
 BROKEN_OFF = (
     "the connection broke during the transfer",
@@ -19,6 +20,8 @@ _MESSAGE_CHARACTERS = 300
 
 def unreachable(place: Reference, error: requests.RequestException) -> RegistryError:
     """Return the error for a registry that gave no answer."""
+    if fault := proxy_fault(error):
+        return RegistryError(place.registry, place.repository, fault.reason, fault.fix)
     if isinstance(error, requests.exceptions.SSLError):
         return RegistryError(
             place.registry,

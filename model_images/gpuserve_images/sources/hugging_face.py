@@ -11,6 +11,7 @@ import requests
 
 from gpuserve_images.certificates import wrong_authorities
 from gpuserve_images.errors import SourceError
+from gpuserve_images.proxies import proxy_fault
 from gpuserve_images.sources.addresses import Address, this_machine
 from gpuserve_images.sources.remote import HiccupError, Listing, Reading, RemoteFile
 from gpuserve_images.sources.web import Web
@@ -140,7 +141,7 @@ class HuggingFace:
             raise self._unreachable(error) from error
         except Exception as error:
             # The library's HTTP client is its own business: httpx by one name or another.
-            if "httpx" in type(error).__module__ or "httpcore" in type(error).__module__:
+            if "httpx" in type(error).__module__ or "httpcore" in type(error).__module__ or proxy_fault(error):
                 raise self._unreachable(error) from error
             raise
 
@@ -151,6 +152,8 @@ class HuggingFace:
             reason = "the TLS certificate of the hub, or of a proxy before it, is not trusted"
             # The hub's own client looks at no other variable; the files' client takes this one, too.
             return SourceError(self._address.shown, reason, "Set SSL_CERT_FILE to the file of its certificate authority.")
+        if fault := proxy_fault(error):
+            return SourceError(self._address.shown, fault.reason, fault.fix) if fault.lasting else HiccupError(fault.reason)
         return HiccupError("the connection failed")
 
     def _refused(self, status: int, retry_after: str | None) -> Exception:

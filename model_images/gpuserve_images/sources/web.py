@@ -12,6 +12,7 @@ import urllib3
 
 from gpuserve_images.certificates import blame_authorities, trust_own
 from gpuserve_images.errors import SourceError
+from gpuserve_images.proxies import proxy_fault
 from gpuserve_images.sources.addresses import Address
 from gpuserve_images.sources.packed import is_packed, unpacked
 from gpuserve_images.sources.remote import CHUNK_BYTES, HiccupError, Listing, Reading, RemoteFile
@@ -92,7 +93,7 @@ class Web:
                 raise SourceError(self._where, *wrong) from error
             if not isinstance(error, requests.RequestException):
                 raise
-            raise self._unreachable(error) from error
+            raise self._unreachable(error, urlsplit(url).scheme) from error
 
     def _reading(self, answer: requests.Response) -> Reading:
         if answer.status_code == requests.codes.partial:
@@ -125,8 +126,10 @@ class Web:
             reason = "redirects to an address without encryption, so whoever is between can change what would be pinned"
             raise SourceError(self._where, reason, "Use an address that stays with https://.")
 
-    def _unreachable(self, error: requests.RequestException) -> Exception:
+    def _unreachable(self, error: requests.RequestException, scheme: str) -> Exception:
         # Never the error's own text: it holds the URL with all that is secret in it.
+        if fault := proxy_fault(error, scheme):
+            return SourceError(self._where, fault.reason, fault.fix) if fault.lasting else HiccupError(fault.reason)
         if isinstance(error, requests.exceptions.SSLError):
             reason = "its TLS certificate is not trusted"
             return SourceError(self._where, reason, "Set REQUESTS_CA_BUNDLE to the file of its certificate authority.")
