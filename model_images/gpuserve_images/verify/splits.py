@@ -16,6 +16,9 @@ _LEAF = b"LEAF"
 _DEVIATIONS = 2.0
 """How far from a scaler's centre numbers are drawn, in units of its scale: 95 % of what is normally distributed lies there."""
 
+_ENDLESS = 1e30
+"""Splits beyond this stand for a missing number."""
+
 MOST = 256
 """Splits of a column that are kept, spread evenly over all."""
 
@@ -32,7 +35,7 @@ def known_splits(graph: "GraphProto") -> dict[Column, Choice]:
 
 def _between(numbers: Sequence[float]) -> Choice | None:
     known = np.unique(np.asarray(numbers, np.float64))
-    known = known[np.isfinite(known)]
+    known = known[np.abs(known) < _ENDLESS]
     if not len(known):
         return None
     step = (known[-1] - known[0]) / (len(known) - 1) if len(known) > 1 else max(1.0, abs(float(known[0])))
@@ -54,7 +57,7 @@ def _numbers(node: "NodeProto", width: int) -> Iterable[tuple[int, Sequence[floa
         places, splits = _splits(given)
         order = np.argsort(places, kind="stable")
         found, starts = np.unique(places[order], return_index=True)
-        for place, own in zip(found.tolist(), np.split(splits[order], starts[1:]), strict=True):
+        for place, own in zip(found.tolist(), np.split(splits[order], starts)[1:], strict=True):
             if place < width:
                 yield place, own.tolist()
 
@@ -63,10 +66,12 @@ def _splits(given: dict[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.float6
     """Return the column and the number of each node of trees that is no leaf."""
     from onnx import numpy_helper
 
-    places = np.asarray(given["nodes_featureids"].ints, np.int64)
+    places = np.asarray(given["nodes_featureids"].ints if "nodes_featureids" in given else (), np.int64)
     tensor = next((given[name].t for name in ("nodes_splits", "nodes_values_as_tensor") if name in given), None)
-    values = np.asarray(given["nodes_values"].floats) if tensor is None else numpy_helper.to_array(tensor)
-    if given["nodes_modes"].strings:
-        inner = np.array([mode != _LEAF for mode in given["nodes_modes"].strings], bool)
-        places, values = places[inner], values[inner]
-    return places, values.astype(np.float64)
+    plain = given["nodes_values"].floats if "nodes_values" in given else ()
+    values = np.asarray(plain if tensor is None else numpy_helper.to_array(tensor), np.float64)
+    modes = given["nodes_modes"].strings if "nodes_modes" in given else ()
+    inner = np.array([mode != _LEAF for mode in modes], bool) if modes else np.ones(len(places), bool)
+    if not len(places) == len(values) == len(inner):
+        return np.zeros(0, np.int64), np.zeros(0)  # which nothing can run
+    return places[inner], values[inner]

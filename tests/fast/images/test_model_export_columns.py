@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from e2e_sklearn import exported
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -15,9 +16,6 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from gpuserve_images.export.backends import sklearn_model
 from gpuserve_images.export.backends.model import FailureError, WishedInput, Wishes
-from gpuserve_images.export.tidying import tidy
-from gpuserve_images.onnx_model.session import Session
-from gpuserve_images.onnx_model.signature import Signature, TensorSpec
 from gpuserve_images.verify.generated import generate
 from gpuserve_images.verify.known import Known
 from gpuserve_images.verify.spec import GenerateSpec
@@ -38,7 +36,6 @@ TABLE = pd.DataFrame(
 WANTED = (TABLE["age"] + 5 * TABLE["kids"] > 45).astype(int)
 NUMBERS = make_pipeline(SimpleImputer(), StandardScaler())
 TEXTS = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
-V2 = {"float32": "FP32", "int64": "INT64", "object": "BYTES"}
 AGE, INCOME, CITY = ("age", "float32"), ("income_k", "float32"), ("city", "object")
 
 
@@ -54,14 +51,7 @@ def loaded(estimator, tmp_path, *inputs):
 def agrees(model, tmp_path):
     """Export, and compare on inputs made of what the exported file knows; returns them."""
     out = tmp_path / "model.onnx"
-    model.export(out)
-    ports = [
-        tuple(TensorSpec(name=port.name, dtype=V2[port.dtype], shape=port.shape) for port in group)
-        for group in (model.inputs, model.outputs)
-    ]
-    tidy(out, *ports, "model.joblib")
-    session = Session(out)
-    assert session.signature.same_interface(Signature(inputs=ports[0], outputs=ports[1], opset=18))
+    session = exported(model, out)
     requests = generate(session.signature, GenerateSpec(count=40), Known.of(out))
     for request in requests:
         for want, got in zip(model.run(request), session.run(request).values(), strict=True):

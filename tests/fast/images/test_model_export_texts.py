@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from e2e_sklearn import exported
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
@@ -16,9 +17,6 @@ from sklearn.preprocessing import OneHotEncoder
 
 from gpuserve_images.export.backends import sklearn_model
 from gpuserve_images.export.backends.model import FailureError, WishedInput, Wishes
-from gpuserve_images.export.tidying import tidy
-from gpuserve_images.onnx_model.session import Session
-from gpuserve_images.onnx_model.signature import Signature, TensorSpec
 
 RANDOM = np.random.default_rng(0)
 TABLE = pd.DataFrame({"colour": RANDOM.choice(["red", "blue", "größe"], 90), "size": RANDOM.choice(["s", "l"], 90)})
@@ -28,22 +26,13 @@ X = RANDOM.normal(size=(90, 3)).astype(np.float32)
 LABELS = (X > 0).astype(int)
 TEXT = (WishedInput("input", "object"),)
 COLUMNS = (WishedInput("colour", "object"), WishedInput("size", "object"))
-V2 = {"float32": "FP32", "int64": "INT64", "object": "BYTES"}
 
 
 def both(estimator, asked, tmp_path, inputs=()):
     """Export; returns the loaded model, its own answers and those of the exported one."""
     joblib.dump(estimator, tmp_path / "model.joblib")
     model = sklearn_model.load(tmp_path / "model.joblib", Wishes(opset=18, inputs=inputs))
-    out = tmp_path / "model.onnx"
-    model.export(out)
-    ports = [
-        tuple(TensorSpec(name=port.name, dtype=V2[port.dtype], shape=port.shape) for port in group)
-        for group in (model.inputs, model.outputs)
-    ]
-    tidy(out, *ports, "model.joblib")
-    session = Session(out)
-    assert session.signature.same_interface(Signature(inputs=ports[0], outputs=ports[1], opset=18))
+    session = exported(model, tmp_path / "model.onnx")
     return model, model.run(asked), list(session.run(asked).values())
 
 

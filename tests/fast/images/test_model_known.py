@@ -138,6 +138,18 @@ def test_splits_are_kept_up_to_a_number(tmp_path):
     assert (split.pick(0), split.pick(0.999999)) == (split.options[0], pytest.approx(split.options[-1], abs=1e-2))
 
 
+def test_splits_that_stand_for_a_missing_number_and_broken_trees_say_nothing(tmp_path):
+    tables = {"whole": [1.0, 3e38], "broken": [1.0, 2.0, 3.0]}
+    for name, numbers in tables.items():
+        nodes = {"nodes_featureids": [0, 0], "nodes_modes": ["BRANCH_LT"] * 2, "nodes_values": numbers}
+        tree = helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", **nodes)
+        values = [helper.make_tensor_value_info(each, TensorProto.FLOAT, ["n", 1]) for each in ("x", "y")]
+        onnx.save(helper.make_model(helper.make_graph([tree], "g", values[:1], values[1:])), tmp_path / f"{name}.onnx")
+    assert Known.of(tmp_path / "broken.onnx") == NOTHING
+    ((split,),) = Known.of(tmp_path / "whole.onnx").columns.values()
+    assert split.options == (0, 1, 2)
+
+
 def test_what_is_wider_than_any_table_is_not_followed(tmp_path):
     shape = numpy_helper.from_array(np.array([-1, 2**40]), "shape")
     graph = helper.make_graph(
