@@ -117,7 +117,7 @@ def _unpack(archive: Path, folder: Path, where: str, include: Sequence[str], *, 
             if name in written or name in links:
                 raise SourceError(where, "has two files of one name", DISTRUST, value=name)
             if over and entry.link is None and PurePosixPath(name).name.startswith(_WHITEOUT):
-                _hide(folder, _hidden(name), written)
+                _hide(folder, _hidden(name, where), written)
                 continue
             found.append(name)
             if entry.link is not None:
@@ -182,10 +182,12 @@ def _bring_left_out(archive: Path, folder: Path, where: str, targets: Mapping[st
                 _link(folder / other, folder / first)
 
 
-def _hidden(mark: str) -> str:
+def _hidden(mark: str, where: str) -> str:
     """Return the file or folder that a layer's whiteout says is not there in the layers below."""
     path = PurePosixPath(mark)
     named = path.name.removeprefix(_WHITEOUT)
+    if named in {"", ".", ".."}:
+        raise SourceError(where, "has a whiteout of no file, which would remove what is around it", DISTRUST, value=mark)
     return str(path.parent if named == _OPAQUE else path.parent / named)
 
 

@@ -108,3 +108,13 @@ def test_a_layer_hides_what_is_below_it_and_none_of_its_own(pushed, below, above
     both = pushed(layer({"small.onnx": ONNX}), layer(below), layer({**above, "last.onnx": ONNX}), path="last.onnx")
     found = files(both)
     assert {name: content for name, content in found.items() if content != ONNX} == held
+
+
+@pytest.mark.parametrize("mark", [".wh...", ".wh..", ".wh.", "model/.wh..."])
+def test_a_whiteout_of_what_is_around_its_layer_is_refused(pushed, mark):
+    beside = cache_folder() / "beside"
+    beside.mkdir(parents=True)
+    (beside / "kept").touch()
+    with pytest.raises(SourceError, match=r"has a whiteout of no file"):
+        files(pushed(MODEL, layer({mark: b""})))
+    assert (beside / "kept").exists()
