@@ -106,7 +106,8 @@ class Bucket:
                 with self._answers():
                     answer = self._obstore.get(self._store, key, options={"range": (start, end)})
                     version = answer.meta["e_tag"]
-                    if file.digest is None and self._versions.setdefault(key, version) != version:
+                    other = self._versions.setdefault(key, version) != version or answer.meta["size"] != size
+                    if file.digest is None and other:
                         raise self._changed(file)
                     for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
                         start += len(chunk)

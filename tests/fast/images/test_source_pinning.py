@@ -83,6 +83,14 @@ def test_an_object_that_changes_between_its_blocks_is_refused(web, aws_keys, mon
     assert pin("s3://bucket/small.onnx").sha256 == sha256(ONNX)
 
 
+def test_an_object_that_grew_after_it_was_listed_is_not_pinned_as_its_beginning(web, aws_keys, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", web.url)
+    web.put("bucket/small.onnx", ONNX, Fault(body=ONNX[:100]))
+    with pytest.raises(SourceError, match="changed while it was read"):
+        pin("s3://bucket/small.onnx")
+    assert pin("s3://bucket/small.onnx").sha256 == sha256(ONNX)
+
+
 @pytest.mark.parametrize("said", [None, "host.example", "*"])
 def test_a_proxy_is_not_asked_for_what_lies_on_this_machine(web, monkeypatch, said):
     for name in ("http_proxy", "HTTP_PROXY"):
