@@ -27,7 +27,7 @@ def usable(root: Path) -> Generator[None]:
         root: The folder.
 
     Raises:
-        StoreError: When a disk is full, a file may not grow, or the folder is none or cannot be written.
+        StoreError: When a disk is full, a file may not grow, or the folder is none or is closed to this user.
     """
     try:
         yield
@@ -40,7 +40,7 @@ def usable(root: Path) -> Generator[None]:
         # Making a folder that may not be made, such as one below /proc.
         if closed or (error.errno == errno.ENOENT and error.filename is not None and root.is_relative_to(str(error.filename))):
             fix = "Set XDG_CACHE_HOME to a folder that can."
-            raise StoreError(str(root), f"cannot be written: {error}", fix) from error
+            raise StoreError(str(root), f"cannot be used: {error}", fix) from error
         if error.errno in _NO_FOLDER and _about(error, root):
             file = next((path for path in (root, *root.parents) if path.exists() and not path.is_dir()), error.filename)
             raise StoreError(str(root), f"cannot be a folder: {file} is none", "Set XDG_CACHE_HOME to a folder.") from error

@@ -69,8 +69,12 @@ def inventory(root: Path, sources: Path) -> Inventory:
     Args:
         root: Folder of finished stages (`store.cache_folder`).
         sources: Folder of downloads (`sources.cache.cache_folder`).
+
+    Raises:
+        StoreError: When a folder cannot be read.
     """
-    return Inventory(tuple(StageStore(root).entries()), tuple(downloads(sources)), tuple(_builds(root)))
+    with usable(root), usable(sources):
+        return Inventory(tuple(StageStore(root).entries()), tuple(downloads(sources)), tuple(_builds(root)))
 
 
 def keep_report(root: Path, report: BuildReport) -> None:

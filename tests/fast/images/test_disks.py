@@ -29,6 +29,7 @@ from gpuserve_images.optimise.quantise import quantise_dynamic, quantise_static
 from gpuserve_images.optimise.spec import CalibrateSpec
 from gpuserve_images.pipeline.build import build
 from gpuserve_images.pipeline.folders import StoreError, usable
+from gpuserve_images.pipeline.inventory import inventory
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Stage, Work
 from gpuserve_images.records import StageRecord
@@ -190,15 +191,26 @@ class TestNoFolder:
         def fail(work: Work) -> StageRecord:
             raise PermissionError(errno.EACCES, "Permission denied", str(work.out / "file"))
 
-        with Runner(tmp_path) as runner, pytest.raises(StoreError, match=r"cannot be written: .*Fix: Set XDG_CACHE_HOME"):
+        with Runner(tmp_path) as runner, pytest.raises(StoreError, match=r"cannot be used: .*Fix: Set XDG_CACHE_HOME"):
             runner.get(Stage("any", fail))
+
+    @pytest.mark.parametrize("closed", ["stages", "sources"])
+    def test_a_closed_folder_is_named_by_a_list_of_what_is_kept(self, tmp_path, monkeypatch, closed):
+        below, looked = tmp_path / closed, Path.stat
+
+        def stat(self, **how):
+            if self.is_relative_to(below):
+                raise PermissionError(errno.EACCES, "Permission denied", str(self))
+            return looked(self, **how)
+
+        monkeypatch.setattr(Path, "stat", stat)
+        with pytest.raises(StoreError, match=rf"^{below}: cannot be used: .*Fix: Set XDG_CACHE_HOME"):
+            inventory(tmp_path / "stages", tmp_path / "sources")
 
     def test_a_folder_that_cannot_be_made_is_named(self):
         with (
             Runner(Path("/proc/nowhere/gpuserve/images")) as runner,
-            pytest.raises(
-                StoreError, match=r"^/proc/nowhere.* cannot be written: .*Fix: Set XDG_CACHE_HOME to a folder that can"
-            ),
+            pytest.raises(StoreError, match=r"^/proc/nowhere.* cannot be used: .*Fix: Set XDG_CACHE_HOME to a folder that can"),
         ):
             runner.get(Stage("any", lambda work: StageRecord(stage="any")))
 

@@ -128,7 +128,7 @@ def test_a_removed_lock_file_protects_nothing(tmp_path):
     assert not Lock(path).try_alone()
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EROFS, "cannot be written")])
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EROFS, "cannot be used")])
 def test_a_full_or_closed_disk_says_what_to_do(tmp_path, number, words):
     def fail(work: Work) -> StageRecord:
         raise OSError(number, os.strerror(number))
