@@ -10,7 +10,7 @@ import typer
 
 from gpuserve.cli.output import notice
 from gpuserve.kubernetes.errors import GpuserveError
-from gpuserve_images.disks import too_large
+from gpuserve_images.disks import FULL, too_large
 from gpuserve_images.ending import status_when_told
 
 debug: ContextVar[bool] = ContextVar("debug", default=False)
@@ -49,6 +49,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         reason, fix = too_large()
         return f"{error.filename or 'a file'}: {reason}. Fix: {fix}"
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        return "the output: the disk that it goes to has no space left. Fix: free some, or send the output elsewhere"
     # The embedded engine's errors have a family of their own, because that package stands alone.
     if isinstance(error, GpuserveError | OSError) or type(error).__module__.startswith("gpuserve"):
         return str(error)

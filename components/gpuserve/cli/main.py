@@ -29,9 +29,20 @@ for command in (images.ls, images.report, images.gc, images.pin, images.verify):
 app.add_typer(kept, name="images")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("gpuserve"))
+        raise typer.Exit
+
+
 @app.callback()
 def _global_options(
     show_traceback: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    show_version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", help="Show gpuserve's version.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     debug.set(show_traceback)
     adopt_environment()
