@@ -3,6 +3,7 @@
 import os
 import re
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import LocationParseError
@@ -47,6 +48,14 @@ def proxy_fault(error: Exception, scheme: str = "https") -> ProxyFault | None:
             return ProxyFault(f"{proxy} refused the connection ({refused[1].strip()})", fix, True)
         return ProxyFault(f"{proxy} cannot be reached", f"Start it, correct {variable}, or add the host to NO_PROXY.", False)
     return None
+
+
+def by_way_of_proxy(url: str) -> str:
+    """Return words that name the proxy by which an address is asked, to follow a failure whose place is not known; else nothing."""
+    variable = _variable(urlsplit(url).scheme)
+    if variable is None or requests.utils.should_bypass_proxies(url, None):
+        return ""
+    return f", by way of the proxy that {variable} names"
 
 
 def _is_address(value: str) -> bool:

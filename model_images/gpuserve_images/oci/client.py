@@ -22,9 +22,8 @@ from gpuserve_images.oci.layers import CHUNK_BYTES
 from gpuserve_images.oci.manifests import Manifest, require_sound
 from gpuserve_images.oci.pages import pages
 from gpuserve_images.oci.reference import Reference, address_of
-from gpuserve_images.oci.refusals import BROKEN_OFF, document, refusal, unreachable
+from gpuserve_images.oci.refusals import BROKEN_OFF, astray, document, lasts, refusal, unreachable
 from gpuserve_images.oci.retries import ATTEMPTS, RETRIED, pause
-from gpuserve_images.proxies import proxy_fault
 
 # Seconds to connect, and between two bytes: a registry that checks the digest of a large blob answers late.
 _TIMEOUT = (5.0, 300.0)
@@ -218,7 +217,7 @@ class RegistryClient:
             try:
                 answer = self.send(place, request)
             except requests.RequestException as error:
-                if last or isinstance(error, requests.exceptions.SSLError) or ((fault := proxy_fault(error)) and fault.lasting):
+                if last or lasts(error):
                     raise unreachable(place, error) from error
                 pause(attempt)
             else:
@@ -253,8 +252,17 @@ class RegistryClient:
         return f"{self._root}{place.repository}/{path}"
 
     def location(self, answer: requests.Response) -> str:
-        """Return the address that an answer points to, which may be relative to the one that was asked (RFC 9110, 10.2.2)."""
-        return urljoin(answer.url, answer.headers.get("Location", ""))
+        """Return the address that an answer points to, which may be relative to the one that was asked (RFC 9110, 10.2.2).
+
+        Raises:
+            RegistryError: It is no address.
+        """
+        try:
+            found = urljoin(answer.url, answer.headers.get("Location", ""))
+            urlsplit(found)
+        except ValueError as error:
+            raise astray(self.registry, None) from error
+        return found
 
     def _is_own(self, url: str) -> bool:
         """Tell whether an address is the registry's own, and not another host's."""
@@ -274,6 +282,9 @@ class RegistryClient:
             if wrong := blame_authorities(error):
                 raise RegistryError(self.registry, None, *wrong) from error
             raise
+        except ValueError as error:
+            # Of a redirect; what was asked for is an address.
+            raise requests.exceptions.InvalidURL(str(error)) from error
 
 
 def _origin(url: str) -> tuple[str, str]:

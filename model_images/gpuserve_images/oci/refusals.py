@@ -18,10 +18,28 @@ BROKEN_OFF = (
 _MESSAGE_CHARACTERS = 300
 
 
+ASTRAY = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.TooManyRedirects)
+"""Errors of a registry whose answer leads to where nothing can be asked."""
+
+
+def lasts(error: requests.RequestException) -> bool:
+    """Tell whether another attempt would end in the same error."""
+    fault = proxy_fault(error)
+    return isinstance(error, (requests.exceptions.SSLError, *ASTRAY)) or (fault is not None and fault.lasting)
+
+
+def astray(registry: str, repository: str | None) -> RegistryError:
+    """Return the error for an answer that leads to where nothing can be asked."""
+    fix = "Look at what stands before the registry: a proxy or load balancer that makes the addresses in its answers wrong"
+    return RegistryError(registry, repository, "it leads to an address that is none, or in a circle", fix)
+
+
 def unreachable(place: Reference, error: requests.RequestException) -> RegistryError:
     """Return the error for a registry that gave no answer."""
     if fault := proxy_fault(error):
         return RegistryError(place.registry, place.repository, fault.reason, fault.fix)
+    if isinstance(error, ASTRAY):
+        return astray(place.registry, place.repository)
     if isinstance(error, requests.exceptions.SSLError):
         return RegistryError(
             place.registry,

@@ -17,7 +17,7 @@ from gpuserve_images.errors import ImageError, RegistryError
 from gpuserve_images.oci import memory
 from gpuserve_images.oci.client import Body, RegistryClient, Request
 from gpuserve_images.oci.reference import Reference
-from gpuserve_images.oci.refusals import refusal, unreachable
+from gpuserve_images.oci.refusals import ASTRAY, refusal, unreachable
 from gpuserve_images.oci.retries import ATTEMPTS, RETRIED, pause
 
 PIECE_BYTES = 64 << 20
@@ -259,7 +259,8 @@ class Upload:
         try:
             answer = self.client.send(self.place, request)
         except requests.RequestException as error:
-            raise _Interrupted(unreachable(self.place, error)) from error
+            wrong = unreachable(self.place, error)
+            raise (wrong if isinstance(error, ASTRAY) else _Interrupted(wrong)) from error
         if answer.status_code in RETRIED:
             raise _Interrupted(refusal(self.place, answer), answer.headers.get("Retry-After"))
         return answer

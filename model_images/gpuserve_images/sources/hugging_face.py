@@ -11,7 +11,7 @@ import requests
 
 from gpuserve_images.certificates import wrong_authorities
 from gpuserve_images.errors import SourceError
-from gpuserve_images.proxies import proxy_fault
+from gpuserve_images.proxies import by_way_of_proxy, proxy_fault
 from gpuserve_images.sources.addresses import Address, this_machine
 from gpuserve_images.sources.remote import HiccupError, Listing, Reading, RemoteFile
 from gpuserve_images.sources.web import Web
@@ -19,6 +19,7 @@ from gpuserve_images.waiting import asked_wait
 
 if TYPE_CHECKING:
     from huggingface_hub import RepoFile
+    from huggingface_hub.errors import HfHubHTTPError
 
 _LOG_IN = "Accept the model's terms on its page where it has any, then set HF_TOKEN or run `hf auth login`."
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -48,7 +49,7 @@ class HuggingFace:
         """Connect to nothing yet.
 
         Raises:
-            SourceError: When huggingface_hub is not installed.
+            SourceError: When huggingface_hub is not installed, or the token is none.
         """
         try:
             import huggingface_hub
@@ -56,6 +57,7 @@ class HuggingFace:
         except ImportError as error:
             reason = f"needs a package that is not installed ({error.name})"
             raise SourceError(address.shown, reason, "Install it: pip install 'gpuserve[sources]'") from error
+        _refuse_wrong_token(huggingface_hub.get_token())
         self._address = address
         self._hub = huggingface_hub
         self._endpoint = os.environ.get("HF_ENDPOINT")
@@ -121,28 +123,22 @@ class HuggingFace:
     def _ask(self, question: Callable[[], _Result]) -> _Result:
         import huggingface_hub.errors as said
 
-        where = self._address.shown
         try:
             return question()
-        except said.GatedRepoError as error:
-            raise SourceError(where, "is for those who accepted its terms", _LOG_IN, value="HTTP 403") from error
-        except said.RevisionNotFoundError as error:
-            raise SourceError(
-                where, "has no such commit", "Correct what follows the @.", value=self._address.revision
-            ) from error
-        except said.RepositoryNotFoundError as error:
-            reason = "does not exist, or is private and these credentials may not see it"
-            raise SourceError(where, reason, f"Correct the name. {_LOG_IN}", value="HTTP 404") from error
         except said.HfHubHTTPError as error:
-            raise self._refused(error.response.status_code, error.response.headers.get("Retry-After")) from error
+            raise self._refused(error) from error
         except (said.HFValidationError, said.OfflineModeIsEnabled) as error:
-            raise SourceError(where, f"was not asked for: {error}", "Correct the name, or unset HF_HUB_OFFLINE.") from error
+            reason = f"was not asked for: {error}"
+            raise SourceError(self._address.shown, reason, "Correct the name, or unset HF_HUB_OFFLINE.") from error
         except (OSError, requests.RequestException) as error:
             raise self._unreachable(error) from error
         except Exception as error:
             # The library's HTTP client is its own business: httpx by one name or another.
             if "httpx" in type(error).__module__ or "httpcore" in type(error).__module__ or proxy_fault(error):
                 raise self._unreachable(error) from error
+            if isinstance(error, UnicodeError):
+                reason = "is answered with an address that is none"
+                raise SourceError(self._address.shown, reason, "Look at HF_ENDPOINT, and at what stands before it.") from error
             raise
 
     def _unreachable(self, error: Exception) -> Exception:
@@ -154,10 +150,31 @@ class HuggingFace:
             return SourceError(self._address.shown, reason, "Set SSL_CERT_FILE to the file of its certificate authority.")
         if fault := proxy_fault(error):
             return SourceError(self._address.shown, fault.reason, fault.fix) if fault.lasting else HiccupError(fault.reason)
-        return HiccupError("the connection failed")
+        return HiccupError(f"the connection failed{by_way_of_proxy(self._api.endpoint)}")
 
-    def _refused(self, status: int, retry_after: str | None) -> Exception:
+    def _refused(self, error: "HfHubHTTPError") -> Exception:
+        import huggingface_hub.errors as said
+
+        where, status = self._address.shown, error.response.status_code
+        if isinstance(error, said.GatedRepoError):
+            return SourceError(where, "is for those who accepted its terms", _LOG_IN, value="HTTP 403")
+        if isinstance(error, said.RevisionNotFoundError):
+            return SourceError(where, "has no such commit", "Correct what follows the @.", value=self._address.revision)
+        if isinstance(error, said.RepositoryNotFoundError):
+            reason = "does not exist, or is private and these credentials may not see it"
+            return SourceError(where, reason, f"Correct the name. {_LOG_IN}", value="HTTP 404")
         if status == requests.codes.too_many_requests or status >= requests.codes.internal_server_error:
-            return HiccupError(f"HTTP {status}: the hub failed", asked_wait(retry_after))
+            return HiccupError(f"HTTP {status}: the hub failed", asked_wait(error.response.headers.get("Retry-After")))
         reason = "may not be read with these credentials" if status in {401, 403} else "was refused"
-        return SourceError(self._address.shown, reason, _LOG_IN, value=f"HTTP {status}")
+        return SourceError(where, reason, _LOG_IN, value=f"HTTP {status}")
+
+
+def _refuse_wrong_token(token: str | None) -> None:
+    """Refuse a token that no header can hold, such as one with a letter that was pasted with it.
+
+    Raises:
+        SourceError: When it is such a one; its value is not shown.
+    """
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        reason = "its value, or that of the login, is no token: it holds letters that are not ASCII, or blanks"
+        raise SourceError("HF_TOKEN", reason, "Copy it again from the hub's settings, or run `hf auth login`.")

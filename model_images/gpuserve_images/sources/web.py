@@ -26,6 +26,17 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<size>\d+|\*)")
 _LOOPBACK = "localhost,127.0.0.1,::1"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _LOG_IN = "Put its user and password into ~/.netrc, or use an address that you may read."
+_ASTRAY = "redirects to what is no address", "Open the address with curl to see where to."
+# What another attempt would end in, too, and what to do about it.
+_LASTING = (
+    (
+        requests.exceptions.SSLError,
+        "its TLS certificate is not trusted",
+        "Set REQUESTS_CA_BUNDLE to the file of its certificate authority.",
+    ),
+    (requests.exceptions.TooManyRedirects, "redirects in a circle", "Log in where it wants that, or correct the address."),
+    ((requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema), *_ASTRAY),
+)
 
 
 class Web:
@@ -94,6 +105,8 @@ class Web:
             if not isinstance(error, requests.RequestException):
                 raise
             raise self._unreachable(error, urlsplit(url).scheme) from error
+        except ValueError as error:
+            raise SourceError(self._where, *_ASTRAY) from error
 
     def _reading(self, answer: requests.Response) -> Reading:
         if answer.status_code == requests.codes.partial:
@@ -130,13 +143,11 @@ class Web:
         # Never the error's own text: it holds the URL with all that is secret in it.
         if fault := proxy_fault(error, scheme):
             return SourceError(self._where, fault.reason, fault.fix) if fault.lasting else HiccupError(fault.reason)
-        if isinstance(error, requests.exceptions.SSLError):
-            reason = "its TLS certificate is not trusted"
-            return SourceError(self._where, reason, "Set REQUESTS_CA_BUNDLE to the file of its certificate authority.")
+        for kinds, reason, fix in _LASTING:
+            if isinstance(error, kinds):
+                return SourceError(self._where, reason, fix)
         if "NameResolution" in repr(error):
             return SourceError(self._where, "its host name does not resolve", "Correct the address, or look at the network.")
-        if isinstance(error, requests.exceptions.TooManyRedirects):
-            return SourceError(self._where, "redirects in a circle", "Log in where it wants that, or correct the address.")
         if isinstance(error, requests.exceptions.Timeout):
             return HiccupError("it did not answer in time")
         return HiccupError("the connection failed")

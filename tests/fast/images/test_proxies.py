@@ -9,7 +9,7 @@ from huggingface_hub.utils import close_session
 from gpuserve_images.errors import RegistryError, SourceError
 from gpuserve_images.oci.client import RegistryClient
 from gpuserve_images.oci.reference import Reference
-from gpuserve_images.proxies import proxy_fault
+from gpuserve_images.proxies import by_way_of_proxy, proxy_fault
 from gpuserve_images.sources.addresses import parse
 from gpuserve_images.sources.hugging_face import HuggingFace
 from gpuserve_images.sources.remote import HiccupError
@@ -61,6 +61,14 @@ def test_the_hub_is_not_blamed_for_its_proxy(proxy, told, monkeypatch):
         HuggingFace(parse("hf://google/bert@main", pinned=False)).listing()
     assert told in str(caught.value)
     assert "cret" not in str(caught.value)
+
+
+def test_a_proxy_of_the_hub_that_is_down_is_named(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:cret@127.0.0.1:9")
+    with pytest.raises(HiccupError, match=r"^the connection failed, by way of the proxy that HTTPS_PROXY names$"):
+        HuggingFace(parse("hf://google/bert@main", pinned=False)).listing()
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    assert by_way_of_proxy("https://example.com/x") == by_way_of_proxy("http://other.example.org/x") == ""
 
 
 def test_a_proxy_that_refuses_says_why(monkeypatch):

@@ -102,6 +102,17 @@ def test_a_token_is_sent_and_never_shown(hub, monkeypatch):
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize("token", ["hf_hidden\u00e9", "hf_hidden other", "\u201chf_hidden\u201d"])
+def test_a_token_that_no_header_can_hold_is_refused_before_anything_is_asked(hub, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(
+        SourceError, match=r"^HF_TOKEN: its value, or that of the login, is no token.*Fix: Copy it again"
+    ) as caught:
+        fetch(spec(), HERE)
+    assert not hub.asked
+    assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_every_file_is_verified(hub, name):
     hub.put(f"{REPOSITORY}/resolve/{COMMIT}/{name}", b"other" + bytes(len(FILES[name])))
