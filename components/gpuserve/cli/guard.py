@@ -37,12 +37,21 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if (status := status_when_told()) is not None:
                 raise typer.Exit(status) from None
+            if _interrupted(error):
+                raise typer.Exit(INTERRUPTED) from None
             if debug.get():
                 raise
             notice(_sentence(error))
             raise typer.Exit(FAILED) from None
 
     return run
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Tell whether an error came of Ctrl-C: modules in C that are being loaded make an ImportError of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _sentence(error: Exception) -> str:

@@ -8,8 +8,11 @@ import textwrap
 import time
 
 import pytest
+import typer
 from e2e_small_model import classifier
 from faulty_http import Fault, FaultyServer
+
+from gpuserve.cli.guard import INTERRUPTED, guarded
 
 PATIENCE = 30.0
 
@@ -143,3 +146,16 @@ def test_a_failure_that_follows_from_the_signal_is_told_as_the_end(tmp_path):
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+
+
+def test_ctrl_c_in_a_module_that_is_being_loaded_is_no_failure(capsys):
+    """Modules in C make an ImportError of whatever is raised while they are initialised."""
+
+    @guarded
+    def command():
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+    assert ended.value.exit_code == INTERRUPTED
+    assert capsys.readouterr().err == ""
