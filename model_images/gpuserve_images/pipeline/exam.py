@@ -15,7 +15,7 @@ from gpuserve_images.records import Progress
 from gpuserve_images.samples.codec import Encoded, encode_all, load_codec
 from gpuserve_images.verify.differences import Parity, ParityError
 from gpuserve_images.verify.inputs import Requests, verification_inputs
-from gpuserve_images.verify.parity import Named, Reference, measure, reference_outputs
+from gpuserve_images.verify.parity import Named, Reference, measure, measure_constant, reference_outputs
 
 ANSWERED_AS_ONNX: Final = ("onnx", "huggingface")
 """Formats of sources that are asked as ONNX; the others answer in their own framework."""
@@ -95,6 +95,16 @@ class Exam:
         fewer = {size: {name: rows[::every] for name, rows in answers.items()} for size, answers in reference.items()}
         named = Named(requests.names[::every], self._job.model.verify.classes)
         return measure(model, fewer, requests.tensors[::every], named, self._progress)
+
+    def constant(self) -> Parity | None:
+        """Return how far from the source a build is that always answers the same; None where no such build could be compared.
+
+        Raises:
+            ParityError: When the source's own answers cannot be compared.
+        """
+        requests = self.requests
+        named = Named(classes=self._job.model.verify.classes)
+        return measure_constant(self.reference, len(requests.tensors), named, self.signature)
 
     @contextmanager
     def _source(self) -> Generator[Path | Runner]:

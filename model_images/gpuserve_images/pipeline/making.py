@@ -13,12 +13,12 @@ from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.report import StageRun, Summary
 from gpuserve_images.pipeline.runner import Runner
 from gpuserve_images.pipeline.stage import Done
-from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, capacity_of, losses_of, parity_of, signature_of
+from gpuserve_images.pipeline.stages.kept import ENGINE, SIGNATURE, capacity_of, constant_of, losses_of, parity_of, signature_of
 from gpuserve_images.pipeline.stages.models import EXPORT, level_of
 from gpuserve_images.records import StageRecord
 from gpuserve_images.verify.capacity import Capacity
 from gpuserve_images.verify.differences import MissedError, Parity, ParityError
-from gpuserve_images.verify.judging import judge
+from gpuserve_images.verify.judging import blind, judge
 from gpuserve_images.verify.report import VerifyReport, engines_not_run
 
 
@@ -69,7 +69,8 @@ class Made:
         """Return what was measured: no part of the image, whose digest must not differ, and attached to it."""
         engines = (runner.get(stage).record for stage in self.way.engines.values())
         reasons = dict.fromkeys(self.not_run.values())
-        notes = [engines_not_run([name for name in self.not_run if self.not_run[name] == why], why) for why in reasons]
+        notes = [note] if (note := self._blindness(chain, runner)) else []
+        notes += [engines_not_run([name for name in self.not_run if self.not_run[name] == why], why) for why in reasons]
         return VerifyReport(
             model=self.summary.model,
             build=self.summary.build,
@@ -81,6 +82,11 @@ class Made:
             ran_bars=chain.job.model.engine_bars(self.summary.build).stated() if self.engines else {},
             notes=tuple(notes),
         )
+
+    def _blindness(self, chain: Chain, runner: Runner) -> str | None:
+        """Return what to know of bars that do not see what the build answers."""
+        constant = constant_of(runner.get(self.way.verify)) if self.way.verify else None
+        return blind(constant, chain.job.model.bars(chain.job.build)) if constant else None
 
 
 def make(chain: Chain, runner: Runner) -> Made:

@@ -91,6 +91,23 @@ def judge(  # noqa: PLR0913 - what was measured, what it is held to, and what th
     raise ParityError(f"build {build}: verify", reason, fix, value="; ".join(value))
 
 
+def blind(constant: Parity, bars: BarsSpec) -> str | None:
+    """Return what to know of bars that a build would meet which gives every sample the same answer; None where they tell it apart.
+
+    Args:
+        constant: How far such a build is from the source.
+        bars: How far a build may be.
+    """
+    try:
+        judge(constant, bars, "constant")
+    except ParityError:
+        return None
+    return (
+        f"A build that gives all {constant.samples} inputs the answer of the first would meet the bars, so these show little: verify on "
+        "samples (`verify.inputs`, --samples), or say what the inputs may be (`verify.generate.ranges`, --range)."
+    )
+
+
 def _nearer(precision: Precision, level: str, *, engine: bool) -> str:
     """Return what brings such a build nearer to its source; empty where nothing does."""
     near = (_NEARER | _ENGINE_NEARER if engine else _NEARER).get(precision, "")

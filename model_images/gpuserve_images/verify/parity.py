@@ -1,7 +1,7 @@
 """Stage 5: how near a build is to its source model."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.session import Runner, Session
+from gpuserve_images.onnx_model.signature import Signature
 from gpuserve_images.records import Progress, silent
 from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.apart import require_apart
@@ -116,16 +117,51 @@ def measure(
         CodecError: When samples of different sizes would have to be joined.
     """
     runner = Session(build) if isinstance(build, Path) else build
-    roles = roles_of(next(iter(reference.values())), named.classes or of_several_rows(runner.signature))
-    worst = _Worst(len(samples))
-    for done, (size, wanted) in enumerate(reference.items()):
-        progress("verify", done, len(reference))
-        grown = [name for name in wanted if sizes_of(name) in wanted]
-        outputs = answers(runner, samples, size, grown=grown)
-        if outputs.keys() != wanted.keys():
-            reason = f"has outputs {sorted(outputs)}, its source {sorted(wanted)}"
-            where = str(build) if isinstance(build, Path) else "build"
-            raise ParityError(where, reason, "Build it with stages that keep the outputs.")
+
+    def asked() -> Iterator[tuple[int, Tensors]]:
+        for done, (size, wanted) in enumerate(reference.items()):
+            progress("verify", done, len(reference))
+            grown = [name for name in wanted if sizes_of(name) in wanted]
+            outputs = answers(runner, samples, size, grown=grown)
+            if outputs.keys() != wanted.keys():
+                reason = f"has outputs {sorted(outputs)}, its source {sorted(wanted)}"
+                where = str(build) if isinstance(build, Path) else "build"
+                raise ParityError(where, reason, "Build it with stages that keep the outputs.")
+            yield size, outputs
+
+    found = _compared(asked(), reference, len(samples), named, runner.signature)
+    progress("verify", len(reference), len(reference))
+    return found
+
+
+def measure_constant(reference: Reference, samples: int, named: Named, signature: Signature) -> Parity | None:
+    """Compare with the source model what always answers as that does the first sample: bars that this meets see nothing.
+
+    Args:
+        reference: Outputs of the source model, by batch size; the smallest is looked at.
+        samples: How many samples there are.
+        named: Names of the outputs with classes.
+        signature: The source model's.
+
+    Returns:
+        The differences; None where there is one sample only, or the sizes of an output tell them apart.
+    """
+    size = min(reference)
+    wanted = reference[size]
+    if samples == 1 or any(sizes_of(name) in wanted for name in wanted):
+        return None
+    always = {name: np.broadcast_to(rows[:1], rows.shape) for name, rows in wanted.items()}
+    return _compared([(size, always)], {size: wanted}, samples, Named(classes=named.classes), signature)
+
+
+def _compared(
+    asked: Iterable[tuple[int, Tensors]], reference: Reference, samples: int, named: Named, signature: Signature
+) -> Parity:
+    """Return the differences of answers at each batch size."""
+    roles = roles_of(next(iter(reference.values())), named.classes or of_several_rows(signature))
+    worst = _Worst(samples)
+    for size, outputs in asked:
+        wanted = reference[size]
         worst.size = size
         for name, array in outputs.items():
             _require_comparable(name, array, wanted[name], size)
@@ -133,10 +169,9 @@ def measure(
                 _compare(name, array, wanted[name], roles[name], worst)
             else:
                 _require_sizes(name, array, wanted[name])
-    progress("verify", len(reference), len(reference))
     wrong = np.flatnonzero(~np.logical_and.reduce(list(worst.agreed.values()))) if worst.agreed else ()
     return Parity(
-        samples=len(samples),
+        samples=samples,
         batches=tuple(reference),
         max_abs_error=worst.absolute,
         scaled_error=worst.scaled,

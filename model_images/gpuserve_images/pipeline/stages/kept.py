@@ -10,6 +10,7 @@ from gpuserve_images.verify.losses import Losses
 
 SIGNATURE = "signature.json"
 PARITY = "parity.json"
+CONSTANT = "constant.json"
 CAPACITY = "capacity.json"
 LOSSES = "losses.json"
 ENGINE = "model.engine"
@@ -36,6 +37,17 @@ def keep_parity(parity: Parity, out: Path) -> None:
 def parity_of(done: Done) -> Parity:
     """Return what such a stage measured."""
     return Parity.model_validate_json((done.folder / PARITY).read_bytes())
+
+
+def keep_constant(parity: Parity, out: Path) -> None:
+    """Write how far from the source a build is that always answers the same."""
+    (out / CONSTANT).write_text(parity.model_dump_json(indent=2), encoding="utf-8")
+
+
+def constant_of(done: Done) -> Parity | None:
+    """Return how far from the source such a build is; None where none could be compared."""
+    kept = done.folder / CONSTANT
+    return Parity.model_validate_json(kept.read_bytes()) if kept.is_file() else None
 
 
 def keep_losses(losses: Losses, out: Path) -> None:

@@ -10,7 +10,7 @@ from gpuserve_images.onnx_model.trial import fatal
 from gpuserve_images.pipeline.exam import Exams
 from gpuserve_images.pipeline.job import Job
 from gpuserve_images.pipeline.stage import Source, Stage, Work
-from gpuserve_images.pipeline.stages.kept import keep_capacity, keep_parity
+from gpuserve_images.pipeline.stages.kept import keep_capacity, keep_constant, keep_parity
 from gpuserve_images.records import StageRecord, tool_versions
 from gpuserve_images.verify.capacity import measure_capacity
 from gpuserve_images.verify.in_process import InProcess
@@ -39,12 +39,14 @@ def verified(job: Job, onnx: Stage | Source, model: Stage | Source, exams: Exams
                 own = None if fatal(source) else exam.parity(source).scaled_error
                 parity = parity.model_copy(update={"source_scaled_error": own})
         keep_parity(parity, work.out)
+        if (constant := exam.constant()) is not None:
+            keep_constant(constant, work.out)
         return StageRecord(stage="verify", notes=(parity.model_dump_json(),))
 
     return Stage(
         "verify",
         run,
-        version=6,
+        version=7,
         inputs=job.sample_inputs("verify"),
         after={"source": job.source, "onnx": onnx, "model": model},
         options=what_is_compared(job),
