@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto
 
@@ -41,6 +43,39 @@ class Choice:
         place, rest = divmod(share * (len(self.options) - 1), 1)
         low, high = self.options[int(place)], self.options[int(place) + 1]
         return low + rest * (high - low)
+
+    def fitting(self, dtype: "np.dtype[Any]") -> "Choice | None":
+        """Return the choice as values of an input's own type; None where none of them is one, or they tell nothing more than the type.
+
+        A graph casts between numbers and texts before it looks them up, so an encoder's texts may be an input's numbers.
+        """
+        if dtype.kind == "b":
+            return None
+        if self.between:
+            return self
+        found = dict.fromkeys(value for option in self.options if (value := _value(option, dtype)) is not None)
+        return Choice(tuple(found)) if found else None
+
+
+def whole_numbers(dtype: "np.dtype[Any]") -> tuple[float, float]:
+    """Return the least and the largest number of a type of whole numbers; between -2**53 and 2**53 each is a double, and no further."""
+    information = np.iinfo(dtype)
+    return max(float(information.min), -(2.0**53)), min(float(information.max), 2.0**53)
+
+
+def _value(option: Any, dtype: "np.dtype[Any]") -> Any:
+    """Return an option as a value of a type, or None."""
+    if dtype.kind == "O":
+        return str(option)
+    try:
+        if dtype.kind == "f":
+            return float(option)
+        number = int(option)
+    except (OverflowError, ValueError):
+        return None
+    information = np.iinfo(dtype)
+    same = str(number) == option if isinstance(option, str) else number == option
+    return number if same and information.min <= number <= information.max else None
 
 
 def widths(graph: "GraphProto") -> dict[str, int]:

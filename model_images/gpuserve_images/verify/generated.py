@@ -12,7 +12,7 @@ from gpuserve.kubernetes.errors import suggestion
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
 from gpuserve_images.samples.codec import Tensors
-from gpuserve_images.verify.columns import Choice
+from gpuserve_images.verify.columns import Choice, whole_numbers
 from gpuserve_images.verify.known import NOTHING, Known
 from gpuserve_images.verify.sizes import FIELD, require_memory
 from gpuserve_images.verify.spec import GenerateSpec
@@ -105,8 +105,16 @@ class _Plan:
         table = made.reshape(-1, len(self.columns) or 1)
         for column, choice in enumerate(self.columns):
             if choice:
-                table[:, column] = [choice.pick(share) for share in source.take(len(table))]
+                table[:, column] = self._typed([choice.pick(share) for share in source.take(len(table))])
         return made.reshape(self.shape)
+
+    def _typed(self, picked: list[Any]) -> "list[Any] | NDArray[Any]":
+        """Return what was picked as values of the input's type: between numbers there are others."""
+        if self.dtype == np.dtype(object):
+            return [str(value) for value in picked]
+        if self.dtype.kind in "iu" and isinstance(picked[0], float):
+            return np.clip(picked, *whole_numbers(self.dtype))
+        return picked
 
     def _values(self, source: _Uniform, count: int) -> "NDArray[Any] | list[str]":
         if self.dtype == np.dtype(object) and self.words:
@@ -118,7 +126,10 @@ class _Plan:
         if self.dtype.kind in "iub":
             values = np.floor(self.low + share * (self.high - self.low + 1))
             return np.minimum(values, self.high).astype(self.dtype)
-        return (self.low + share * (self.high - self.low)).astype(self.dtype)
+        span = self.high - self.low
+        # The span of the largest doubles is infinite.
+        reals = self.low + share * span if math.isfinite(span) else self.low * (1 - share) + self.high * share
+        return reals.astype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -157,7 +168,8 @@ def _plan(tensor: TensorSpec, spec: GenerateSpec, known: Known, *, alone: bool) 
         _check_range(tensor, low, high)
         return _Plan(name, dtype, shape, low, high)
     low, high = _default_range(dtype, known.bounds.get(name))
-    return _Plan(name, dtype, shape, low, high, known.words.get(name, ()), known.columns.get(name, ()))
+    columns = tuple(choice and choice.fitting(dtype) for choice in known.columns.get(name, ()))
+    return _Plan(name, dtype, shape, low, high, known.words.get(name, ()), columns)
 
 
 def _default_range(dtype: "np.dtype[Any]", bound: int | None) -> tuple[float, float]:
@@ -180,9 +192,7 @@ def _check_range(tensor: TensorSpec, low: float, high: float) -> None:
     elif tensor.numpy_dtype.kind == "f":
         limits = (float(np.finfo(tensor.numpy_dtype).min), float(np.finfo(tensor.numpy_dtype).max))
     else:
-        information = np.iinfo(tensor.numpy_dtype)
-        # Between -2**53 and 2**53 every whole number is a double, and no further.
-        limits = (max(float(information.min), -(2.0**53)), min(float(information.max), 2.0**53))
+        limits = whole_numbers(tensor.numpy_dtype)
         if not (low.is_integer() and high.is_integer()):
             raise SourceError(field, f"has fractions, and the input is {tensor.dtype}", "Write whole numbers.", value=given)
     if low < limits[0] or high > limits[1]:

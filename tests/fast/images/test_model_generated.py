@@ -61,6 +61,13 @@ def text_model(folder, vocabulary: int = VOCABULARY):
     return path
 
 
+def test_the_widest_range_holds_no_infinity():
+    spec = GenerateSpec(ranges={"x": (-1.7e308, 1.7e308)})
+    numbers = np.array([request["x"] for request in generate(signature(tensor("FP64", -1, 2)), spec)])
+    assert np.isfinite(numbers).all()
+    assert numbers.min() < 0 < numbers.max()
+
+
 @pytest.mark.parametrize(
     ("dtype", "low", "high"),
     [

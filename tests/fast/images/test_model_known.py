@@ -16,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from gpuserve_images.export.backends import lightgbm_model, sklearn_model, xgboost_model
 from gpuserve_images.export.backends.model import WishedInput, Wishes
 from gpuserve_images.onnx_model.session import Session
+from gpuserve_images.onnx_model.signature import read_signature
 from gpuserve_images.verify.categories import UNHEARD_OF
 from gpuserve_images.verify.generated import generate
 from gpuserve_images.verify.known import NOTHING, Known
@@ -148,6 +149,53 @@ def test_splits_that_stand_for_a_missing_number_and_broken_trees_say_nothing(tmp
     assert Known.of(tmp_path / "broken.onnx") == NOTHING
     ((split,),) = Known.of(tmp_path / "whole.onnx").columns.values()
     assert split.options == (0, 1, 2)
+
+
+def test_categories_in_the_type_that_clients_send(tmp_path):
+    """A graph casts what it is given before it looks it up."""
+
+    def looked_up(kind, to, **keys):
+        cast = helper.make_node("Cast", ["x"], ["s"], to=to)
+        found = helper.make_node("LabelEncoder", ["s"], ["y"], domain="ai.onnx.ml", **keys)
+        values = [
+            helper.make_tensor_value_info("x", kind, ["n", 1]),
+            helper.make_tensor_value_info("y", TensorProto.INT64, ["n", 1]),
+        ]
+        graph = helper.make_graph([cast, found], "g", values[:1], values[1:])
+        onnx.save(helper.make_model(graph), tmp_path / "cast.onnx")
+        requests = generate(read_signature(tmp_path / "cast.onnx"), SPEC, Known.of(tmp_path / "cast.onnx"))
+        return {request["x"].item() for request in requests}
+
+    texts = {"keys_strings": ["1", "2", "07", "no", "900"], "values_int64s": range(5), "default_int64": -1}
+    assert looked_up(TensorProto.INT64, TensorProto.STRING, **texts) == {1, 2, 900}
+    assert looked_up(TensorProto.UINT8, TensorProto.STRING, **texts) == {1, 2}
+    assert looked_up(TensorProto.FLOAT, TensorProto.STRING, **texts) == {1, 2, 7, 900}
+    assert looked_up(TensorProto.BOOL, TensorProto.STRING, **texts) == {False, True}
+    none = {"keys_strings": ["yes", "no"], "values_int64s": range(2)}
+    assert looked_up(TensorProto.INT64, TensorProto.STRING, **none) == {0, 1}
+    numbers = {"keys_int64s": [7, 300], "values_int64s": range(2), "default_int64": -1}
+    assert looked_up(TensorProto.STRING, TensorProto.INT64, **numbers) == {"7", "300", "301"}
+    assert looked_up(TensorProto.UINT8, TensorProto.INT64, **numbers) == {7}
+
+
+def test_splits_in_the_type_that_clients_send(tmp_path):
+    def split(kind, *numbers):
+        nodes = {"nodes_featureids": [0] * len(numbers), "nodes_modes": ["BRANCH_LEQ"] * len(numbers), "nodes_values": numbers}
+        cast = helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT)
+        tree = helper.make_node("TreeEnsembleRegressor", ["f"], ["y"], domain="ai.onnx.ml", **nodes)
+        values = [
+            helper.make_tensor_value_info("x", kind, ["n", 1]),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1]),
+        ]
+        onnx.save(helper.make_model(helper.make_graph([cast, tree], "g", values[:1], values[1:])), tmp_path / "split.onnx")
+        requests = generate(read_signature(tmp_path / "split.onnx"), SPEC, Known.of(tmp_path / "split.onnx"))
+        return [request["x"].item() for request in requests]
+
+    assert set(split(TensorProto.BOOL, 0.5)) == {False, True}
+    ages = split(TensorProto.UINT8, 10.5, 240.5)
+    assert ages.count(0) > 40
+    assert ages.count(255) > 40
+    assert {type(text) for text in split(TensorProto.STRING, 0.5)} == {str}
 
 
 def test_what_is_wider_than_any_table_is_not_followed(tmp_path):
