@@ -132,7 +132,7 @@ def encode_all(codec: Codec, files: Sequence[Path], signature: Signature, field:
     refused = ""
     for file in files:
         try:
-            tensors = _with_text(codec.encoded(file), signature)
+            tensors = _with_text(codec.encoded(file), signature, f"{codec.origin or 'the default codec'}: encode({file.name})")
         except ValueError as error:
             refused = f"; {file.name}: {error}"
             continue
@@ -194,11 +194,14 @@ def _array(where: str, value: object) -> "NDArray[Any]":
     raise CodecError(where, "is no NumPy array", "Return NumPy arrays of the input's type.", value=type(value).__name__)
 
 
-def _with_text(tensors: Tensors, signature: Signature) -> Tensors:
-    """Return tensors with the text of BYTES inputs as objects: archives can hold it as NumPy's own text only.
+def _with_text(tensors: Tensors, signature: Signature, where: str) -> Tensors:
+    """Return tensors with the text of BYTES inputs as objects of `str`.
+
+    Archives can hold it as NumPy's own text only, and of other objects ONNX Runtime takes what Python prints of them.
 
     Raises:
         ValueError: When bytes are no UTF-8.
+        CodecError: When an object is no text.
     """
     import numpy as np
 
@@ -209,7 +212,19 @@ def _with_text(tensors: Tensors, signature: Signature) -> Tensors:
             found[name] = np.char.decode(tensors[name], "utf-8").astype(object)
         elif tensors[name].dtype.kind == "U":
             found[name] = tensors[name].astype(object)
+        elif tensors[name].dtype == np.object_:
+            texts = np.empty(tensors[name].size, dtype=object)
+            texts[:] = [_text(f"{where}[{name!r}]", value) for value in tensors[name].flat]
+            found[name] = texts.reshape(tensors[name].shape)
     return found
+
+
+def _text(where: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode()
+    raise CodecError(where, "holds what is no text", "Return str or bytes for an input of text.", value=type(value).__name__)
 
 
 def _check(tensors: Tensors, signature: Signature, file: Path, codec: Codec) -> None:

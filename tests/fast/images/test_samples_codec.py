@@ -149,6 +149,28 @@ class TestArchives:
         with pytest.raises(CodecError, match=words):
             encode_all(load_codec(None, tmp_path), [tmp_path / "0.npz"], self.TEXT, "verify.inputs")
 
+    @pytest.mark.parametrize(("kind", "text"), [(bytes, b"Gr\xc3\xbc\xc3\x9fe"), (str, "Grüße"), (np.str_, np.str_("Grüße"))])
+    def test_text_of_an_encode_is_text_for_the_model(self, tmp_path, kind, text):
+        """As Triton's own clients send it, too: bytes among objects."""
+        array = np.empty((1, 1), dtype=object)
+        array[0, 0] = text
+        assert isinstance(array[0, 0], kind)
+        (tensors,) = encode_all(Codec(lambda _: {"s": array}, str), [tmp_path / "a"], self.TEXT, "verify.inputs").tensors
+        assert (tensors["s"].dtype, tensors["s"].tolist()) == (np.dtype(object), [["Grüße"]])
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            (None, r"encode\(a\)\['s'\] \(NoneType\): holds what is no text. Fix: Return str or bytes"),
+            (3, r"\(int\): holds what is no text"),
+            (b"\xff", "0 usable samples of 1 files; a: 'utf-8' codec can't decode"),
+        ],
+    )
+    def test_objects_that_are_no_text_are_refused(self, tmp_path, value, words):
+        codec = Codec(lambda _: {"s": np.array([[value]], dtype=object)}, str)
+        with pytest.raises(CodecError, match=words):
+            encode_all(codec, [tmp_path / "a"], self.TEXT, "verify.inputs")
+
     def test_other_files_need_a_codec(self, tmp_path, source):
         (tmp_path / "a.json").write_text('{"x": [1]}')
         words = r"0 usable samples of 1 files; a\.json: is no \.npz archive of tensors by input name\. Fix: .* need `io:`, a Python file"
