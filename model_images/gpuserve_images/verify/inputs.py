@@ -10,6 +10,7 @@ from gpuserve_images.samples.picking import sample_set
 from gpuserve_images.spec import ModelSpec
 from gpuserve_images.verify.generated import generate
 from gpuserve_images.verify.known import NOTHING, Known
+from gpuserve_images.verify.sizes import require_room
 from gpuserve_images.verify.spec import GenerateSpec
 
 
@@ -42,11 +43,12 @@ def verification_inputs(model: ModelSpec, build: str, folder: Path, signature: S
     """
     signature = model.batch.seen(signature)
     spec = model.verify.generated
+    batch = max(model.verify_batches()) if signature.batched else 1
     if spec is not None:
-        batch = max(model.verify_batches()) if signature.batched else 1
         return generated_inputs(signature, spec, batch, onnx)
     files = sample_set(model, build, folder).verify
     samples = encode_all(load_codec(model.io, folder), files, signature, "verify.inputs")
+    require_room(samples.tensors, batch)
     return Requests(tuple(file.name for file in samples.files), samples.tensors)
 
 

@@ -2,10 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from gpuserve_images.errors import SourceError
 from gpuserve_images.onnx_model.signature import DATA_TYPES, DYNAMIC, Signature, TensorSpec
+from gpuserve_images.samples.codec import Tensors
 from gpuserve_images.verify.spec import GenerateSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FIELD = "verify.generate"
 
@@ -66,6 +71,30 @@ def require_memory(
             else "Export a model with smaller outputs."
         )
         raise SourceError(f"{FIELD}.count", reason, fix, value=str(spec.count))
+
+
+def require_room(samples: Sequence[Tensors], batch: int) -> None:
+    """Refuse batches of samples that are too large to join.
+
+    Args:
+        samples: Requests with a batch of 1.
+        batch: Most requests that are joined.
+
+    Raises:
+        SourceError: With the sizes, and what to change.
+    """
+    largest = max((sum(map(_held, sample.values())) for sample in samples), default=0)
+    if batch > 1 and largest * batch > MOST_BYTES:
+        reason = (
+            f"makes a batch of {batch} samples of {largest:,} bytes take {_shown(largest * batch)}, and {_shown(MOST_BYTES)} is the most "
+            "that is joined"
+        )
+        fix = f"Lower `batch.max`, or name sizes up to {max(1, MOST_BYTES // largest)} in `verify.batches`."
+        raise SourceError("verify.inputs", reason, fix)
+
+
+def _held(array: "NDArray[Any]") -> int:
+    return array.size * (TEXT_BYTES if array.dtype.hasobject else array.itemsize)
 
 
 def _bytes(tensor: TensorSpec, shape: tuple[int, ...]) -> int:

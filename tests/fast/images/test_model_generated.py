@@ -185,6 +185,21 @@ def test_the_batches_of_the_model_bound_its_requests(tmp_path):
     assert len(verification_inputs(few, "fp32", tmp_path, wide, None).tensors) == 32
 
 
+def test_batches_of_samples_that_fill_the_memory_are_refused(tmp_path):
+    model = load_model(
+        write_model_folder(
+            tmp_path / "model", batch={"max": 8}, verify={"inputs": "samples", "batches": [1, 2**28], "cosine": 0.9}
+        )
+    )
+    source = read_signature(tmp_path / "model/small.onnx")
+    words = (
+        r"verify.inputs: makes a batch of 268435456 samples of 32 bytes take 8.0 GiB, and 4.0 GiB is the most that is joined. "
+        "Fix: Lower `batch.max`, or name sizes up to 134217728 in `verify.batches`"
+    )
+    with pytest.raises(SourceError, match=words):
+        verification_inputs(model, "fp32", tmp_path / "model", source, None)
+
+
 def test_token_ids_stay_inside_the_models_own_table(tmp_path):
     path = text_model(tmp_path)
     assert table_sizes(path) == {"ids": VOCABULARY}
