@@ -8,7 +8,7 @@ from gpuserve.kubernetes.errors import suggestion
 from gpuserve_images.layouts.served import LayoutError
 from gpuserve_images.layouts.spec import EnsembleSpec, StepSpec
 from gpuserve_images.layouts.steps import waits
-from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec
+from gpuserve_images.onnx_model.signature import DYNAMIC, Signature, TensorSpec, carried
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ def wired_signature(spec: EnsembleSpec, models: Mapping[str, Signature]) -> Sign
         models: Signatures of the models by name.
 
     Raises:
-        LayoutError: When a step names an unknown model, input or output; when a tensor is missing, made twice, never used, or of
-            another type or shape than a model takes; when steps wait for each other.
+        LayoutError: When a step names an unknown model, input or output; when a tensor is missing, listed or made twice, never used, has a name
+            that none may have, or is of another type or shape than a model takes; when steps wait for each other.
     """
+    _require_names(spec)
     for index, step in enumerate(spec.steps):
         _require_model(index, step, models)
     makers = _makers(spec, models)
@@ -75,6 +76,23 @@ def require_served_alike(spec: EnsembleSpec, models: Mapping[str, Signature]) ->
             )
             fix = f"Write `batch: none` in {end.model}, or give the tensor a second axis in it."
             raise LayoutError(end.field, reason, fix, value=f"{end.tensor.dtype} {list(end.tensor.shape)}")
+
+
+def _require_names(spec: EnsembleSpec) -> None:
+    """Refuse what Triton would be told twice, and names that no model's own tensor may have (see `carried`)."""
+    for field, names in (("inputs", spec.inputs), ("outputs", spec.outputs)):
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                where = f"layout.ensemble.{field}[{index}]"
+                raise LayoutError(where, f"is listed at {names.index(name)} too", "List each tensor once.", value=name)
+    made = {
+        f"steps[{index}].outputs.{own}": name for index, step in enumerate(spec.steps) for own, name in step.outputs.items()
+    }
+    for field, name in ({f"inputs[{index}]": name for index, name in enumerate(spec.inputs)} | made).items():
+        if not carried(name):
+            reason = "is no name of a tensor: it is empty, or has spaces or control characters in it"
+            fix = "Choose another: letters, digits and _ . : / - are safe everywhere."
+            raise LayoutError(f"layout.ensemble.{field}", reason, fix, value=repr(name))
 
 
 def _require_model(index: int, step: StepSpec, models: Mapping[str, Signature]) -> None:
