@@ -18,6 +18,12 @@ Kind = Literal["cpu", "gpu"]
 _LARGEST_NUMBER = 2**63 - 1
 """Of a version: servers keep it as a signed integer of 64 bits."""
 
+_LARGEST_GPU = 2**31 - 1
+"""Index of a GPU: signed, of 32 bits, in Triton's configuration."""
+
+_LONGEST_DELAY = Duration("1h")
+"""That a request may wait for company: far beyond what any client or gateway waits, and within what every server's configuration can hold."""
+
 Key = Annotated[int, Field(ge=1, le=_LARGEST_NUMBER)]
 """Number of a version as a key, which JSON has as a text."""
 
@@ -34,7 +40,7 @@ class BatchSpec(Spec):
             It is an axis as any other then, whose size samples, `verify.generate.shapes` and `profiles` say.
         max: Largest batch. Default 32. Ignored by a model without a batch axis.
         preferred: Batch sizes worth waiting for. Default: 8, or the largest where that is smaller.
-        queue_delay: Longest that a request waits for company. Default 1ms: far below common latency targets.
+        queue_delay: Longest that a request waits for company, up to 1h. Default 1ms: far below common latency targets.
     """
 
     axis: Literal["first", "none"] = "first"
@@ -46,6 +52,13 @@ class BatchSpec(Spec):
     def _ordered(self) -> Self:
         if any(size > self.max for size in self.preferred):
             msg = f"prefers {list(self.preferred)} above the largest batch {self.max}; raise `max` or lower `preferred`"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _answered_in_time(self) -> Self:
+        if self.queue_delay.seconds > _LONGEST_DELAY.seconds:
+            msg = f"lets a request wait {self.queue_delay} for company, and {_LONGEST_DELAY} is the most; write a `queue_delay` such as 5ms"
             raise ValueError(msg)
         return self
 
@@ -83,7 +96,7 @@ class InstanceSpec(Spec):
 
     count: Annotated[int, Field(ge=1, le=1024, strict=True), WHOLE] = 1
     kind: Kind | None = None
-    gpus: tuple[Annotated[int, Field(ge=0, strict=True), WHOLE], ...] = ()
+    gpus: tuple[Annotated[int, Field(ge=0, le=_LARGEST_GPU, strict=True), WHOLE], ...] = ()
 
     @model_validator(mode="after")
     def _gpus_are_for_gpus(self) -> Self:

@@ -106,6 +106,8 @@ def test_every_model_of_the_repository_loads(path):
         ),
         ({"batch": {"max": 4, "preferred": [8]}}, "batch", "above the largest batch 4"),
         ({"batch": {"queue_delay": "1 minute"}}, "batch.queue_delay", "is not a length of time"),
+        ({"batch": {"queue_delay": "9999999999h"}}, "batch", "lets a request wait 9999999999h for company, and 1h is the most"),
+        ({"layout": {"instances": [{"gpus": [2**31]}]}}, "layout.instances[0].gpus[0]", "less than or equal to 2147483647"),
         ({"slo": {"availability": "101%"}}, "slo.availability", "over 100 percent"),
     ],
 )
