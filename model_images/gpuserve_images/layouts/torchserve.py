@@ -143,7 +143,12 @@ def _archive(model: ServedModel, wishes: Wishes) -> Path:
         folder = _run_archiver(model, work, options)
         # The archiver puts every other file into one folder, and the model finds its external data by the path that it names.
         beside = {name: path for name, path in version.files.items() if name != version.entry}
-        _zip({**{path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}, **beside}, out)
+        archived = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        taken = sorted(archived.keys() & beside.keys())
+        if taken:
+            reason = "keeps weights in a file that is called as one of TorchServe's own"
+            raise LayoutError(f"model {model.name}", reason, "Save them under another name.", value=taken[0])
+        _zip({**archived, **beside}, out)
     return out
 
 

@@ -49,10 +49,15 @@ def _model_folder(model: ServedModel, wishes: Wishes) -> tuple[Files, tuple[str,
     signature = model.known_signature()
     folder = f"{ROOT}/{model.name}"
     files: Files = {}
+    served = BACKENDS[model.format][1]
     for number, version in model.versions.items():
+        if served != version.entry and served in version.files:
+            reason = f"keeps weights in a file that is called as Triton calls the model's own, which is {version.entry} here"
+            fix = f"Save the model as {served}, with its weights under another name."
+            raise LayoutError(f"model {model.name}", reason, fix, value=served)
         for name, path in version.files.items():
             # External data is found by the name that the model file gives it, so only the model file itself is renamed.
-            files[f"{folder}/{number}/{BACKENDS[model.format][1] if name == version.entry else name}"] = path
+            files[f"{folder}/{number}/{served if name == version.entry else name}"] = path
     config = _config(model, signature, wishes)
     warmup, notes = add_warmup(config, model, signature, wishes)
     files |= {f"{folder}/warmup/{name}": data for name, data in warmup.items()}

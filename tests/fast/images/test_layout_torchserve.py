@@ -44,3 +44,13 @@ def test_programs_are_taken(tmp_path, name, entries):
 def test_what_no_worker_can_load_is_refused(tmp_path, name, entries, words):
     with pytest.raises(LayoutError, match=rf"model m \({name}\): " + words):
         laid(tmp_path, name, entries)
+
+
+@pytest.mark.parametrize("name", ["torchserve_handler.py", "MAR-INF/MANIFEST.json"])
+def test_weights_do_not_take_the_place_of_what_is_in_an_archive(tmp_path, name):
+    for each in ("net.onnx", name):
+        (tmp_path / each).parent.mkdir(exist_ok=True)
+        (tmp_path / each).write_bytes(b"")
+    model = ServedModel.of("m", "onnx", tmp_path / "net.onnx", beside=[tmp_path / name])
+    with pytest.raises(LayoutError, match=rf"model m \({name}\): keeps weights in a file .* Fix: Save them under another name"):
+        lay_out("torchserve", model, Wishes(scratch=tmp_path))

@@ -45,6 +45,15 @@ def test_external_data_keeps_the_name_that_the_model_knows(model):
     assert {"/models/m/1/model.onnx", "/models/m/1/weights.bin"} <= set(files)
 
 
+def test_external_data_that_is_called_as_the_model_is_not_served_in_its_place(model, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"weights")
+    clash = ServedModel.of("m", "onnx", tmp_path / "fp32.onnx", SIGNATURE, beside=[tmp_path / "model.onnx"])
+    with pytest.raises(
+        LayoutError, match=r"model m \(model.onnx\): keeps weights in a file that .* which is fp32.onnx here. Fix: Save"
+    ):
+        laid(clash)
+
+
 def shapes(config):
     """Return what clients see of each tensor, and what the model gets of it where that is something else."""
     return {
