@@ -1,5 +1,6 @@
 """Between raw files and tensors: a model's own `encode` and `decode`, and batches made of them."""
 
+import os
 import runpy
 import zipfile
 import zlib
@@ -120,6 +121,11 @@ class Encoded:
 
     files: tuple[Path, ...]
     tensors: tuple[Tensors, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each file is called in a report, which is text; a name need not be."""
+        return tuple(os.fsencode(file.name).decode("utf-8", "backslashreplace") for file in self.files)
 
 
 def encode_all(codec: Codec, files: Sequence[Path], signature: Signature, field: str) -> Encoded:

@@ -155,7 +155,7 @@ def _files(root: Path, glob: str, limit: int | None) -> tuple[Path, ...]:
 
 def _first(root: Path, names: Iterable[str], limit: int | None) -> tuple[Path, ...]:
     """Return the first files of a size worth reading, in the order of their paths' hashes."""
-    ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    ordered = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
     return tuple(islice((path for name in ordered if _is_sample(path := root / name)), limit))
 
 

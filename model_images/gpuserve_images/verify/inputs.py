@@ -49,7 +49,7 @@ def verification_inputs(model: ModelSpec, build: str, folder: Path, signature: S
     files = sample_set(model, build, folder).verify
     samples = encode_all(load_codec(model.io, folder), files, signature, "verify.inputs")
     require_room(samples.tensors, batch)
-    return Requests(tuple(file.name for file in samples.files), samples.tensors)
+    return Requests(samples.names, samples.tensors)
 
 
 def generated_inputs(signature: Signature, spec: GenerateSpec, batch: int, onnx: Path | None) -> Requests:

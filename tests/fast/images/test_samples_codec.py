@@ -1,5 +1,7 @@
 """Samples: what `encode` and archives may hold, and how batches are made of them."""
 
+import os
+
 import numpy as np
 import pytest
 from e2e_graphs import random_samples, written
@@ -7,6 +9,8 @@ from e2e_small_model import FEATURES, classifier
 
 from gpuserve_images.onnx_model.signature import Signature, TensorSpec, read_signature
 from gpuserve_images.samples.codec import Codec, CodecError, batches, encode_all, load_codec
+from gpuserve_images.samples.picking import pick
+from gpuserve_images.samples.spec import SampleSpec
 
 
 @pytest.fixture
@@ -122,6 +126,17 @@ class TestArchives:
             CodecError, match=r"0 usable samples of 1 files; 0.npz: cannot be read, perhaps it was copied in part"
         ):
             self.encoded(tmp_path, source)
+
+    def test_names_that_are_no_text_are_told_by_their_bytes(self, tmp_path, source):
+        """Files of another machine are called as they were there, in Latin-1, say."""
+        folder = tmp_path / "samples"
+        folder.mkdir()
+        for number in range(10):
+            np.savez(tmp_path / "0.npz", x=np.full((1, FEATURES), number, np.float32))
+            (tmp_path / "0.npz").rename(folder / os.fsdecode(b"gr\xfc%d.npz" % number))
+        files = pick([SampleSpec(folder="samples")], tmp_path, "verify.inputs")
+        names = encode_all(load_codec(None, tmp_path), files, read_signature(source), "verify.inputs").names
+        assert sorted(names) == [rf"gr\xfc{number}.npz" for number in range(10)]
 
     def test_several_rows_are_not_one_request(self, folder, source):
         np.savez(folder / "0.npz", x=np.zeros((4, FEATURES), np.float32))

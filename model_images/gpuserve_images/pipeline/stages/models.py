@@ -153,7 +153,7 @@ def write_int8(  # noqa: PLR0913 - a stage is a function of its files and its op
         calibrate,
         target,
         keep=keep,
-        names=[file.name for file in samples.files],
+        names=samples.names,
         batched=signature.batched,
         progress=progress,
     )
