@@ -72,6 +72,7 @@ def test_without_a_batch_axis_each_request_runs_alone(tmp_path):
     [
         ({}, "KeyError"),
         (b"{not json", "JSONDecodeError"),
+        (b"[" * 100_000, "RecursionError"),
         (request(rows(1), name="y"), r"inputs are ['y'], the model takes ['x']"),
         (request(rows(1), kind="FLOAT"), "KeyError: 'FLOAT'"),
         (request(rows(1), shape=[3, 3]), "cannot reshape"),

@@ -46,7 +46,7 @@ class Handler:
         for index, row in enumerate(data):
             try:
                 requests[index] = self._read(row)
-            except (KeyError, OverflowError, TypeError, ValueError) as error:
+            except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
                 answers[index] = self._refuse(context, index, 400, error)
         for group in self._groups(requests):
             for index, found in self._answers(group, requests).items():
